@@ -1,0 +1,48 @@
+"""What can go wrong, sorted by who can mend it. `cli` is the one place that turns these into words and exit codes."""
+
+from __future__ import annotations
+
+
+class EnvboxError(Exception):
+    """A failure that a person can act on.
+
+    :param message: what went wrong, with the value that was wrong; lower case, no full stop
+    :param hint: what to do about it, best as a command to run
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(EnvboxError):
+    """envbox.toml, [tool.envbox], an ENVBOX_ variable or an option's value is wrong."""
+
+
+class SpecError(EnvboxError):
+    """The environment's spec cannot be read, or says something that cannot be."""
+
+
+class LockfileError(EnvboxError):
+    """The lockfile is missing, damaged, of another version, or not what the spec asks for."""
+
+
+class SolveError(EnvboxError):
+    """No set of packages satisfies the spec."""
+
+
+class PackageError(EnvboxError):
+    """A package's archive is not what the lock says, or is not safe to use."""
+
+
+class ImageError(EnvboxError):
+    """A base or image is missing, damaged, or not fit for this lock."""
+
+
+class LaunchError(EnvboxError):
+    """A container or the server in it did not start, or died."""
+
+
+class ToolError(EnvboxError):
+    """Something outside envbox failed: the engine, a registry, a channel, the disk."""

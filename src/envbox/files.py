@@ -1,0 +1,67 @@
+"""Files that are whole or not there: written aside, flushed, renamed.
+
+The one rule behind "any command can be killed at any moment": a path either has its old content or all of its
+new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never crosses a
+filesystem and a leftover is recognised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from envbox.errors import ToolError
+
+PART = ".part"
+
+
+@contextmanager
+def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Yield a binary file that becomes `path` when the block ends well, and is removed when it does not.
+
+    :raises ToolError: when the disk is full or the directory cannot be written
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(mode)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Put `data` at `path`, whole or not at all.
+
+    :raises ToolError: when the disk is full or the directory cannot be written
+    """
+    with whole_file(path, mode) as file:
+        file.write(data)
+
+
+def disk_error(path: Path, error: OSError) -> ToolError:
+    """Say an OSError met at `path` in words, with a way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ToolError(f"no space left on the disk while writing {path}",
+                         "free some space, or set ENVBOX_CACHE_DIR to a folder on another disk")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ToolError(f"not allowed to write {path}: {error.strerror}",
+                         "check the folder's permissions, or set ENVBOX_CACHE_DIR to one that is yours")
+    return ToolError(f"cannot write {path}: {error.strerror or error}")

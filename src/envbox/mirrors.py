@@ -1,0 +1,36 @@
+"""Mirrors: where a canonical address is really fetched from. A lock only ever holds the canonical one.
+
+A mapping of prefixes, `https://conda.anaconda.org/conda-forge` → `http://127.0.0.1:8000/channel`. A key without a
+scheme names a registry (`docker.io` → `127.0.0.1:5000`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """Prefix substitutions, longest prefix first."""
+
+    rules: Mapping[str, str] = field(default_factory=dict)
+
+    def rewrite(self, url: str) -> str:
+        """The address to fetch `url` from: its mirror's, or itself."""
+        return _substitute(url, self._pairs())
+
+    def canonical(self, url: str) -> str:
+        """The address that a lock may hold for `url`: the inverse of `rewrite`."""
+        return _substitute(url, ((there, here) for here, there in self._pairs()))
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        for key in sorted(self.rules, key=len, reverse=True):
+            yield key.rstrip("/"), self.rules[key].rstrip("/")
+
+
+def _substitute(url: str, pairs: Iterator[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        if url == old or url.startswith(old + "/"):
+            return new + url[len(old):]
+    return url

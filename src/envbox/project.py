@@ -1,0 +1,105 @@
+"""Which environments a directory has. A name is a file; nothing else is registered anywhere.
+
+`environments/NAME.yml` (or `.yaml`) is the environment NAME, locked in `environments/NAME.conda-lock.yml`. Where
+there is no such folder, `environment.yml` or `binder/environment.yml` is the one environment, named after its
+directory, locked in `conda-lock.yml` beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbox.errors import SpecError
+
+SINGLE_SPECS = ("environment.yml", "environment.yaml", "binder/environment.yml", "binder/environment.yaml")
+LOCK_SUFFIX = ".conda-lock.yml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment of a project: its name, its spec and the lockfile beside it (either may not exist yet)."""
+
+    name: str
+    spec_path: Path
+    lock_path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A directory with environments; `root` is what gets mounted.
+
+    :param default: the environment to take when none is named, from the settings
+    """
+
+    root: Path
+    environments: tuple[Environment, ...]
+    default: str | None = None
+
+    def environment(self, name: str | None = None) -> Environment:
+        """The environment of that name; without one, the default, or the only one there is.
+
+        :raises SpecError: when the name is not a name, or there is no such environment, or none can be chosen
+        """
+        wanted = name or self.default
+        names = ", ".join(e.name for e in self.environments)
+        if wanted is not None:
+            check_name(wanted)
+            for environment in self.environments:
+                if environment.name == wanted:
+                    return environment
+            raise SpecError(f"no environment {wanted} in {self.root}",
+                            f"there is {names}" if names else f"write environments/{wanted}.yml")
+        if not self.environments:
+            raise SpecError(f"no environment in {self.root}", "write environments/NAME.yml, or environment.yml")
+        if len(self.environments) > 1:
+            raise SpecError(f"which environment? {self.root} has {names}",
+                            "name one, or set `environment` in envbox.toml")
+        return self.environments[0]
+
+
+def check_name(name: str) -> str:
+    """Refuse a name that could be a path or an option.
+
+    :raises SpecError: when it is one
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise SpecError(f"{name!r} is not an environment's name",
+                        "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/")
+    return name
+
+
+def read_project(root: Path, default: str | None = None) -> Project:
+    """List the environments of a directory. Reads names only, no file's content."""
+    root = root.absolute()
+    folder = root / "environments"
+    names = {_environment_name(path) for path in folder.glob("*.y*ml")} - {None} if folder.is_dir() else set()
+    found = [_in_folder(folder, name) for name in sorted(filter(None, names))]
+    if not found:
+        for single in SINGLE_SPECS:
+            spec = root / single
+            if spec.is_file():
+                found = [Environment(_directory_name(root), spec, spec.with_name("conda-lock.yml"))]
+                break
+    return Project(root, tuple(found), default)
+
+
+def _environment_name(path: Path) -> str | None:
+    name = path.name
+    for suffix in (LOCK_SUFFIX, ".yml", ".yaml"):
+        if name.endswith(suffix):
+            name = name[: -len(suffix)]
+            return name if _NAME.fullmatch(name) else None
+    return None
+
+
+def _in_folder(folder: Path, name: str) -> Environment:
+    spec = folder / f"{name}.yaml"
+    return Environment(name, spec if spec.is_file() else folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
+
+
+def _directory_name(root: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-._")
+    return name or "environment"

@@ -1,0 +1,254 @@
+"""Settings: one frozen value, merged from four places by one rule.
+
+Command line, then environment variables (`ENVBOX_…`), then the project (`envbox.toml`, or `[tool.envbox]` in
+`pyproject.toml`), then the user's configuration file; then the default. `mirrors` are merged key by key, everything
+else is taken from the first place that says it. What is unknown or of the wrong type is an error that names the file
+and the key: a misspelt setting that is silently ignored costs a person an afternoon.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envbox.errors import EnvboxError, SettingsError
+from envbox.mirrors import Mirrors
+
+DEFAULT_BASE = "docker.io/continuumio/miniconda3:25.3.1-1"
+DEFAULT_CHANNELS = ("conda-forge",)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSettings:
+    """What is envbox's own about one environment, kept out of the spec.
+
+    :param command: run by `envbox run NAME` when no command is given, and by a bare `docker run`
+    :param env: set in the container
+    :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from the project
+    :param ports: `[HOST:]CONTAINER`, published on 127.0.0.1
+    """
+
+    base: str | None = None
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_file: str | None = None
+    volumes: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    network: str | None = None
+    memory: str | None = None
+    cpus: str | None = None
+    gpus: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that is set rather than asked for by a command.
+
+    :param cache_dir: packages, fragments, blobs and records; may be deleted at any time
+    :param platforms: conda platforms to lock for; empty: linux-64, and linux-aarch64 where the channels have it
+    :param channels: used when a spec names none
+    :param mapping_url: where conda-lock finds the names that PyPI projects have on conda
+    :param jobs: how many processes or connections work at once
+    """
+
+    cache_dir: Path
+    base: str = DEFAULT_BASE
+    platforms: tuple[str, ...] = ()
+    channels: tuple[str, ...] = DEFAULT_CHANNELS
+    environment: str | None = None
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    mapping_url: str | None = None
+    jobs: int = 2
+    environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
+
+    def for_environment(self, name: str) -> EnvironmentSettings:
+        """What is set for one environment, with the base filled in."""
+        found = self.environments.get(name, EnvironmentSettings())
+        return found if found.base else _replace(found, base=self.base)
+
+
+def read_settings(
+    directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Merge the settings that hold for a project directory.
+
+    :param overrides: what the command line said, by field name; None values are "not said"
+    :raises SettingsError: for every unknown key and wrong value at once
+    """
+    faults: list[str] = []
+    layers = [
+        {k: v for k, v in (overrides or {}).items() if v is not None},
+        _from_environ(environ, faults),
+        _from_file(project_settings_file(directory), faults),
+        _from_file(user_settings_file(environ), faults),
+    ]
+    merged: dict[str, Any] = {}
+    mirrors: dict[str, str] = {}
+    for layer in reversed(layers):
+        mirrors.update(layer.pop("mirrors", {}))
+        merged.update(layer)
+    if faults:
+        raise SettingsError("; ".join(faults), "the settings are listed in the README, under “Settings”")
+    merged.setdefault("cache_dir", default_cache_dir(environ))
+    merged.setdefault("jobs", os.cpu_count() or 1)
+    return Settings(mirrors=Mirrors(mirrors), **merged)
+
+
+def default_cache_dir(environ: Mapping[str, str]) -> Path:
+    """The user's cache folder for envbox, by the platform's own custom."""
+    import platformdirs
+
+    del environ  # platformdirs reads XDG_CACHE_HOME itself
+    return Path(platformdirs.user_cache_dir("envbox", appauthor=False))
+
+
+def user_settings_file(environ: Mapping[str, str]) -> Path:
+    """The user's configuration file, whether it exists or not."""
+    if said := environ.get("ENVBOX_CONFIG"):
+        return Path(said)
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("envbox", appauthor=False)) / "config.toml"
+
+
+def project_settings_file(directory: Path) -> Path | None:
+    """`envbox.toml`, else a `pyproject.toml` that has `[tool.envbox]`, in the directory itself."""
+    own = directory / "envbox.toml"
+    if own.is_file():
+        return own
+    shared = directory / "pyproject.toml"
+    if shared.is_file() and b"tool.envbox" in shared.read_bytes():
+        return shared
+    return None
+
+
+# --- reading foreign text: each value is parsed by the one function its key names -----------------------------------
+
+class _WrongError(EnvboxError):
+    """A value that its parser refuses; the message says what it should be."""
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _WrongError("should be text")
+    return value
+
+
+def _text_or_number(value: object) -> str:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else _text(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(value.replace(",", " ").split())
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise _WrongError("should be a list of texts")
+    return tuple(value)
+
+
+def _mapping(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise _WrongError("should be a table")
+    return {str(k): _text_or_number(v) for k, v in value.items()}
+
+
+def _pairs(value: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in value.split()]
+    if not all(middle and new for _, middle, new in pairs):
+        raise _WrongError("should be PREFIX=REPLACEMENT pairs, separated by spaces")
+    return {old: new for old, _, new in pairs}
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser().absolute()
+
+
+def _jobs(value: object) -> int:
+    try:
+        number = int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = 0
+    if isinstance(value, bool) or number < 1:
+        raise _WrongError("should be a whole number of 1 or more")
+    return int(number)
+
+
+def _environments(value: object) -> dict[str, EnvironmentSettings]:
+    if not isinstance(value, dict):
+        raise _WrongError("should be tables, one an environment")
+    found = {}
+    for name, table in value.items():
+        if not isinstance(table, dict):
+            raise _WrongError(f"{name} should be a table")
+        fields = {}
+        for key, item in table.items():
+            try:
+                fields[key] = _ENVIRONMENT_KEYS[key](item)
+            except KeyError:
+                raise _WrongError(f"{name}.{key} is not a setting") from None
+            except _WrongError as error:
+                raise _WrongError(f"{name}.{key} {error.message}") from None
+        found[name] = EnvironmentSettings(**fields)
+    return found
+
+
+Parser = Callable[[Any], Any]
+_ENVIRONMENT_KEYS: dict[str, Parser] = {
+    "base": _text, "command": _texts, "env": _mapping, "env_file": _text, "volumes": _texts, "ports": _texts,
+    "network": _text, "memory": _text, "cpus": _text_or_number, "gpus": _text_or_number,
+}
+_KEYS: dict[str, Parser] = {
+    "cache_dir": _path, "base": _text, "platforms": _texts, "channels": _texts, "environment": _text,
+    "mirrors": _mapping, "mapping_url": _text, "jobs": _jobs, "environments": _environments,
+}
+_ENVIRON_KEYS: dict[str, Parser] = {
+    **{key: parser for key, parser in _KEYS.items() if key not in ("mirrors", "environments")}, "mirrors": _pairs,
+}
+
+
+def _from_environ(environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
+    said = {f"ENVBOX_{key.upper()}": key for key in _ENVIRON_KEYS}
+    return _parse({said[name]: environ[name] for name in said if environ.get(name)}, _ENVIRON_KEYS,
+                  lambda key: f"ENVBOX_{key.upper()}", faults)
+
+
+def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        faults.append(f"cannot read {path}: {error}")
+        return {}
+    if path.name == "pyproject.toml":
+        table = table.get("tool", {}).get("envbox", {})
+    parsed = _parse(table, _KEYS, lambda key: f"{key} in {path}", faults)
+    if "cache_dir" in parsed:
+        parsed["cache_dir"] = path.parent / table["cache_dir"] if not Path(table["cache_dir"]).expanduser(
+        ).is_absolute() else parsed["cache_dir"]
+    return parsed
+
+
+def _parse(
+    table: Mapping[str, Any], parsers: Mapping[str, Parser], where: Callable[[str], str], faults: list[str]
+) -> dict[str, Any]:
+    found = {}
+    for key, value in table.items():
+        if key not in parsers:
+            faults.append(f"{where(key)} is not a setting")
+            continue
+        try:
+            found[key] = parsers[key](value)
+        except _WrongError as error:
+            faults.append(f"{where(key)} {error.message}, not {value!r}")
+    return found
+
+
+def _replace(settings: EnvironmentSettings, **changes: Any) -> EnvironmentSettings:
+    from dataclasses import replace
+
+    return replace(settings, **changes)
