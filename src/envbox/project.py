@@ -71,6 +71,19 @@ def check_name(name: str) -> str:
     return name
 
 
+def find_root(directory: Path) -> Path:
+    """The nearest directory, from `directory` upwards, that has environments; else `directory` itself.
+
+    The search ends at a repository's root and at the home folder, so a stray file above cannot capture a project.
+    """
+    for candidate in (directory, *directory.parents):
+        if read_project(candidate).environments:
+            return candidate
+        if (candidate / ".git").exists() or candidate == Path.home():
+            break
+    return directory
+
+
 def read_project(root: Path, default: str | None = None) -> Project:
     """List the environments of a directory. Reads names only, no file's content."""
     root = root.absolute()

@@ -1,0 +1,5 @@
+"""`python -m envbox`."""
+
+from envbox.cli import main
+
+main()

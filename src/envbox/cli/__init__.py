@@ -1,0 +1,104 @@
+"""The command line: parse, call, print. The one place that turns errors into words and exit codes.
+
+Commands are imported when they are asked for, so `envbox --help` costs no more than click itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from envbox import __version__
+from envbox.cli.context import Session
+from envbox.errors import EnvboxError
+
+COMMANDS = {
+    "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
+    "build": ("envbox.cli.building", "Assemble an environment's image from its lockfile."),
+    "shell": ("envbox.cli.launching", "Open a shell in an environment, here."),
+    "run": ("envbox.cli.launching", "Run a command in an environment, here."),
+    "notebook": ("envbox.cli.serving", "Start a Jupyter server in an environment, here."),
+    "ps": ("envbox.cli.serving", "List the running servers."),
+    "logs": ("envbox.cli.serving", "Show what a server has written."),
+    "stop": ("envbox.cli.serving", "Stop servers."),
+    "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
+}
+
+USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the work: lock, build, launch."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one command that was asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-C", "--directory", metavar="DIR", default=".", type=click.Path(exists=True, file_okay=False),
+              help="The project's directory, instead of the current one.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
+    """Lock conda environments, assemble them into reproducible images, launch them.
+
+    \b
+    envbox lock maps         environments/maps.yml → environments/maps.conda-lock.yml
+    envbox shell maps        a shell with that environment, in this directory
+    envbox notebook maps     JupyterLab with it
+    """
+    ctx.obj = Session(directory, quiet=quiet, verbose=verbose)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 an error of envbox's, 2 usage, 130 interrupted, else the child's own."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        code = cli.main(args=arguments, prog_name="envbox", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is left to flush to
+        return BROKEN_PIPE
+    except EnvboxError as error:
+        show_error(error)
+        return 1
+
+
+def show_error(error: EnvboxError) -> None:
+    """Write an error and its hint on stderr, in colour where that is wanted."""
+    from envbox.cli.terminal import wants_colour
+
+    colour = wants_colour(sys.stderr, os.environ)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True, color=colour)
+    if error.hint:
+        click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}", err=True, color=colour)

@@ -1,0 +1,89 @@
+"""What every command begins with: the directory, how much to say, the settings and the project."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from envbox.engine import Engine
+    from envbox.project import Environment, Project
+    from envbox.report import Reporter
+    from envbox.settings import Settings
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class Session:
+    """One invocation. Settings, project and engine are read when they are first needed."""
+
+    def __init__(self, directory: str, *, quiet: bool, verbose: bool) -> None:
+        self.here = Path(directory).absolute()
+        self.quiet = quiet
+        self.verbose = verbose
+        self.overrides: dict[str, Any] = {}
+
+    @cached_property
+    def report(self) -> Reporter:
+        """Where words go."""
+        from envbox.cli.terminal import TerminalReporter
+
+        return TerminalReporter(sys.stderr, os.environ, quiet=self.quiet, verbose=self.verbose)
+
+    @cached_property
+    def root(self) -> Path:
+        """The project's directory: the nearest one upwards that has environments, else the one we are in."""
+        from envbox.project import find_root
+
+        return find_root(self.here)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that hold here."""
+        from envbox.settings import read_settings
+
+        return read_settings(self.root, os.environ, self.overrides)
+
+    @cached_property
+    def project(self) -> Project:
+        """The environments of the directory."""
+        from envbox.project import read_project
+
+        return read_project(self.root, self.settings.environment)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that images are loaded into."""
+        from envbox.engine import connect
+
+        return connect(self.settings)
+
+    def environment(self, name: str | None) -> Environment:
+        """The environment that is meant."""
+        return self.project.environment(name)
+
+
+def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the project's environments for a NAME on the command line."""
+    del param
+    session = ctx.find_object(Session) or Session(".", quiet=True, verbose=False)
+    return [e.name for e in session.project.environments if e.name.startswith(incomplete)]
+
+
+name_argument = click.argument("name", required=False, shell_complete=complete_name)
+names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+frozen_option = click.option("--frozen", is_flag=True, help="Take the lockfile as it is, even if the spec has changed.")
+
+
+def print_json(value: object) -> None:
+    """Write a value on stdout as JSON, for programs to read."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
