@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by who can mend it. `cli` is the one place that turns these into words and exit codes."""
+"""What can go wrong, sorted by who can mend it. `cli` alone turns these into words and exit codes."""
 
 from __future__ import annotations
 

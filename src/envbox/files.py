@@ -1,8 +1,8 @@
 """Files that are whole or not there: written aside, flushed, renamed.
 
 The one rule behind "any command can be killed at any moment": a path either has its old content or all of its
-new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never crosses a
-filesystem and a leftover is recognised.
+new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never
+crosses a filesystem and a leftover is recognised.
 """
 
 from __future__ import annotations
@@ -59,9 +59,13 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
 def disk_error(path: Path, error: OSError) -> ToolError:
     """Say an OSError met at `path` in words, with a way out."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ToolError(f"no space left on the disk while writing {path}",
-                         "free some space, or set ENVBOX_CACHE_DIR to a folder on another disk")
+        return ToolError(
+            f"no space left on the disk while writing {path}",
+            "free some space, or set ENVBOX_CACHE_DIR to a folder on another disk",
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ToolError(f"not allowed to write {path}: {error.strerror}",
-                         "check the folder's permissions, or set ENVBOX_CACHE_DIR to one that is yours")
+        return ToolError(
+            f"not allowed to write {path}: {error.strerror}",
+            "check the folder's permissions, or set ENVBOX_CACHE_DIR to one that is yours",
+        )
     return ToolError(f"cannot write {path}: {error.strerror or error}")

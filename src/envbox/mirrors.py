@@ -1,7 +1,7 @@
 """Mirrors: where a canonical address is really fetched from. A lock only ever holds the canonical one.
 
-A mapping of prefixes, `https://conda.anaconda.org/conda-forge` → `http://127.0.0.1:8000/channel`. A key without a
-scheme names a registry (`docker.io` → `127.0.0.1:5000`).
+A mapping of prefixes, `https://conda.anaconda.org/conda-forge` → `http://127.0.0.1:8000/channel`. A key
+without a scheme names a registry (`docker.io` → `127.0.0.1:5000`).
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ class Mirrors:
 def _substitute(url: str, pairs: Iterator[tuple[str, str]]) -> str:
     for old, new in pairs:
         if url == old or url.startswith(old + "/"):
-            return new + url[len(old):]
+            return new + url[len(old) :]
     return url

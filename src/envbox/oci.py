@@ -1,4 +1,4 @@
-"""The OCI image format's values: digests, descriptors, platforms. Names and fields are the specification's own.
+"""The OCI image format's values: digests, descriptors, platforms. Names are the specification's own.
 
 https://github.com/opencontainers/image-spec (descriptor.md, manifest.md, config.md)
 """
@@ -26,9 +26,13 @@ DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ARCHITECTURES = {"linux-64": ("linux", "amd64"), "linux-aarch64": ("linux", "arm64"),
-                  "linux-ppc64le": ("linux", "ppc64le"), "linux-s390x": ("linux", "s390x"),
-                  "linux-riscv64": ("linux", "riscv64")}
+_ARCHITECTURES = {
+    "linux-64": ("linux", "amd64"),
+    "linux-aarch64": ("linux", "arm64"),
+    "linux-ppc64le": ("linux", "ppc64le"),
+    "linux-s390x": ("linux", "s390x"),
+    "linux-riscv64": ("linux", "riscv64"),
+}
 
 
 def digest_of(data: bytes) -> Digest:
@@ -73,8 +77,10 @@ def image_platform(platform: str) -> tuple[str, str]:
     :raises ImageError: when no Linux container can be of that platform
     """
     if platform not in _ARCHITECTURES:
-        raise ImageError(f"no container image can be of platform {platform}",
-                         f"images are made for {', '.join(_ARCHITECTURES)}")
+        raise ImageError(
+            f"no container image can be of platform {platform}",
+            f"images are made for {', '.join(_ARCHITECTURES)}",
+        )
     return _ARCHITECTURES[platform]
 
 

@@ -1,8 +1,8 @@
 """Which environments a directory has. A name is a file; nothing else is registered anywhere.
 
-`environments/NAME.yml` (or `.yaml`) is the environment NAME, locked in `environments/NAME.conda-lock.yml`. Where
-there is no such folder, `environment.yml` or `binder/environment.yml` is the one environment, named after its
-directory, locked in `conda-lock.yml` beside it.
+`environments/NAME.yml` (or `.yaml`) is the environment NAME, locked in `environments/NAME.conda-lock.yml`.
+Where there is no such folder, `environment.yml` or `binder/environment.yml` is the one environment, named
+after its directory, locked in `conda-lock.yml` beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One environment of a project: its name, its spec and the lockfile beside it (either may not exist yet)."""
+    """One environment: its name, its spec and the lockfile beside it (either may not exist yet)."""
 
     name: str
     spec_path: Path
@@ -50,13 +50,18 @@ class Project:
             for environment in self.environments:
                 if environment.name == wanted:
                     return environment
-            raise SpecError(f"no environment {wanted} in {self.root}",
-                            f"there is {names}" if names else f"write environments/{wanted}.yml")
+            raise SpecError(
+                f"no environment {wanted} in {self.root}",
+                f"there is {names}" if names else f"write environments/{wanted}.yml",
+            )
         if not self.environments:
-            raise SpecError(f"no environment in {self.root}", "write environments/NAME.yml, or environment.yml")
+            raise SpecError(
+                f"no environment in {self.root}", "write environments/NAME.yml, or environment.yml"
+            )
         if len(self.environments) > 1:
-            raise SpecError(f"which environment? {self.root} has {names}",
-                            "name one, or set `environment` in envbox.toml")
+            raise SpecError(
+                f"which environment? {self.root} has {names}", "name one, or set `environment` in envbox.toml"
+            )
         return self.environments[0]
 
 
@@ -66,15 +71,18 @@ def check_name(name: str) -> str:
     :raises SpecError: when it is one
     """
     if not _NAME.fullmatch(name) or ".." in name:
-        raise SpecError(f"{name!r} is not an environment's name",
-                        "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/")
+        raise SpecError(
+            f"{name!r} is not an environment's name",
+            "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/",
+        )
     return name
 
 
 def find_root(directory: Path) -> Path:
     """The nearest directory, from `directory` upwards, that has environments; else `directory` itself.
 
-    The search ends at a repository's root and at the home folder, so a stray file above cannot capture a project.
+    The search ends at a repository's root and at the home folder, so a stray file above cannot capture a
+    project.
     """
     for candidate in (directory, *directory.parents):
         if read_project(candidate).environments:
@@ -110,7 +118,9 @@ def _environment_name(path: Path) -> str | None:
 
 def _in_folder(folder: Path, name: str) -> Environment:
     spec = folder / f"{name}.yaml"
-    return Environment(name, spec if spec.is_file() else folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
+    return Environment(
+        name, spec if spec.is_file() else folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}"
+    )
 
 
 def _directory_name(root: Path) -> str:

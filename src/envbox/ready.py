@@ -28,7 +28,9 @@ def ready_image(
     return build(environment, settings, engine, report)
 
 
-def ensure_locked(environment: Environment, settings: Settings, report: Reporter, *, frozen: bool = False) -> None:
+def ensure_locked(
+    environment: Environment, settings: Settings, report: Reporter, *, frozen: bool = False
+) -> None:
     """Make the lockfile when it is missing or no longer what the spec asks for.
 
     :raises LockfileError: when there is none and `frozen` forbids to make one

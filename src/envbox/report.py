@@ -30,7 +30,9 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """Tell one line that should not be missed."""
 
-    def task(self, label: str, total: int | None = None, unit: Unit = "items") -> AbstractContextManager[Task]:
+    def task(
+        self, label: str, total: int | None = None, unit: Unit = "items"
+    ) -> AbstractContextManager[Task]:
         """Show a bar until the context ends; `total` in `unit`, None when unknown."""
 
 
@@ -43,7 +45,9 @@ class _Silent:
 
     def advance(self, amount: int = 1) -> None: ...
 
-    def task(self, label: str, total: int | None = None, unit: Unit = "items") -> AbstractContextManager[Task]:
+    def task(
+        self, label: str, total: int | None = None, unit: Unit = "items"
+    ) -> AbstractContextManager[Task]:
         return nullcontext(self)
 
 

@@ -1,9 +1,9 @@
 """Settings: one frozen value, merged from four places by one rule.
 
 Command line, then environment variables (`ENVBOX_…`), then the project (`envbox.toml`, or `[tool.envbox]` in
-`pyproject.toml`), then the user's configuration file; then the default. `mirrors` are merged key by key, everything
-else is taken from the first place that says it. What is unknown or of the wrong type is an error that names the file
-and the key: a misspelt setting that is silently ignored costs a person an afternoon.
+`pyproject.toml`), then the user's configuration file; then the default. `mirrors` are merged key by key,
+everything else is taken from the first place that says it. What is unknown or of the wrong type is an error
+that names the file and the key: a misspelt setting that is silently ignored costs a person an afternoon.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Settings:
     """Everything that is set rather than asked for by a command.
 
     :param cache_dir: packages, fragments, blobs and records; may be deleted at any time
-    :param platforms: conda platforms to lock for; empty: linux-64, and linux-aarch64 where the channels have it
+    :param platforms: conda platforms to lock for; empty: linux-64, and linux-aarch64 where the channels have
+        it
     :param channels: used when a spec names none
     :param mapping_url: where conda-lock finds the names that PyPI projects have on conda
     :param jobs: how many processes or connections work at once
@@ -68,7 +69,7 @@ class Settings:
     def for_environment(self, name: str) -> EnvironmentSettings:
         """What is set for one environment, with the base filled in."""
         found = self.environments.get(name, EnvironmentSettings())
-        return found if found.base else _replace(found, base=self.base)
+        return found if found.base else replace(found, base=self.base)
 
 
 def read_settings(
@@ -93,16 +94,15 @@ def read_settings(
         merged.update(layer)
     if faults:
         raise SettingsError("; ".join(faults), "the settings are listed in the README, under “Settings”")
-    merged.setdefault("cache_dir", default_cache_dir(environ))
+    merged.setdefault("cache_dir", default_cache_dir())
     merged.setdefault("jobs", os.cpu_count() or 1)
     return Settings(mirrors=Mirrors(mirrors), **merged)
 
 
-def default_cache_dir(environ: Mapping[str, str]) -> Path:
+def default_cache_dir() -> Path:
     """The user's cache folder for envbox, by the platform's own custom."""
     import platformdirs
 
-    del environ  # platformdirs reads XDG_CACHE_HOME itself
     return Path(platformdirs.user_cache_dir("envbox", appauthor=False))
 
 
@@ -126,7 +126,8 @@ def project_settings_file(directory: Path) -> Path | None:
     return None
 
 
-# --- reading foreign text: each value is parsed by the one function its key names -----------------------------------
+# --- reading foreign text: each value is parsed by the one function its key names
+
 
 class _WrongError(EnvboxError):
     """A value that its parser refuses; the message says what it should be."""
@@ -164,7 +165,7 @@ def _pairs(value: str) -> dict[str, str]:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser().absolute()
+    return Path(_text(value)).expanduser()
 
 
 def _jobs(value: object) -> int:
@@ -198,22 +199,48 @@ def _environments(value: object) -> dict[str, EnvironmentSettings]:
 
 Parser = Callable[[Any], Any]
 _ENVIRONMENT_KEYS: dict[str, Parser] = {
-    "base": _text, "command": _texts, "env": _mapping, "env_file": _text, "volumes": _texts, "ports": _texts,
-    "network": _text, "memory": _text, "cpus": _text_or_number, "gpus": _text_or_number,
+    "base": _text,
+    "command": _texts,
+    "env": _mapping,
+    "env_file": _text,
+    "volumes": _texts,
+    "ports": _texts,
+    "network": _text,
+    "memory": _text,
+    "cpus": _text_or_number,
+    "gpus": _text_or_number,
 }
 _KEYS: dict[str, Parser] = {
-    "cache_dir": _path, "base": _text, "platforms": _texts, "channels": _texts, "environment": _text,
-    "mirrors": _mapping, "mapping_url": _text, "jobs": _jobs, "environments": _environments,
+    "cache_dir": _path,
+    "base": _text,
+    "platforms": _texts,
+    "channels": _texts,
+    "environment": _text,
+    "mirrors": _mapping,
+    "mapping_url": _text,
+    "jobs": _jobs,
+    "environments": _environments,
 }
 _ENVIRON_KEYS: dict[str, Parser] = {
-    **{key: parser for key, parser in _KEYS.items() if key not in ("mirrors", "environments")}, "mirrors": _pairs,
+    **{key: parser for key, parser in _KEYS.items() if key not in ("mirrors", "environments")},
+    "mirrors": _pairs,
 }
 
 
 def _from_environ(environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
-    said = {f"ENVBOX_{key.upper()}": key for key in _ENVIRON_KEYS}
-    return _parse({said[name]: environ[name] for name in said if environ.get(name)}, _ENVIRON_KEYS,
-                  lambda key: f"ENVBOX_{key.upper()}", faults)
+    said = {key: environ[_variable(key)] for key in _ENVIRON_KEYS if environ.get(_variable(key))}
+    return _rooted(_parse(said, _ENVIRON_KEYS, _variable, faults), Path.cwd())
+
+
+def _variable(key: str) -> str:
+    return f"ENVBOX_{key.upper()}"
+
+
+def _rooted(parsed: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Resolve a relative cache folder against the place that names it."""
+    if "cache_dir" in parsed:
+        parsed["cache_dir"] = folder.absolute() / parsed["cache_dir"]
+    return parsed
 
 
 def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
@@ -227,10 +254,7 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
     if path.name == "pyproject.toml":
         table = table.get("tool", {}).get("envbox", {})
     parsed = _parse(table, _KEYS, lambda key: f"{key} in {path}", faults)
-    if "cache_dir" in parsed:
-        parsed["cache_dir"] = path.parent / table["cache_dir"] if not Path(table["cache_dir"]).expanduser(
-        ).is_absolute() else parsed["cache_dir"]
-    return parsed
+    return _rooted(parsed, path.parent)
 
 
 def _parse(
@@ -246,9 +270,3 @@ def _parse(
         except _WrongError as error:
             faults.append(f"{where(key)} {error.message}, not {value!r}")
     return found
-
-
-def _replace(settings: EnvironmentSettings, **changes: Any) -> EnvironmentSettings:
-    from dataclasses import replace
-
-    return replace(settings, **changes)

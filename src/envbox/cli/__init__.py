@@ -51,9 +51,17 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("-C", "--directory", metavar="DIR", default=".", type=click.Path(exists=True, file_okay=False),
-              help="The project's directory, instead of the current one.")
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "-C",
+    "--directory",
+    metavar="DIR",
+    default=".",
+    type=click.Path(exists=True, file_okay=False),
+    help="The project's directory, instead of the current one.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
@@ -70,7 +78,7 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 an error of envbox's, 2 usage, 130 interrupted, else the child's own."""
+    """Run the command line and exit: 0 done, 1 envbox's error, 2 usage, 130 interrupted, else the child's."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -9,8 +9,13 @@ from envbox.cli.context import Session, json_option, names_argument, print_json
 
 @click.command()
 @names_argument
-@click.option("--platform", "platforms", multiple=True, metavar="PLATFORM",
-              help="A conda platform to lock for (linux-64, linux-aarch64, …); may be given several times.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    help="A conda platform to lock for (linux-64, linux-aarch64, …); may be given several times.",
+)
 @json_option
 @click.pass_obj
 def lock(session: Session, names: tuple[str, ...], platforms: tuple[str, ...], as_json: bool) -> None:
@@ -24,8 +29,14 @@ def lock(session: Session, names: tuple[str, ...], platforms: tuple[str, ...], a
     wanted = wanted or [session.environment(None)]
     locks = [lock_environment(e, session.settings, platforms or None, session.report) for e in wanted]
     if as_json:
-        print_json([
-            {"name": lock.name, "lockfile": str(e.lock_path), "digest": lock.digest,
-             "packages": {p: len(lock.for_platform(p)) for p in lock.platforms}}
-            for e, lock in zip(wanted, locks, strict=True)
-        ])
+        print_json(
+            [
+                {
+                    "name": lock.name,
+                    "lockfile": str(e.lock_path),
+                    "digest": lock.digest,
+                    "packages": {p: len(lock.for_platform(p)) for p in lock.platforms},
+                }
+                for e, lock in zip(wanted, locks, strict=True)
+            ]
+        )

@@ -70,7 +70,9 @@ class TerminalReporter:
         if self._progress is not None:  # rich moves its bars out of the way
             from rich.text import Text
 
-            self._progress.console.print(Text.from_ansi(text if self._colour else click.unstyle(text)), soft_wrap=True)
+            self._progress.console.print(
+                Text.from_ansi(text if self._colour else click.unstyle(text)), soft_wrap=True
+            )
         else:
             click.echo(text, file=self._stream, color=self._colour)
 
@@ -115,8 +117,14 @@ def _progress(stream: TextIO, colour: bool) -> Progress:
             return Text(f"{_amount(task.completed, task.fields['unit'])}{total}", style="progress.download")
 
     console = Console(file=stream, no_color=not colour, highlight=False)
-    return Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), Amount(), TimeElapsedColumn(),
-                    console=console, transient=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        Amount(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def _amount(value: float, unit: Unit) -> str:

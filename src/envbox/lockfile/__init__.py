@@ -1,6 +1,7 @@
 """What a lockfile says, whatever format it was read from. One module beside this per format and version.
 
-A `Lock` is complete: every later stage reads it and decides nothing again. Values only; nothing here reads a file.
+A `Lock` is complete: every later stage reads it and decides nothing again. Values only; nothing here reads a
+file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class LockedPackage:
     """One package for one platform, pinned by hash.
 
     :param build: conda's build string; None for a wheel
-    :param platform: the conda subdir that this entry is locked for (`linux-64`), also when the package is noarch
+    :param platform: the conda subdir that this entry is locked for (`linux-64`), also when the package is
+        noarch
     :param depends: name → version constraint as in the lockfile (`">=1.2,<2 *_cp311"`), sorted by name
     :param url: canonical (never a mirror's), without credentials
     :param sha256: of the archive or wheel, lower-case hex
@@ -96,6 +98,9 @@ class Lock:
         if platform not in self.platforms:
             raise LockfileError(
                 f"{self.name} is not locked for {platform}, only for {', '.join(self.platforms)}",
-                f"envbox lock {self.name} " + " ".join(f"--platform {p}" for p in (*self.platforms, platform)),
+                f"envbox lock {self.name} "
+                + " ".join(f"--platform {p}" for p in (*self.platforms, platform)),
             )
-        return tuple(sorted((p for p in self.packages if p.platform == platform), key=lambda p: (p.manager, p.name)))
+        return tuple(
+            sorted((p for p in self.packages if p.platform == platform), key=lambda p: (p.manager, p.name))
+        )

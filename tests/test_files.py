@@ -1,0 +1,39 @@
+"""A path has its old content or all of its new content."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from envbox.errors import ToolError
+from envbox.files import disk_error, whole_file, write_whole
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "lock.yml"
+    write_whole(path, b"old")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="no space left") as caught, whole_file(tmp_path / "x") as file:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "ENVBOX_CACHE_DIR" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match="file/x"):
+        write_whole(tmp_path / "file" / "x", b"")
+
+
+def test_no_permission_names_the_path() -> None:
+    assert "not allowed to write /x" in disk_error(Path("/x"), OSError(errno.EACCES, "Permission denied")).message
