@@ -12,6 +12,12 @@ from typing import Literal
 
 from envbox.errors import LockfileError
 
+PLATFORMS = (
+    "linux-64", "linux-aarch64", "linux-ppc64le", "linux-s390x", "linux-riscv64", "linux-32", "linux-armv6l",
+    "linux-armv7l", "osx-64", "osx-arm64", "win-64", "win-arm64", "win-32",
+)  # fmt: skip
+"""The conda platforms that a lockfile may be for."""
+
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:

@@ -1,0 +1,382 @@
+"""conda-lock's unified lockfile, version 1: read, written, and byte for byte the same for the same solution.
+
+The difficulty is that the file is both a format that other tools read and write, and the one thing that every later
+stage trusts. So reading takes whatever conda-lock itself writes, but checks what an edit, a bad merge or a cut-off
+copy can break, all faults at once; and writing is one function of the `Lock`: sorted, no time, no machine. `version`
+is written last, so that a file that was cut off anywhere lacks it.
+
+What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others: `envbox.name`,
+`envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables` (JSON) and
+`envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
+
+Specification: conda_lock/lockfile/v1/models.py and https://schemas.conda.org/conda-lock-v1.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from envbox.errors import LockfileError
+from envbox.lockfile import PLATFORMS, Base, LockedPackage, Lock
+from envbox.oci import digest_of
+
+VERSION = 1
+LOCK_SUFFIX = ".conda-lock.yml"
+PIP_PREFIX = "pip: "
+MOST_FAULTS = 10  # more than a screen of them helps nobody
+
+_CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
+_ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
+_TOKEN = re.compile(r"/t/[^/]+")
+
+
+def read_lockfile(path: Path) -> Lock:
+    """Read and check a lockfile.
+
+    :raises LockfileError: when it is missing, damaged, or of a version that is not known
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {_name_from(path)}") from None
+    except OSError as error:
+        raise LockfileError(f"cannot read the lockfile {path}: {error.strerror}") from error
+    return loads(data, path)
+
+
+def loads(data: bytes, path: Path) -> Lock:
+    """Parse a lockfile's bytes.
+
+    :param path: where they are from: for the words of an error, and the name where the file does not say one
+    :raises LockfileError: with every fault that was found, up to ten
+    """
+    again = f"restore it, or remove it and lock anew: envbox lock {_name_from(path)}"
+    document = _document(data, path, again)
+    faults: list[str] = []
+    lock = _parse(document, path, faults)
+    if lock is None or faults:
+        more = len(faults) - MOST_FAULTS
+        shown = faults[:MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
+        where = f"the lockfile {path} is damaged"
+        raise LockfileError(
+            f"{where}: {shown[0]}" if len(shown) == 1 else "\n  ".join([f"{where}:", *shown]), again
+        )
+    return replace(lock, digest=digest_of(data))
+
+
+def dumps(lock: Lock) -> bytes:
+    """Write a lock as text. `lock.digest` is not looked at: it is the digest of what this returns."""
+    import yaml
+
+    document = {"metadata": _metadata(lock), "package": [_entry(p) for p in _sorted(lock)], "version": VERSION}
+    body: bytes = yaml.dump(
+        document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30, encoding="utf-8"
+    )
+    return _HEADER.format(name=lock.name).encode() + body
+
+
+def sealed(lock: Lock) -> Lock:
+    """The lock as it will be read back: in the file's order, with the file's digest."""
+    ordered = replace(lock, packages=tuple(_sorted(lock)), platforms=tuple(sorted(lock.platforms)))
+    return replace(ordered, digest=digest_of(dumps(ordered)))
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password and anaconda's `/t/TOKEN/`: none of them may reach a lockfile."""
+    parts = urlsplit(url)
+    return urlunsplit((
+        parts.scheme, parts.netloc.rpartition("@")[2], _TOKEN.sub("", parts.path, count=1), parts.query, ""
+    ))
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+_HEADER = """\
+# Locked by envbox, in conda-lock's format. To change it, edit the spec and run: envbox lock {name}
+"""
+
+
+def _sorted(lock: Lock) -> list[LockedPackage]:
+    return sorted(lock.packages, key=lambda p: (p.manager, p.name, p.platform))
+
+
+def _metadata(lock: Lock) -> dict[str, Any]:
+    custom = {"envbox.name": lock.name}
+    if lock.base is not None:
+        custom["envbox.base"] = lock.base.reference
+        custom |= {f"envbox.base-digest.{p}": digest for p, digest in lock.base.digests.items()}
+        custom |= {f"envbox.glibc.{p}": version for p, version in lock.base.glibc.items()}
+    if lock.variables:
+        custom["envbox.variables"] = _json(dict(sorted(lock.variables.items())))
+    custom |= {f"envbox.requested.{p}": _json(sorted(texts)) for p, texts in lock.requested.items()}
+    return {
+        "content_hash": dict(sorted(lock.content_hash.items())),
+        "channels": [{"url": channel, "used_env_vars": []} for channel in lock.channels],
+        "platforms": sorted(lock.platforms),
+        "sources": list(lock.sources),
+        "custom_metadata": dict(sorted(custom.items())),
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _entry(package: LockedPackage) -> dict[str, Any]:
+    hashes = {"md5": package.md5} if package.md5 else {}
+    return {
+        "name": package.name,
+        "version": package.version,
+        "manager": package.manager,
+        "platform": package.platform,
+        "dependencies": dict(sorted(package.depends.items())),
+        "url": package.url,
+        "hash": {**hashes, "sha256": package.sha256},
+        "category": package.category,
+        "optional": package.category != "main",
+    }
+
+
+# --- reading: from bytes to a document ------------------------------------------------------------------------------
+
+
+def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
+    import yaml
+
+    if not data.strip():
+        raise LockfileError(f"the lockfile {path} is empty", again)
+    if conflict := _CONFLICT.search(data):
+        line = data.count(b"\n", 0, conflict.start()) + 1
+        raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
+    try:
+        document = yaml.load(data, Loader=yaml.CSafeLoader)  # noqa: S506 - it is the safe loader, in C
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise LockfileError(f"the lockfile {path} is not YAML: {_problem(error)}", again) from error
+    if not isinstance(document, dict):
+        raise LockfileError(f"{path} is not a lockfile: it holds no `metadata` and `package`", again)
+    version = document.get("version")
+    if version is None:
+        raise LockfileError(f"the lockfile {path} has no `version`: it was cut off, or is no lockfile", again)
+    if version != VERSION or isinstance(version, bool):
+        raise LockfileError(
+            f"the lockfile {path} is of version {version!r}; this envbox reads version {VERSION}",
+            "a newer envbox may read it",
+        )
+    return document
+
+
+def _problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"line {mark.line + 1}: {said}" if mark else said
+
+
+def _name_from(path: Path) -> str:
+    if path.name.endswith(LOCK_SUFFIX):
+        return path.name[: -len(LOCK_SUFFIX)]
+    return path.absolute().parent.name or "environment"
+
+
+# --- reading: from a document to a lock -----------------------------------------------------------------------------
+
+
+def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock | None:
+    metadata, entries = document.get("metadata"), document.get("package")
+    if not isinstance(metadata, dict):
+        faults.append("`metadata` is missing")
+    if not isinstance(entries, list):
+        faults.append("`package` is missing, or not a list")
+    if not isinstance(metadata, dict) or not isinstance(entries, list):
+        return None
+    custom = _texts(metadata.get("custom_metadata"), "metadata.custom_metadata", faults)
+    platforms = _platforms(metadata.get("platforms"), faults)
+    packages = _packages(entries, platforms, faults)
+    requested = {
+        key.removeprefix("envbox.requested."): tuple(_json_value(custom, key, list, faults))
+        for key in custom if key.startswith("envbox.requested.")
+    }
+    lock = Lock(
+        name=custom.get("envbox.name") or _name_from(path),
+        platforms=platforms,
+        channels=_channels(metadata.get("channels"), faults),
+        content_hash=_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
+        packages=packages,
+        base=_base(custom, platforms, faults),
+        digest="",
+        sources=_sources(metadata.get("sources"), faults),
+        requested=requested,
+        variables=_json_value(custom, "envbox.variables", dict, faults),
+    )
+    if not faults:
+        _check_complete(lock, faults)
+    return lock
+
+
+def _texts(value: object, where: str, faults: list[str]) -> dict[str, str]:
+    if value is None:
+        return {}
+    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        return value
+    faults.append(f"`{where}` should map names to texts")
+    return {}
+
+
+def _platforms(value: object, faults: list[str]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(p, str) for p in value):
+        faults.append("`metadata.platforms` should be a list of platforms")
+        return ()
+    for platform in value:
+        if platform not in PLATFORMS:
+            faults.append(f"{platform!r} in `metadata.platforms` is not a conda platform")
+    return tuple(sorted(set(value)))
+
+
+def _channels(value: object, faults: list[str]) -> tuple[str, ...]:
+    entries = value if isinstance(value, list) else None
+    urls = [e.get("url") if isinstance(e, dict) else e for e in entries or []]
+    if entries is None or not all(isinstance(url, str) for url in urls):
+        faults.append("`metadata.channels` should be a list of channels, each with a `url`")
+        return ()
+    return tuple(without_credentials(url) if "://" in url else url for url in urls)
+
+
+def _sources(value: object, faults: list[str]) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(s, str) for s in value):
+        faults.append("`metadata.sources` should be a list of paths")
+        return ()
+    return tuple(value)
+
+
+def _json_value(custom: Mapping[str, str], key: str, kind: type, faults: list[str]) -> Any:
+    text = custom.get(key)
+    if text is None:
+        return kind()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    items = [*value, *value.values()] if isinstance(value, dict) else value
+    if not isinstance(value, kind) or not all(isinstance(item, str) for item in items or []):
+        faults.append(f"`{key}` in `metadata.custom_metadata` should be JSON: a {kind.__name__} of texts")
+        return kind()
+    return value
+
+
+def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[str]) -> Base | None:
+    reference = custom.get("envbox.base")
+    if reference is None:
+        return None
+    found = {kind: {p: custom[key] for p in platforms if (key := f"envbox.{kind}.{p}") in custom}
+             for kind in ("base-digest", "glibc")}
+    for platform, digest in found["base-digest"].items():
+        if not _SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
+            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
+    for platform in platforms:
+        if platform.startswith("linux-") and not all(platform in part for part in found.values()):
+            faults.append(f"the base {reference} is not pinned for {platform}")
+    return Base(reference, found["base-digest"], found["glibc"])
+
+
+def _packages(entries: list[Any], platforms: tuple[str, ...], faults: list[str]) -> tuple[LockedPackage, ...]:
+    found: dict[tuple[str, str, str], LockedPackage] = {}
+    for number, entry in enumerate(entries, 1):
+        package = _package(entry, number, platforms, faults)
+        if package is None:
+            continue
+        key = (package.manager, package.name, package.platform)
+        other = found.setdefault(key, package)
+        # conda-lock repeats a package for each category that it is in, alike in everything else
+        if other is not package and replace(other, category=package.category) != package:
+            faults.append(f"{package.name} is locked twice for {package.platform}")
+        elif other is not package and (package.category == "main" or other.category == package.category):
+            if other.category == package.category:
+                faults.append(f"{package.name} is locked twice for {package.platform}")
+            found[key] = package
+    return tuple(found[key] for key in sorted(found))
+
+
+def _package(
+    entry: object, number: int, platforms: tuple[str, ...], faults: list[str]
+) -> LockedPackage | None:
+    if not isinstance(entry, dict):
+        faults.append(f"package {number} is not a mapping")
+        return None
+    name, platform = entry.get("name"), entry.get("platform")
+    label = f"{name} ({platform})" if isinstance(name, str) else f"package {number}"
+    before = len(faults)
+    for key in ("name", "version", "manager", "platform", "url"):
+        value = entry.get(key)
+        if not isinstance(value, str) or not value:
+            faults.append(f"{label} has no `{key}`" if value is None
+                          else f"`{key}` of {label} should be text, in quotes, not {value!r}")
+    depends = _texts(entry.get("dependencies"), f"dependencies of {label}", faults)
+    hashes = entry.get("hash")
+    hashes = hashes if isinstance(hashes, dict) else {}
+    sha256, md5 = hashes.get("sha256"), hashes.get("md5")
+    if not sha256:
+        faults.append(f"{label} has no sha256, and without it nothing that is fetched can be checked")
+    elif not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
+        faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
+    if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):
+        faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
+    if len(faults) > before:
+        return None
+    package = LockedPackage(
+        manager=entry["manager"], name=name, version=entry["version"], build=entry.get("build"),
+        platform=platform, depends=dict(sorted(depends.items())), url=without_credentials(entry["url"]),
+        sha256=sha256.lower(), md5=md5.lower() if md5 else None, category=str(entry.get("category") or "main"),
+    )  # fmt: skip
+    return _checked(package, label, platforms, faults)
+
+
+def _checked(
+    package: LockedPackage, label: str, platforms: tuple[str, ...], faults: list[str]
+) -> LockedPackage | None:
+    if package.manager not in ("conda", "pip"):
+        faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
+        return None
+    if package.platform not in platforms:
+        faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
+    scheme = urlsplit(package.url).scheme
+    if scheme not in ("https", "http", "file"):
+        faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
+        return None
+    if package.manager == "pip":
+        return replace(package, build=None)
+    parts = _ARCHIVE.fullmatch(unquote(package.file_name))
+    if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
+        faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
+        return None
+    if package.subdir not in (package.platform, "noarch"):
+        faults.append(f"the url of {label} is of another platform: {package.subdir}")
+    return replace(package, build=parts[3])
+
+
+def _check_complete(lock: Lock, faults: list[str]) -> None:
+    """Find what an edit, a merge or a cut took away: what is needed or was asked for, but is not locked."""
+    names: dict[str, set[str]] = {platform: set() for platform in lock.platforms}
+    for package in lock.packages:
+        names[package.platform].add(package.name.lower() if package.manager == "conda" else "")
+    for platform, found in names.items():
+        if not found:
+            faults.append(f"nothing is locked for {platform}")
+    for platform, texts in lock.requested.items():
+        asked = {m[1].lower() for text in texts if not text.startswith(PIP_PREFIX) and (m := _ASKED.match(text))}
+        for name in sorted(asked - names.get(platform, asked)):
+            faults.append(f"{name} was asked for, but is not locked for {platform}")
+    for package in lock.packages:
+        if package.manager == "conda":
+            for name in package.depends:
+                if not name.startswith("__") and name.lower() not in names[package.platform]:
+                    faults.append(f"{package.name} needs {name}, which is not locked for {package.platform}")
