@@ -1,0 +1,273 @@
+"""Docker and what speaks its API. Questions go straight to the socket, the rest through the docker SDK."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from envbox.engine import Container, Ending, MissingLayerError, chain_ids
+from envbox.engine.address import Address
+from envbox.engine.ask import SECONDS, ask
+from envbox.engine.sdk import engine_errors, make_client, unreachable
+from envbox.errors import ImageError, ToolError
+from envbox.files import write_whole
+from envbox.oci import conda_platform
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
+NOT_FOUND, NOT_MODIFIED = 404, 304
+# What engines say of a layer that is neither in the archive nor in their store: Docker's own image store a file
+# of the unpacked archive, its containerd store a digest.
+_MISSING = re.compile(
+    r"(blobs/sha256/|layer\.tar|sha256:[0-9a-f]{64}).*(no such file|not found|does not exist)"
+)
+
+
+class DockerEngine:
+    """An engine at an address. Nothing is sent before the first question."""
+
+    def __init__(self, address: Address, cache_dir: Path) -> None:
+        self._address = address
+        self._client: APIClient | None = None
+        self._remembered = cache_dir / "engine" / "images"
+
+    @property
+    def address(self) -> str:
+        """Where it is, and who says so."""
+        return str(self._address)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether folders of this machine can be mounted: a socket is taken to be of this machine."""
+        return self._address.url.startswith(("unix://", "npipe://"))
+
+    @cached_property
+    def platform(self) -> str:
+        """The conda platform of the engine.
+
+        :raises ToolError: when its containers are not Linux, or of an architecture that conda does not have
+        """
+        said = self._json("/version")
+        platform = conda_platform(str(said.get("Arch"))) if said.get("Os") == "linux" else None
+        if platform is None:
+            raise ToolError(
+                f"the engine at {self.address} runs {said.get('Os')}/{said.get('Arch')} containers",
+                "switch it to Linux containers, or use another engine (DOCKER_HOST)",
+            )
+        return platform
+
+    def check(self) -> None:
+        """See that the engine answers, and is new enough.
+
+        :raises ToolError: when not
+        """
+        version = self._version
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_API:
+            raise ToolError(
+                f"the engine at {self.address} is too old: API {version}",
+                f"envbox needs API {'.'.join(map(str, OLDEST_API))} (Docker 19.03) or newer",
+            )
+
+    def client_argv(self) -> tuple[str, ...]:
+        """The docker command. It finds the engine by the same rule as we do.
+
+        :raises ToolError: when it is not installed
+        """
+        found = shutil.which("docker")
+        if found is None:
+            raise ToolError(
+                "the docker command is not on the PATH", "install Docker's command-line client (docker-cli)"
+            )
+        return (found,)
+
+    # --- images
+
+    def has_image(self, image: str) -> bool:
+        """Whether an image, by ID or reference, is there."""
+        return self._json(f"/images/{quote(image)}/json") is not None
+
+    def chain_ids(self) -> set[str]:
+        """The chain IDs of the layers of all images; none where layers are stored by blob (containerd).
+
+        An image's ID is the digest of what it is made of, so what was asked about it once is remembered.
+        """
+        if ["driver-type", "io.containerd.snapshotter.v1"] in (self._json("/info").get("DriverStatus") or []):
+            return set()
+        found: set[str] = set()
+        for image in self._json("/images/json"):
+            found.update(chain_ids(self._diff_ids(image["Id"])))
+        return found
+
+    def _diff_ids(self, image: str) -> list[str]:
+        memo = self._remembered / image.removeprefix("sha256:")
+        try:
+            return memo.read_text(encoding="ascii").split()
+        except (FileNotFoundError, UnicodeDecodeError):
+            inspected = self._json(f"/images/{image}/json") or {}  # removed in between: has no layers
+        diff_ids = [str(layer) for layer in inspected.get("RootFS", {}).get("Layers") or []]
+        if diff_ids:
+            write_whole(memo, "\n".join(diff_ids).encode())
+        return diff_ids
+
+    def load(self, stream: Iterator[bytes]) -> None:
+        """Load a docker or OCI archive.
+
+        :raises MissingLayerError: when it left out a layer that the engine does not have
+        :raises ImageError: when the engine refuses it, with the engine's words
+        """
+        with self._errors("load an image"):
+            api: Any = self._sdk(seconds=None)  # the stubs have no types for load_image
+            for line in api.load_image(stream, quiet=True):
+                detail = line.get("errorDetail") or {}
+                if refused := detail.get("message") or line.get("error") or line.get("message"):
+                    raise _refusal(str(refused))
+
+    def tag(self, image: str, reference: str) -> None:
+        """Give an image one more name."""
+        repository, _, tag = reference.rpartition(":")
+        with self._errors(f"tag {reference}"):
+            self._sdk().tag(image, repository, tag)
+
+    def remove_image(self, image: str) -> None:
+        """Remove a name, and the image with its last one; nothing when it is not there."""
+        with self._errors(f"remove the image {image}", NOT_FOUND):
+            self._sdk().remove_image(image)
+
+    # --- containers
+
+    def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
+        """All containers, dead ones too, that have these labels; the oldest first."""
+        filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})
+        listed = self._json(f"/containers/json?all=1&filters={quote(filters)}")
+        return tuple(sorted(map(_listed, listed), key=lambda c: (c.created, c.name)))
+
+    def container(self, name: str) -> Container | None:
+        """The container of that name or ID."""
+        inspected = self._json(f"/containers/{quote(name)}/json")
+        if inspected is None:
+            return None
+        wanted = quote(json.dumps({"id": [inspected["Id"]]}))
+        listed = self._json(f"/containers/json?all=1&filters={wanted}")
+        return _listed(listed[0]) if listed else None
+
+    def start(self, container: str) -> None:
+        """Start a created container.
+
+        :raises ToolError: when it cannot be, with the engine's words
+        """
+        with self._errors("start a container"):
+            self._sdk().start(container)
+
+    def wait(self, container: str) -> int:
+        """Wait for a container's process to end, and give its exit code."""
+        with self._errors("wait for a container"):
+            return int(self._sdk(seconds=None).wait(container)["StatusCode"])
+
+    def ending(self, container: str) -> Ending | None:
+        """How a container ended; None while it runs."""
+        inspected = self._json(f"/containers/{quote(container)}/json")
+        if inspected is None:
+            return Ending(137, error="it was removed")
+        state = inspected["State"]
+        if state.get("Running"):
+            return None
+        return Ending(int(state.get("ExitCode", 0)), bool(state.get("OOMKilled")), state.get("Error") or "")
+
+    def logs(self, container: str, tail: int | None = None, *, follow: bool = False) -> Iterator[bytes]:
+        """What a container has written, stdout and stderr as they came."""
+        with self._errors("read the logs"):
+            api = self._sdk(seconds=None)
+            if follow:
+                yield from api.logs(container, stream=True, follow=True, tail="all" if tail is None else tail)
+            else:
+                yield api.logs(container, tail="all" if tail is None else tail)
+
+    def stop(self, container: str, grace: int) -> None:
+        """Ask a container to end, and end it after `grace` seconds; nothing when it is not there."""
+        with self._errors("stop a container", NOT_FOUND, NOT_MODIFIED):
+            self._sdk(seconds=grace + SECONDS).stop(container, timeout=grace)
+
+    def remove(self, container: str) -> None:
+        """End and remove a container and its unnamed volumes; nothing when it is not there."""
+        with self._errors("remove a container", NOT_FOUND):
+            self._sdk().remove_container(container, force=True, v=True)
+
+    # --- how it is spoken to
+
+    @cached_property
+    def _version(self) -> str:
+        """The newest version of the API that the engine speaks."""
+        _, headers, _ = self._ask("/_ping")
+        return headers.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
+
+    def _json(self, path: str) -> Any:
+        """What the engine answers to a GET, None when it has no such thing."""
+        status, _, body = self._ask(path)
+        if status == NOT_FOUND:
+            return None
+        try:
+            value = json.loads(body)
+        except ValueError:
+            value = {"message": body[:200].decode("utf-8", "replace")}
+            status = max(status, 500)
+        if status >= 400:
+            raise ToolError(f"the engine at {self.address} refused {path}: {value.get('message')}")
+        return value
+
+    def _ask(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+        socket_path = self._address.socket_path
+        if socket_path is None:
+            with self._errors(f"answer {path}"):
+                api = self._sdk()
+                answer = api.get(api.base_url + path, timeout=SECONDS)
+                return (
+                    answer.status_code,
+                    {key.lower(): value for key, value in answer.headers.items()},
+                    answer.content,
+                )
+        try:
+            return ask(socket_path, path)
+        except OSError as error:
+            raise unreachable(self._address, error) from error
+
+    def _sdk(self, seconds: int | None = SECONDS) -> APIClient:
+        """Give the SDK's client.
+
+        :param seconds: how long an answer may take, None for as long as it takes
+        """
+        if self._client is None:
+            self._client = make_client(self._address, self._version if self._address.socket_path else None)
+        self._client.timeout = seconds  # type: ignore[assignment]  # requests takes None for no limit
+        return self._client
+
+    def _errors(self, deed: str, *accepted: int) -> AbstractContextManager[None]:
+        return engine_errors(self._address, deed, *accepted)
+
+
+def _listed(said: Mapping[str, Any]) -> Container:
+    return Container(
+        id=said["Id"],
+        name=said["Names"][0].lstrip("/") if said.get("Names") else said["Id"][:12],
+        image_id=said.get("ImageID", ""),
+        state=said.get("State", ""),
+        created=int(said.get("Created", 0)),
+        labels=said.get("Labels") or {},
+        binds={m["Destination"]: m["Source"] for m in said.get("Mounts") or () if m.get("Type") == "bind"},
+    )
+
+
+def _refusal(words: str) -> ImageError:
+    if "no space left" in words:
+        return ImageError(f"the engine could not load the image: {words}", "docker system prune frees space")
+    if _MISSING.search(words):
+        return MissingLayerError(f"the engine does not have a layer that was left out: {words}")
+    return ImageError(f"the engine refused the image: {words}")

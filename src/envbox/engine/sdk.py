@@ -1,0 +1,103 @@
+"""The docker SDK's edge: its client for an address, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbox.engine.address import Address
+from envbox.errors import EnvboxError, ToolError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+
+def make_client(address: Address, version: str | None) -> APIClient:
+    """The SDK's client of the engine at an address, with the TLS material that belongs to it.
+
+    :param version: the API's, None to ask the engine for its newest
+    """
+    import docker
+    from docker.context import ContextAPI
+    from docker.utils import kwargs_from_env
+
+    tls: Any = False
+    if address.context is not None:
+        tls = ContextAPI.get_context(address.context).TLSConfig or False
+    elif address.url.startswith(("tcp://", "https://")):
+        tls = kwargs_from_env(dict(os.environ)).get("tls", False)
+    with engine_errors(address, "be reached"):
+        return docker.APIClient(
+            base_url=address.url,
+            version=version or "auto",
+            tls=tls,
+            use_ssh_client=address.url.startswith("ssh://"),
+        )
+
+
+@contextmanager
+def engine_errors(address: Address, deed: str, *accepted: int) -> Iterator[None]:
+    """Translate the SDK's errors.
+
+    :param deed: what the engine was asked to do
+    :param accepted: HTTP statuses that are as good as done
+    :raises ToolError: with the engine's words
+    """
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except EnvboxError:
+        raise
+    except docker.errors.APIError as error:
+        if error.status_code not in accepted:
+            words = str(error.explanation or error).strip()
+            raise ToolError(f"the engine could not {deed}: {words}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise unreachable(address, error) from error
+
+
+def unreachable(address: Address, error: BaseException) -> ToolError:
+    """Say why an engine cannot be reached, and what to do."""
+    cause = _root_cause(error)
+    path = address.socket_path
+    if isinstance(cause, PermissionError) and path is not None:
+        return ToolError(f"no permission to use the engine's socket {path}", _permission_hint(path))
+    return ToolError(
+        f"no container engine answers at {address}: {getattr(cause, 'strerror', None) or cause}",
+        "start Docker, or point DOCKER_HOST or a docker context at an engine that runs",
+    )
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Find the operating system's error inside the wrappings of urllib3, requests and the SDK."""
+    seen: list[BaseException] = []
+    todo = [error]
+    while todo:
+        current = todo.pop()
+        if isinstance(current, OSError) and current.errno is not None:
+            return current
+        if not any(current is other for other in seen):
+            seen.append(current)
+            inside = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+            todo += [e for e in inside if isinstance(e, BaseException)]
+    return error
+
+
+def _permission_hint(path: Path) -> str:
+    if sys.platform != "linux":
+        return f"see who may use {path}"
+    import grp
+
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        group = "docker"
+    if group == "root":
+        return f"see who may use {path}, or use an engine of your own (DOCKER_HOST)"
+    return f"join its group, then log in again: sudo usermod -aG {group} $USER"
