@@ -6,8 +6,12 @@ without a scheme names a registry (`docker.io` → `127.0.0.1:5000`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+_TOKEN = re.compile(r"/t/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +38,13 @@ def _substitute(url: str, pairs: Iterator[tuple[str, str]]) -> str:
         if url == old or url.startswith(old + "/"):
             return new + url[len(old) :]
     return url
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user, password and anaconda's `/t/TOKEN/`: none of them may reach a lockfile.
+
+    A wheel's index has no tokens, but folders named after letters.
+    """
+    parts = urlsplit(url)
+    path = parts.path if parts.path.endswith(".whl") else _TOKEN.sub("", parts.path, count=1)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))

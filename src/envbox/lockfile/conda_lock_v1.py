@@ -1,13 +1,13 @@
 """conda-lock's unified lockfile, version 1: read, written, and byte for byte the same for the same solution.
 
-The difficulty is that the file is both a format that other tools read and write, and the one thing that every later
-stage trusts. So reading takes whatever conda-lock itself writes, but checks what an edit, a bad merge or a cut-off
-copy can break, all faults at once; and writing is one function of the `Lock`: sorted, no time, no machine. `version`
-is written last, so that a file that was cut off anywhere lacks it.
+The difficulty is that the file is both a format that other tools read and write, and the one thing that every
+later stage trusts. So reading takes whatever conda-lock itself writes, but checks what an edit, a bad merge
+or a cut-off copy can break, all faults at once; and writing is one function of the `Lock`: sorted, no time,
+no machine. `version` is written last, so that a file that was cut off anywhere lacks it.
 
-What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others: `envbox.name`,
-`envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables` (JSON) and
-`envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
+What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others:
+`envbox.name`, `envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables`
+(JSON) and `envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
 
 Specification: conda_lock/lockfile/v1/models.py and https://schemas.conda.org/conda-lock-v1.schema.json
 """
@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from envbox.errors import LockfileError
-from envbox.lockfile import PLATFORMS, Base, LockedPackage, Lock
+from envbox.lockfile import PLATFORMS, Base, Lock, LockedPackage
+from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
 
 VERSION = 1
@@ -36,7 +37,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
 _ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
-_TOKEN = re.compile(r"/t/[^/]+")
 
 
 def read_lockfile(path: Path) -> Lock:
@@ -77,7 +77,11 @@ def dumps(lock: Lock) -> bytes:
     """Write a lock as text. `lock.digest` is not looked at: it is the digest of what this returns."""
     import yaml
 
-    document = {"metadata": _metadata(lock), "package": [_entry(p) for p in _sorted(lock)], "version": VERSION}
+    document = {
+        "metadata": _metadata(lock),
+        "package": [_entry(p) for p in _sorted(lock)],
+        "version": VERSION,
+    }
     body: bytes = yaml.dump(
         document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30, encoding="utf-8"
     )
@@ -90,15 +94,7 @@ def sealed(lock: Lock) -> Lock:
     return replace(ordered, digest=digest_of(dumps(ordered)))
 
 
-def without_credentials(url: str) -> str:
-    """The URL without user, password and anaconda's `/t/TOKEN/`: none of them may reach a lockfile."""
-    parts = urlsplit(url)
-    return urlunsplit((
-        parts.scheme, parts.netloc.rpartition("@")[2], _TOKEN.sub("", parts.path, count=1), parts.query, ""
-    ))
-
-
-# --- writing --------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 _HEADER = """\
 # Locked by envbox, in conda-lock's format. To change it, edit the spec and run: envbox lock {name}
@@ -146,7 +142,7 @@ def _entry(package: LockedPackage) -> dict[str, Any]:
     }
 
 
-# --- reading: from bytes to a document ------------------------------------------------------------------------------
+# --- reading: from bytes to a document ----------------------------------------------------------------------
 
 
 def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
@@ -158,7 +154,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
         line = data.count(b"\n", 0, conflict.start()) + 1
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
     try:
-        document = yaml.load(data, Loader=yaml.CSafeLoader)  # noqa: S506 - it is the safe loader, in C
+        document = yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LockfileError(f"the lockfile {path} is not YAML: {_problem(error)}", again) from error
     if not isinstance(document, dict):
@@ -186,7 +182,7 @@ def _name_from(path: Path) -> str:
     return path.absolute().parent.name or "environment"
 
 
-# --- reading: from a document to a lock -----------------------------------------------------------------------------
+# --- reading: from a document to a lock ---------------------------------------------------------------------
 
 
 def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock | None:
@@ -202,7 +198,8 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
     packages = _packages(entries, platforms, faults)
     requested = {
         key.removeprefix("envbox.requested."): tuple(_json_value(custom, key, list, faults))
-        for key in custom if key.startswith("envbox.requested.")
+        for key in custom
+        if key.startswith("envbox.requested.")
     }
     lock = Lock(
         name=custom.get("envbox.name") or _name_from(path),
@@ -241,9 +238,9 @@ def _platforms(value: object, faults: list[str]) -> tuple[str, ...]:
 
 
 def _channels(value: object, faults: list[str]) -> tuple[str, ...]:
-    entries = value if isinstance(value, list) else None
-    urls = [e.get("url") if isinstance(e, dict) else e for e in entries or []]
-    if entries is None or not all(isinstance(url, str) for url in urls):
+    entries = value if isinstance(value, list) else [None]
+    urls: list[Any] = [e.get("url") if isinstance(e, dict) else e for e in entries]
+    if not all(isinstance(url, str) for url in urls):
         faults.append("`metadata.channels` should be a list of channels, each with a `url`")
         return ()
     return tuple(without_credentials(url) if "://" in url else url for url in urls)
@@ -277,8 +274,10 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
     reference = custom.get("envbox.base")
     if reference is None:
         return None
-    found = {kind: {p: custom[key] for p in platforms if (key := f"envbox.{kind}.{p}") in custom}
-             for kind in ("base-digest", "glibc")}
+    found = {
+        kind: {p: custom[key] for p in platforms if (key := f"envbox.{kind}.{p}") in custom}
+        for kind in ("base-digest", "glibc")
+    }
     for platform, digest in found["base-digest"].items():
         if not _SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
             faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
@@ -296,12 +295,12 @@ def _packages(entries: list[Any], platforms: tuple[str, ...], faults: list[str])
             continue
         key = (package.manager, package.name, package.platform)
         other = found.setdefault(key, package)
+        if other is package:
+            continue
         # conda-lock repeats a package for each category that it is in, alike in everything else
-        if other is not package and replace(other, category=package.category) != package:
+        if other.category == package.category or replace(other, category=package.category) != package:
             faults.append(f"{package.name} is locked twice for {package.platform}")
-        elif other is not package and (package.category == "main" or other.category == package.category):
-            if other.category == package.category:
-                faults.append(f"{package.name} is locked twice for {package.platform}")
+        elif package.category == "main":
             found[key] = package
     return tuple(found[key] for key in sorted(found))
 
@@ -318,8 +317,11 @@ def _package(
     for key in ("name", "version", "manager", "platform", "url"):
         value = entry.get(key)
         if not isinstance(value, str) or not value:
-            faults.append(f"{label} has no `{key}`" if value is None
-                          else f"`{key}` of {label} should be text, in quotes, not {value!r}")
+            faults.append(
+                f"{label} has no `{key}`"
+                if value is None
+                else f"`{key}` of {label} should be text, in quotes, not {value!r}"
+            )
     depends = _texts(entry.get("dependencies"), f"dependencies of {label}", faults)
     hashes = entry.get("hash")
     hashes = hashes if isinstance(hashes, dict) else {}
@@ -333,10 +335,17 @@ def _package(
     if len(faults) > before:
         return None
     package = LockedPackage(
-        manager=entry["manager"], name=name, version=entry["version"], build=entry.get("build"),
-        platform=platform, depends=dict(sorted(depends.items())), url=without_credentials(entry["url"]),
-        sha256=sha256.lower(), md5=md5.lower() if md5 else None, category=str(entry.get("category") or "main"),
-    )  # fmt: skip
+        manager=entry["manager"],
+        name=entry["name"],
+        version=entry["version"],
+        build=None,
+        platform=entry["platform"],
+        depends=dict(sorted(depends.items())),
+        url=without_credentials(entry["url"]),
+        sha256=str(sha256).lower(),
+        md5=md5.lower() if md5 else None,
+        category=str(entry.get("category") or "main"),
+    )
     return _checked(package, label, platforms, faults)
 
 
@@ -353,7 +362,7 @@ def _checked(
         faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
         return None
     if package.manager == "pip":
-        return replace(package, build=None)
+        return package
     parts = _ARCHIVE.fullmatch(unquote(package.file_name))
     if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
         faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
@@ -372,7 +381,9 @@ def _check_complete(lock: Lock, faults: list[str]) -> None:
         if not found:
             faults.append(f"nothing is locked for {platform}")
     for platform, texts in lock.requested.items():
-        asked = {m[1].lower() for text in texts if not text.startswith(PIP_PREFIX) and (m := _ASKED.match(text))}
+        asked = {
+            m[1].lower() for text in texts if not text.startswith(PIP_PREFIX) and (m := _ASKED.match(text))
+        }
         for name in sorted(asked - names.get(platform, asked)):
             faults.append(f"{name} was asked for, but is not locked for {platform}")
     for package in lock.packages:
