@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
 NOT_FOUND, NOT_MODIFIED = 404, 304
-# What engines say of a layer that is neither in the archive nor in their store: Docker's own image store a file
+# What engines say of a layer that is neither in the archive nor in their store: Docker's own store a file
 # of the unpacked archive, its containerd store a digest.
 _MISSING = re.compile(
     r"(blobs/sha256/|layer\.tar|sha256:[0-9a-f]{64}).*(no such file|not found|does not exist)"

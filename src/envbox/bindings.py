@@ -1,0 +1,89 @@
+"""What of the host a container gets: folders and ports, as people write them and as the client takes them.
+
+A folder becomes a `--mount`, which unlike `-v` takes paths with a colon and does not make a missing folder as
+root; its value is one line of CSV. https://docs.docker.com/engine/storage/bind-mounts/
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbox.errors import LaunchError
+
+_VOLUME = re.compile(r"(?P<source>.+?):(?P<target>/[^:]*)(?::(?P<options>[A-Za-z,]+))?", re.DOTALL)
+_NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_PORT = re.compile(
+    r"(?:(?P<address>\[[0-9A-Fa-f:.]+\]|\d+\.\d+\.\d+\.\d+):)?"
+    r"(?:(?P<host>\d+(?:-\d+)?):)?(?P<container>\d+(?:-\d+)?)(?P<protocol>/(?:tcp|udp|sctp))?"
+)
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or folder of the host at a path in the container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+    def argv(self) -> tuple[str, ...]:
+        """The client's words for it."""
+        line = io.StringIO()
+        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
+        csv.writer(line, lineterminator="").writerow(fields + ["readonly"] * self.read_only)
+        return ("--mount", line.getvalue())
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What the engine itself keeps (`data:/data`), or a folder with options that only it knows (`:z`)."""
+
+    text: str
+
+    def argv(self) -> tuple[str, ...]:
+        """The client's words for it."""
+        return ("--volume", self.text)
+
+
+def parse_volume(text: str, folder: Path) -> Bind | Volume:
+    """Read `HOST:CONTAINER[:ro]` or `NAME:CONTAINER[:ro]`.
+
+    :param folder: what a relative host path starts from
+    :raises LaunchError: when it is neither, or the host path is not there
+    """
+    match = _VOLUME.fullmatch(text)
+    if match is None:
+        raise LaunchError(
+            f"--volume {text}: not a volume",
+            "write HOST:CONTAINER[:ro] with an absolute path in the container",
+        )
+    source, target, options = match["source"], match["target"], match["options"] or "rw"
+    if _NAMED.fullmatch(source):
+        return Volume(text)
+    path = Path(os.path.normpath(folder / Path(source).expanduser()))
+    if not path.exists():
+        raise LaunchError(
+            f"--volume {text}: there is no {path}", f"mkdir -p '{path}', or name another folder"
+        )
+    if set(options.split(",")) <= {"ro", "rw"}:
+        return Bind(path, target, read_only="ro" in options.split(","))
+    return Volume(f"{path}:{target}:{options}")
+
+
+def parse_port(text: str) -> str:
+    """Read `[[ADDRESS:]HOST:]CONTAINER[/PROTOCOL]` into what the client publishes: on loopback unless told.
+
+    :raises LaunchError: when it is not that
+    """
+    match = _PORT.fullmatch(text)
+    numbers = re.findall(r"\d+", f"{match['host'] or ''} {match['container']}") if match else ["0"]
+    if match is None or not all(0 < int(number) < 65536 for number in numbers):
+        raise LaunchError(f"--port {text}: not a port", "write [HOST:]CONTAINER, such as 8000 or 9000:8000")
+    address, container = match["address"] or LOOPBACK, match["container"]
+    return f"{address}:{match['host'] or container}:{container}{match['protocol'] or ''}"

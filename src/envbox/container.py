@@ -1,0 +1,128 @@
+"""One container to start: a value, and the words that tell it to the engine's own client.
+
+Values of variables do not stand in the argument list, where every user of the machine can read them: the client
+is told a name, and finds the value in its own environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from envbox.bindings import Bind, Volume
+from envbox.identity import IMAGE_HOME, User, current_user
+
+IMAGE_PROJECT = "/work"
+NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"
+Kind = Literal["shell", "run", "notebook"]
+
+# Variables that the client itself obeys: with a value of these in its environment it would talk to another
+# engine, or not start. They hold no secrets, so their values may stand in the argument list.
+_CLIENTS_OWN = re.compile(
+    r"PATH|HOME|TMPDIR|CONTAINER_HOST|(LD|DYLD)_[A-Z_]+|XDG_[A-Z_]+|SSL_CERT_(FILE|DIR)|GO(DEBUG|TRACEBACK)"
+    r"|DOCKER_(HOST|CONTEXT|CONFIG|TLS|TLS_VERIFY|CERT_PATH|API_VERSION|DEFAULT_PLATFORM|CLI_[A-Z_]+)"
+)
+# The client keeps back the first key of the sequence that detaches. Its default, Ctrl-P, is "previous command" in
+# a shell; Ctrl-@ shows nothing, so nobody sees that it comes late.
+_DETACH_KEYS = "ctrl-@,ctrl-@,ctrl-@"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One container to start.
+
+    :param image: its ID
+    :param name: the environment's
+    :param project: mounted at /work
+    :param folder: where the command starts, relative to the project
+    :param env: None as a value: the one that the variable has here, if any
+    :param ports: as the client publishes them
+    :param container: the container's name; None leaves it to the engine
+    :param stays: it is created rather than run, and not removed when it ends
+    """
+
+    image: str
+    name: str
+    project: Path
+    command: tuple[str, ...]
+    kind: Kind = "run"
+    folder: str = "."
+    user: User = field(default_factory=current_user)
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    env_files: tuple[Path, ...] = ()
+    mounts: tuple[Bind | Volume, ...] = ()
+    ports: tuple[str, ...] = ()
+    network: str | None = None
+    memory: str | None = None
+    cpus: str | None = None
+    gpus: str | None = None
+    interactive: bool = False
+    tty: bool = False
+    container: str | None = None
+    stays: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
+    """The argument list of the engine's client for a launch. Pure: the environment is in `client_env`."""
+    return (
+        *client,
+        *(("create",) if launch.stays else ("run", "--rm")),
+        *("--init", "--pull", "never"),
+        *(("--interactive",) * launch.interactive),
+        *(("--tty", "--detach-keys", _DETACH_KEYS) if launch.tty else ()),
+        *_option("--name", launch.container),
+        *_option("--hostname", None if _shares_network(launch) else _hostname(launch.name)),
+        *("--user", f"{launch.user.uid}:{launch.user.gid}"),
+        *(word for gid, _ in launch.user.groups for word in ("--group-add", str(gid))),
+        *Bind(launch.project, IMAGE_PROJECT).argv(),
+        *(word for mount in launch.mounts for word in mount.argv()),
+        *("--workdir", os.path.normpath(f"{IMAGE_PROJECT}/{launch.folder}")),
+        *_option("--network", launch.network),
+        *_option("--memory", launch.memory),
+        *_option("--cpus", launch.cpus),
+        *_option("--gpus", launch.gpus),
+        *(word for port in launch.ports for word in ("--publish", port)),
+        *(word for path in launch.env_files for word in ("--env-file", str(path))),
+        *(word for variable in _variables(launch).items() for word in ("--env", _in_argv(*variable))),
+        *(word for label in _labels(launch).items() for word in ("--label", "=".join(label))),
+        launch.image,
+        *launch.command,
+    )
+
+
+def client_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the client: ours, with the values that `run_argv` only names."""
+    values = {name: value for name, value in _variables(launch).items() if value is not None}
+    return {**environ, **{name: value for name, value in values.items() if not _CLIENTS_OWN.fullmatch(name)}}
+
+
+def _option(flag: str, value: str | None) -> tuple[str, ...]:
+    return (flag, value) if value else ()
+
+
+def _variables(launch: Launch) -> dict[str, str | None]:
+    return {"HOME": IMAGE_HOME, **launch.env}
+
+
+def _in_argv(name: str, value: str | None) -> str:
+    return f"{name}={value}" if value is not None and _CLIENTS_OWN.fullmatch(name) else name
+
+
+def _labels(launch: Launch) -> dict[str, str]:
+    own = {NAME_LABEL: launch.name, PROJECT_LABEL: str(launch.project), KIND_LABEL: launch.kind}
+    return {**own, **launch.labels}
+
+
+def _hostname(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", name)[:63].strip("-") or "envbox"
+
+
+def _shares_network(launch: Launch) -> bool:
+    return launch.network is not None and (
+        launch.network == "host" or launch.network.startswith("container:")
+    )

@@ -1,0 +1,213 @@
+"""From settings and a command line to a running container.
+
+A session is handed over to the engine's own client by exec, so signals, resizing, streams and the exit code
+are right by its making and not by ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from envbox.bindings import Bind, parse_port, parse_volume
+from envbox.container import Kind, Launch, client_env, run_argv
+from envbox.engine import Engine
+from envbox.errors import LaunchError
+from envbox.identity import write_identity
+from envbox.settings import EnvironmentSettings, Settings
+
+SHELL = ("bash",)
+
+_PASSED = ("COLORTERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR")
+# Entries of Debian's ncurses-base: a program in the container can use no other terminal.
+_TERMINALS = re.compile(
+    r"xterm(-(256color|color|mono))?|screen(-256color)?|tmux(-256color)?|linux|vt\d+|rxvt|dumb"
+)
+
+
+class NameTakenError(LaunchError):
+    """Another container has the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """What a command line says about a launch; what it does not say comes from the settings.
+
+    :param here: the caller's directory; the command starts in the same one, where that is in the project
+    :param env: `NAME=VALUE`, or `NAME` for the value that it has here
+    :param env_file: lines of `NAME=VALUE`; relative to `here`
+    :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from `here`
+    :param ports: `[[ADDRESS:]HOST:]CONTAINER`
+    """
+
+    kind: Kind = "run"
+    command: tuple[str, ...] = ()
+    here: Path | None = None
+    env: tuple[str, ...] = ()
+    env_file: str | None = None
+    volumes: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    network: str | None = None
+    memory: str | None = None
+    cpus: str | None = None
+    gpus: str | None = None
+
+
+def from_settings(
+    image: str, name: str, project: Path, settings: EnvironmentSettings, options: LaunchOptions
+) -> Launch:
+    """Merge what is set for an environment with what the command line says.
+
+    The command line's volumes and ports come beside those of the settings; of everything else it has the last
+    word, variable by variable.
+
+    :raises LaunchError: for a variable, file, volume or port that cannot be
+    """
+    here = (options.here or project).absolute()
+    command = options.command or (SHELL if options.kind == "shell" else settings.command)
+    if not command and options.kind == "run":
+        raise LaunchError(
+            f"no command to run in {name}",
+            f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
+        )
+    set_env: dict[str, str | None] = dict(settings.env)
+    env_files = [(project, settings.env_file)] * bool(settings.env_file)
+    if options.env_file:
+        env_files.append((here, options.env_file))
+        for variable in _names_in(_existing(here, options.env_file)):
+            set_env.pop(variable, None)
+    return Launch(
+        image=image,
+        name=name,
+        project=project,
+        command=tuple(command),
+        kind=options.kind,
+        folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
+        env=set_env | dict(map(_parse_variable, options.env)),
+        env_files=tuple(_existing(folder, str(path)) for folder, path in env_files),
+        mounts=(
+            *(parse_volume(text, project) for text in settings.volumes),
+            *(parse_volume(text, here) for text in options.volumes),
+        ),
+        ports=tuple(map(parse_port, (*settings.ports, *options.ports))),
+        network=options.network or settings.network,
+        memory=options.memory or settings.memory,
+        cpus=options.cpus or settings.cpus,
+        gpus=options.gpus or settings.gpus,
+    )
+
+
+def with_streams(launch: Launch) -> Launch:
+    """Connect the launch to our streams: a terminal when all three are one, else stdin as it is."""
+    tty = all(os.isatty(number) for number in (0, 1, 2))
+    env: dict[str, str | None] = dict.fromkeys(_PASSED)
+    if tty:
+        env["TERM"] = image_terminal(os.environ.get("TERM", "xterm"))
+    return replace(launch, interactive=True, tty=tty, env=env | dict(launch.env))
+
+
+def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
+    """Add the files that give the user a name, and see that the engine can mount them.
+
+    :raises LaunchError: when the engine is another machine's, or the project is not there
+    """
+    if not engine.is_local:
+        raise LaunchError(
+            f"the engine at {engine.address} is another machine's: {launch.project} cannot be mounted there",
+            "use an engine on this machine, or run envbox on that one",
+        )
+    if not launch.project.is_dir():
+        raise LaunchError(f"there is no folder {launch.project}")
+    identity = write_identity(launch.user, settings.cache_dir)
+    binds = tuple(Bind(path, target, read_only=True) for target, path in identity.items())
+    return replace(launch, mounts=(*binds, *launch.mounts))
+
+
+def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn:
+    """Become the engine's client, with our streams. The exit code is the command's.
+
+    :raises LaunchError: when the project cannot be mounted
+    :raises ToolError: when the client is not there
+    """
+    launch = prepare(with_streams(launch), engine, settings)
+    argv = run_argv(launch, engine.client_argv())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
+    os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
+
+
+def create(launch: Launch, engine: Engine, settings: Settings) -> str:
+    """Create a container that stays, and give its ID. What an interrupt leaves half-made is removed.
+
+    :raises LaunchError: when the engine refuses it, with the engine's words
+    """
+    launch = prepare(replace(launch, stays=True), engine, settings)
+    argv = run_argv(launch, engine.client_argv())
+    # a session of its own: Ctrl-C must not kill the client while the engine goes on without it
+    process = subprocess.Popen(
+        argv,
+        env=client_env(launch, os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate()
+    except BaseException:
+        out, err = process.communicate()
+        if process.returncode == 0:
+            engine.remove(out.strip())
+        raise
+    if process.returncode != 0:
+        if "is already in use" in err:
+            raise NameTakenError(f"there is a container named {launch.container} already")
+        raise LaunchError(f"the engine did not create a container for {launch.name}: {_last_line(err)}")
+    return out.strip()
+
+
+def image_terminal(terminal: str) -> str:
+    """The terminal type to announce in a container: ours, if a Debian base knows it, else what is closest."""
+    if _TERMINALS.fullmatch(terminal):
+        return terminal
+    return "xterm-256color"
+
+
+def _parse_variable(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not name:  # the value is not repeated: it may be a secret
+        raise LaunchError("--env: a variable without a name", "write NAME=VALUE, or NAME for its value here")
+    return name, value if equals else None
+
+
+def _existing(folder: Path, text: str) -> Path:
+    path = folder / Path(text).expanduser()
+    if not path.is_file():
+        raise LaunchError(f"--env-file {text}: there is no file {path}")
+    return path
+
+
+def _names_in(env_file: Path) -> set[str]:
+    try:
+        lines = env_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LaunchError(f"cannot read the env file {env_file}: {error}") from error
+    return {line.partition("=")[0].strip() for line in lines if not line.lstrip().startswith("#")}
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(("See '", "Run '"))]
+    return (
+        (said or ["it said nothing"])[-1]
+        .removeprefix("docker: ")
+        .removeprefix("Error response from daemon: ")
+    )
