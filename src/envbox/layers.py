@@ -1,0 +1,214 @@
+"""Layers: fragments grouped by a plan that stays put when one package changes, and joined without
+recompressing.
+
+A layer is its directory fragment, its packages' fragments by name, and the end marker, each a zstd frame. No
+layer is stored: its bytes are streamed from the fragments whenever somebody wants them, raw or compressed,
+and only its digests are remembered, under a key of what they are a function of. docs/layers.md tells why the
+plan is as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from envbox.entries import directory_entries
+from envbox.errors import ToolError
+from envbox.files import write_whole
+from envbox.fragments import Fragment, forget_fragment
+from envbox.frames import CODEC, HashingReader, check_codec, compress, decompress
+from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, Digest, canonical_json
+from envbox.report import Reporter
+from envbox.settings import Settings
+from envbox.tar import CHUNK, END
+
+BUDGET = 57
+"""Layers we add at most: leaves room under overlay2's 125 for the base's and for what a user adds."""
+BUCKETS = 16  # for the many small packages: about the size of a middle package each
+LARGE = 4 << 20  # bytes; below this a layer of its own costs more in overhead than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of an image.
+
+    :param diff_id: of the uncompressed tar
+    :param blob: of the zstd-compressed tar
+    :param raw_size: of the uncompressed tar, in bytes
+    :param packages: names of the fragments in it
+    """
+
+    diff_id: Digest
+    blob: Descriptor
+    raw_size: int
+    packages: tuple[str, ...]
+    fragments: tuple[Fragment, ...] = field(repr=False)
+
+    def open_raw(self) -> Iterator[bytes]:
+        """The uncompressed tar, streamed.
+
+        :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
+        """
+        yield _directories(self.fragments)
+        for fragment in self.fragments:
+            yield from _raw_fragment(fragment)
+        yield END
+
+    def open_blob(self) -> Iterator[bytes]:
+        """The compressed tar, streamed.
+
+        :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
+        """
+        yield compress(_directories(self.fragments))
+        for fragment in self.fragments:
+            yield from _stored_fragment(fragment)
+        yield _end_frame()
+
+
+def plan_groups(sizes: Mapping[str, int], budget: int = BUDGET) -> tuple[tuple[str, ...], ...]:
+    """Group packages into layers, one of the budget being left for the environment's own.
+
+    The largest packages over 4 MiB have a layer each, ordered by the power of two of their size, then by
+    name; the others are dealt into buckets by a hash of their name. So a package that changes moves no other.
+
+    :param sizes: package → uncompressed size in bytes
+    """
+    if budget < 2:
+        raise ValueError(f"a budget of {budget} layers has no room for packages and environment")
+    buckets = min(BUCKETS, budget - 1)
+    by_size = sorted((name for name in sizes if sizes[name] > LARGE), key=lambda name: (-sizes[name], name))
+    large = sorted(by_size[: budget - 1 - buckets], key=lambda name: (-sizes[name].bit_length(), name))
+    dealt: dict[int, list[str]] = {}
+    for name in sorted(sizes.keys() - set(large)):
+        bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % buckets
+        dealt.setdefault(bucket, []).append(name)
+    return (*((name,) for name in large), *(tuple(dealt[bucket]) for bucket in sorted(dealt)))
+
+
+def build_layers(
+    fragments: Sequence[Fragment], environment: Fragment, settings: Settings, report: Reporter
+) -> tuple[Layer, ...]:
+    """Group the fragments and know each layer's digests; the environment's own layer is the last.
+
+    :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
+    """
+    check_codec()
+    by_name = {fragment.name: fragment for fragment in fragments}
+    groups = plan_groups({name: fragment.raw_size for name, fragment in by_name.items()})
+    contents = [tuple(by_name[name] for name in group) for group in groups] + [(environment,)]
+    known = [_remembered(content, settings) for content in contents]
+    missing = [content for content, layer in zip(contents, known, strict=True) if layer is None]
+    if missing:
+        size = sum(fragment.raw_size for content in missing for fragment in content)
+        with (
+            report.task("hashing layers", total=size, unit="bytes") as task,
+            ThreadPoolExecutor(settings.jobs) as pool,
+        ):
+
+            def work(content: tuple[Fragment, ...]) -> Layer:
+                layer = _measure(content, settings)
+                task.advance(sum(fragment.raw_size for fragment in content))
+                return layer
+
+            try:
+                made = iter(list(pool.map(work, missing)))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return tuple(layer or next(made) for layer in known)
+    return tuple(layer for layer in known if layer)
+
+
+def _directories(fragments: Sequence[Fragment]) -> bytes:
+    own = {path for fragment in fragments for path in fragment.paths}
+    return directory_entries({path for fragment in fragments for path in fragment.directories} - own)
+
+
+@cache
+def _end_frame() -> bytes:
+    return compress(END)
+
+
+def _stored_fragment(fragment: Fragment) -> Iterator[bytes]:
+    with fragment.path.open("rb") as file:
+        reader = HashingReader(file)
+        while data := reader.read(CHUNK):
+            yield data
+        _check(fragment, reader, None)
+
+
+def _raw_fragment(fragment: Fragment, total: Any = None) -> Iterator[bytes]:
+    with fragment.path.open("rb") as file:
+        reader = HashingReader(file, total)
+        size = 0
+        for raw in decompress(reader):
+            size += len(raw)
+            yield raw
+        _check(fragment, reader, size)
+
+
+def _check(fragment: Fragment, reader: HashingReader, raw_size: int | None) -> None:
+    if reader.digest.hexdigest() == fragment.sha256 and raw_size in (None, fragment.raw_size):
+        return
+    forget_fragment(fragment)
+    raise ToolError(
+        f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
+        "it was removed; run the command again",
+    )
+
+
+def _record_path(fragments: Sequence[Fragment], settings: Settings) -> Path:
+    key = hashlib.sha256(canonical_json(["layer", CODEC, [f.key for f in fragments]])).hexdigest()
+    return settings.cache_dir / "layers" / f"{key}.json"
+
+
+def _remembered(fragments: tuple[Fragment, ...], settings: Settings) -> Layer | None:
+    try:
+        return _layer(json.loads(_record_path(fragments, settings).read_bytes()), fragments)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _layer(known: Mapping[str, Any], fragments: tuple[Fragment, ...]) -> Layer:
+    return Layer(
+        diff_id=Digest(known["diff_id"]),
+        blob=Descriptor(LAYER_ZSTD_TYPE, Digest(known["digest"]), known["size"]),
+        raw_size=known["raw_size"],
+        packages=tuple(fragment.name for fragment in fragments),
+        fragments=fragments,
+    )
+
+
+def _measure(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
+    """Both digests in one pass over the fragments."""
+    raw, blob = hashlib.sha256(), hashlib.sha256()
+    raw_size = size = 0
+
+    def add(generated: bytes) -> None:
+        nonlocal raw_size, size
+        frame = compress(generated)
+        raw.update(generated)
+        blob.update(frame)
+        raw_size += len(generated)
+        size += len(frame)
+
+    add(_directories(fragments))
+    for fragment in fragments:
+        for piece in _raw_fragment(fragment, blob):
+            raw.update(piece)
+        raw_size += fragment.raw_size
+        size += fragment.size
+    add(END)
+    known = {
+        "diff_id": f"sha256:{raw.hexdigest()}",
+        "digest": f"sha256:{blob.hexdigest()}",
+        "raw_size": raw_size,
+        "size": size,
+    }
+    write_whole(_record_path(fragments, settings), canonical_json(known))
+    return _layer(known, fragments)

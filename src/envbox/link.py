@@ -1,0 +1,362 @@
+"""Linking: a conda package's archive → the tar entries that installing it at the image's prefix would make.
+
+The difficulty is to do in one forward pass, with bounded memory, what installers do on a disk. So: what has
+no placeholder is streamed through; a hard link's content is taken on another pass; a `.py` whose shipped
+`.pyc` has not come yet waits for it, because the `.pyc` stores the time that the `.py` must have to be its
+source. Rules as rattler has them (the tests compare with its install of every package of the rig).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
+from envbox.entry_points import entry_point_scripts
+from envbox.errors import LockfileError, PackageError
+from envbox.lockfile import LockedPackage
+from envbox.package import Archive, PackageInfo, PathEntry, open_package, safe_path
+from envbox.placeholder import replace_prefix
+from envbox.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader
+from envbox.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
+
+Compile = Callable[[Sequence[tuple[str, bytes]]], list[bytes | None]]
+"""(path in the image, source) of many files → their .pyc, None for what does not compile."""
+
+_STREAMED = 4 << 20  # larger files without a placeholder are never held
+_HELD = 64 << 20  # of sources waiting for their .pyc or for the compiler
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One package to link.
+
+    :param archive: the verified download
+    :param python: the locked Python's layout, where the package has to do with Python
+    :param excluded: paths relative to `/` that another package's file takes
+    """
+
+    package: LockedPackage
+    archive: Path
+    python: PythonLayout | None = None
+    excluded: frozenset[str] = frozenset()
+
+
+def link_package(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
+    """Write the entries of one conda package, its conda-meta record included.
+
+    :returns: the package's timestamp in seconds, 0 when it has none
+    :raises PackageError: when the archive is damaged, lies, or could do harm; what was written is then void
+    """
+    with open_package(source.archive, source.package.sha256) as archive:
+        linking = _Linking(source, archive, out, compile_sources)
+        linking.run()
+        return _timestamp(archive.info)
+
+
+def module_cache_path(path: str, python: PythonLayout) -> str:
+    """Where Python looks for the byte-code of `path` (PEP 3147)."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{python.cache_tag}.pyc"
+
+
+@dataclass
+class _Linking:
+    source: Source
+    archive: Archive
+    out: EntryWriter
+    compile_sources: Compile | None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    pyc_times: dict[str, int] = field(default_factory=dict)
+    waiting: dict[str, tuple[str, bytes | bytearray, int, int]] = field(default_factory=dict)
+    sources: list[tuple[str, bytes]] = field(default_factory=list)
+    source_size: int = 0
+    held: int = 0
+
+    def __post_init__(self) -> None:
+        info, python = self.archive.info, self.source.python
+        if info.is_noarch_python and python is None:
+            raise LockfileError(
+                f"{self.source.package.name} is a noarch python package, and the lock has no python",
+                "add python to the spec",
+            )
+        _refuse_link_scripts(info)
+        self.finals = {path: self._final(path) for path in info.paths}
+        self.final_set = set(self.finals.values())
+        if len(self.final_set) < len(self.finals):
+            raise PackageError("lists two files that install to one path")
+        self.scripts = entry_point_scripts(info.entry_points, python) if python else {}
+        self.library = f"{python.library}/" if python else None
+
+    def _final(self, path: str) -> str:
+        """A path in the archive → the path in the prefix."""
+        python = self.source.python
+        if self.archive.info.is_noarch_python and python:
+            if path.startswith("site-packages/"):
+                return python.site_packages + path.removeprefix("site-packages")
+            if path.startswith("python-scripts/"):
+                return "bin/" + path.removeprefix("python-scripts/")
+        return path
+
+    def _is_excluded(self, final: str) -> bool:
+        return f"{ROOT}/{final}" in self.source.excluded
+
+    def run(self) -> None:
+        missing = {path for path, entry in self.archive.info.paths.items() if entry.kind != "directory"}
+        hard_links: dict[str, list[tuple[PathEntry, Member]]] = {}
+        for member, reader in self.archive.members():
+            path = safe_path(member.name)
+            entry = self._admit(member, path)
+            if entry is None:
+                continue
+            missing.discard(path)
+            if self.finals[path] in self.scripts or self._is_excluded(self.finals[path]):
+                continue
+            if member.kind == HARD_LINK:
+                hard_links.setdefault(safe_path(member.link), []).append((entry, member))
+            elif member.kind == SYMLINK:
+                self._symlink(entry, member)
+            else:
+                self._file(entry, member, reader)
+        if missing:
+            raise PackageError(f"lists {min(missing)!r} and {len(missing) - 1} more, but does not have it")
+        self._hard_links(hard_links)
+        self._directories()
+        self._flush_waiting()
+        self._generate()
+
+    def _admit(self, member: Member, path: str) -> PathEntry | None:
+        """What paths.json says of a member; None when it is not to be installed."""
+        if member.kind not in (FILE, HARD_LINK, SYMLINK):
+            raise PackageError(f"has {path!r}, which is a device, a pipe or of an unknown kind")
+        if member.mode & 0o6000 and member.kind != SYMLINK:
+            raise PackageError(f"has {path!r} with a setuid or setgid bit")
+        if "\0" in member.link or "\n" in member.link:
+            raise PackageError(f"has {path!r} with a control character in its target")
+        entry = self.archive.info.paths.get(path)
+        if entry and (entry.kind == "directory" or (entry.kind == "softlink") != (member.kind == SYMLINK)):
+            is_odd_link = entry.kind == "hardlink" and member.kind == SYMLINK  # conda-build writes these
+            if not is_odd_link:
+                raise PackageError(f"lists {path!r} as a {entry.kind}, but has something else there")
+        return entry
+
+    def _symlink(self, entry: PathEntry, member: Member) -> None:
+        final = self.finals[entry.path]
+        where = posixpath.normpath(posixpath.join(PREFIX, posixpath.dirname(final), member.link))
+        if not member.link or not (where == PREFIX or where.startswith(PREFIX + "/")):
+            raise PackageError(f"has a link that leads out of the prefix: {final!r} → {member.link!r}")
+        self.out.symlink(f"{ROOT}/{final}", member.link, member.mtime)
+        self.records.append(_record(final, entry))
+
+    def _file(self, entry: PathEntry, member: Member, reader: TarReader) -> None:
+        if entry.size is not None and entry.size != member.size:
+            raise PackageError(f"lists {entry.path!r} with {entry.size} bytes, but has {member.size}")
+        final = self.finals[entry.path]
+        mode = EXECUTABLE if member.mode & 0o111 else PLAIN
+        if member.size > _STREAMED and not entry.placeholder and not final.endswith((".py", ".pyc")):
+            digest = hashlib.sha256()
+            chunks = _hashed(reader.chunks(), digest)
+            self.out.stream(f"{ROOT}/{final}", member.size, chunks, mode, member.mtime)
+            self.records.append(_record(final, entry, _checked(entry, digest.hexdigest()), member.size))
+            return
+        self._content(entry, reader.read(), mode, member.mtime)
+
+    def _content(self, entry: PathEntry, data: bytes | bytearray, mode: int, mtime: int) -> None:
+        final = self.finals[entry.path]
+        sha256 = _checked(entry, hashlib.sha256(data).hexdigest())
+        record = _record(final, entry, sha256, len(data))
+        if entry.placeholder and entry.mode:
+            data = replace_prefix(data, entry.placeholder, PREFIX, entry.mode)
+            patched = hashlib.sha256(data).hexdigest()
+            if patched != sha256:
+                mtime = GENERATED_TIME
+                record["sha256_in_prefix"] = patched
+            record["size_in_bytes"] = len(data)
+        self.records.append(record)
+        if self.library and final.startswith(self.library):
+            if final.endswith(".py"):
+                self._source(final, data, mode, mtime)
+                return
+            if final.endswith(".pyc"):
+                self._shipped_pyc(final, data, mtime, mode)
+                return
+        self.out.file(f"{ROOT}/{final}", data, mode, mtime)
+
+    def _source(self, final: str, data: bytes | bytearray, mode: int, mtime: int) -> None:
+        """Write a module; one with a shipped .pyc must have the time that is stored there."""
+        assert self.source.python
+        pyc = module_cache_path(final, self.source.python)
+        if pyc not in self.final_set:
+            self.out.file(f"{ROOT}/{final}", data, mode, mtime)
+            self._to_compile(final, pyc, data)
+        elif pyc in self.pyc_times or mtime == GENERATED_TIME or self._is_excluded(pyc):
+            self.out.file(f"{ROOT}/{final}", data, mode, self.pyc_times.get(pyc, mtime))
+        else:
+            self.waiting[pyc] = (final, data, mode, mtime)
+            self.held += len(data)
+            if self.held > _HELD:
+                self._flush_waiting()
+
+    def _shipped_pyc(self, final: str, data: bytes | bytearray, mtime: int, mode: int) -> None:
+        self.out.file(f"{ROOT}/{final}", data, mode, mtime)
+        if len(data) >= 16 and data[4:8] == bytes(4):  # PEP 552: no flags, a timestamp follows
+            self.pyc_times[final] = int.from_bytes(data[8:12], "little")
+        if final in self.waiting:
+            path, source, source_mode, source_time = self.waiting.pop(final)
+            self.held -= len(source)
+            self.out.file(f"{ROOT}/{path}", source, source_mode, self.pyc_times.get(final, source_time))
+
+    def _flush_waiting(self) -> None:
+        for path, data, mode, mtime in self.waiting.values():
+            self.out.file(f"{ROOT}/{path}", data, mode, mtime)
+        self.waiting.clear()
+        self.held = 0
+
+    def _to_compile(self, final: str, pyc: str, data: bytes | bytearray) -> None:
+        if self.compile_sources and not self._is_excluded(pyc):
+            self.sources.append((final, bytes(data)))
+            self.source_size += len(data)
+            if self.source_size > _HELD:
+                self._compile()
+
+    def _compile(self) -> None:
+        if not self.sources or not self.compile_sources or not self.source.python:
+            return
+        named = [(f"{PREFIX}/{final}", data) for final, data in self.sources]
+        for (final, _), pyc in zip(self.sources, self.compile_sources(named), strict=True):
+            if pyc is not None:
+                path = module_cache_path(final, self.source.python)
+                self.out.file(f"{ROOT}/{path}", pyc, PLAIN, GENERATED_TIME)
+                self._generated(path, pyc, "pyc_file")
+        self.sources = []
+        self.source_size = 0
+
+    def _hard_links(self, wanted: dict[str, list[tuple[PathEntry, Member]]]) -> None:
+        """Write hard links as files of their own. Large content is taken once a name, small once for all."""
+        while wanted:
+            found = set()
+            for member, reader in self.archive.members():
+                target = safe_path(member.name)
+                if target not in wanted or member.kind != FILE:
+                    continue
+                found.add(target)
+                names = wanted.pop(target)
+                if member.size > _STREAMED:
+                    wanted.update({target: names[1:]} if names[1:] else {})
+                    entry, link = names[0]
+                    self._file(entry, _as_file(member, link), reader)
+                    continue
+                data = reader.read()
+                for entry, link in names:
+                    if entry.size is not None and entry.size != member.size:
+                        raise PackageError(
+                            f"lists {entry.path!r} with {entry.size} bytes, but has {member.size}"
+                        )
+                    mode = EXECUTABLE if link.mode & 0o111 else PLAIN
+                    self._content(entry, bytes(data), mode, link.mtime)
+            if wanted and not found:
+                raise PackageError(f"has a hard link to {min(wanted)!r}, which is no file in it")
+
+    def _directories(self) -> None:
+        for path, entry in self.archive.info.paths.items():
+            if entry.kind == "directory" and not self._is_excluded(self.finals[path]):
+                self.out.directory(f"{ROOT}/{self.finals[path]}")
+                self.records.append(_record(self.finals[path], entry))
+
+    def _generated(self, final: str, data: bytes, kind: str) -> None:
+        record = {"_path": final, "path_type": kind, "sha256": hashlib.sha256(data).hexdigest()}
+        self.records.append({**record, "size_in_bytes": len(data)})
+
+    def _generate(self) -> None:
+        for final, script in self.scripts.items():
+            if not self._is_excluded(final):
+                self.out.file(f"{ROOT}/{final}", script, EXECUTABLE, GENERATED_TIME)
+                self._generated(final, script, "unix_python_entry_point")
+        self._compile()
+        if both := self.out.paths & self.out.directories:
+            raise PackageError(f"has {min(both)!r} as a folder and as something else")
+        package = self.source.package
+        name = f"{package.name}-{package.version}-{package.build}"
+        meta = _conda_meta(package, self.archive.info, self.records)
+        self.out.file(f"{ROOT}/conda-meta/{name}.json", meta, PLAIN, GENERATED_TIME)
+
+
+def _refuse_link_scripts(info: PackageInfo) -> None:
+    """No code from packages runs in a build."""
+    for path in info.paths:
+        name = path.rsplit("/", 1)[-1]
+        if path.startswith(("bin/.", "python-scripts/.")) and name.endswith(
+            ("-post-link.sh", "-pre-link.sh")
+        ):
+            raise PackageError(
+                f"wants to run {path} when it is installed, which envbox does not do",
+                f"leave {info.index['name']} out of the spec, or find a build of it without that script",
+            )
+
+
+def _as_file(target: Member, link: Member) -> Member:
+    return Member(link.name, FILE, link.mode, link.mtime, target.size, "")
+
+
+def _hashed(chunks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def _checked(entry: PathEntry, sha256: str) -> str:
+    if entry.sha256 and entry.sha256 != sha256:
+        raise PackageError(
+            f"has {entry.path!r} with sha256 {sha256}, but its own paths.json says {entry.sha256}"
+        )
+    return sha256
+
+
+def _record(
+    final: str, entry: PathEntry, sha256: str | None = None, size: int | None = None
+) -> dict[str, Any]:
+    """One line of conda-meta's paths_data."""
+    record = {
+        "_path": final,
+        "path_type": entry.kind,
+        "sha256": sha256 or entry.sha256,
+        "size_in_bytes": entry.size if size is None else size,
+        "prefix_placeholder": entry.placeholder,
+        "file_mode": entry.mode,
+        "no_link": entry.no_link or None,
+    }
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def _conda_meta(package: LockedPackage, info: PackageInfo, records: list[dict[str, Any]]) -> bytes:
+    """The record that `conda list -p` reads: of the archive and the lock alone, no path of this machine."""
+    records = sorted(records, key=lambda record: str(record["_path"]))
+    meta = {
+        **info.index,
+        "channel": package.channel + "/",
+        "depends": [f"{name} {bound}".strip() for name, bound in sorted(package.depends.items())],
+        "files": [record["_path"] for record in records],
+        "fn": package.file_name,
+        "md5": package.md5,
+        "paths_data": {"paths": records, "paths_version": 1},
+        "requested_specs": [],
+        "sha256": package.sha256,
+        "subdir": package.subdir,
+        "url": package.url,
+    }
+    meta = {key: value for key, value in meta.items() if value is not None}
+    return json.dumps(meta, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _timestamp(info: PackageInfo) -> int:
+    value = info.index.get("timestamp")
+    if not isinstance(value, int | float) or value < 0:
+        return 0
+    return int(
+        value // 1000 if value > 253402300799 else value
+    )  # conda: seconds where no year 10000 comes out

@@ -1,0 +1,66 @@
+"""Putting the real prefix where a package has its build-time placeholder; conda's rules, as rattler applies
+them.
+
+In text every occurrence is replaced. In a binary the file's length must stay, so within each NUL-terminated
+string that holds the placeholder, all occurrences are replaced and the string is padded with NULs to its old
+length. A `#!` line longer than Linux reads is rewritten to find its interpreter another way.
+"""
+
+from __future__ import annotations
+
+import re
+
+from envbox.errors import PackageError
+
+SHEBANG_LIMIT = 127  # what Linux before 5.1 reads of a first line
+_SHEBANG = re.compile(r"(#!(?:[ ]*)(/(?:\\ |[^ \n\r\t])*)(.*))", re.DOTALL)
+_PYTHON = re.compile(r"python(?:\d+(?:\.\d+)?)?")
+
+
+def replace_prefix(data: bytes | bytearray, placeholder: str, prefix: str, mode: str) -> bytes | bytearray:
+    """Replace the placeholder in one file; a bytearray may be changed in place.
+
+    :param mode: `text` or `binary`
+    :raises PackageError: when the prefix does not fit into a binary
+    """
+    old, new = placeholder.encode(), prefix.encode()
+    return _in_binary(data, old, new) if mode == "binary" else _in_text(data, old, new)
+
+
+def _in_text(data: bytes | bytearray, old: bytes, new: bytes) -> bytes | bytearray:
+    end = data.find(b"\n")
+    if not data.startswith(b"#!") or end < 0:
+        return data.replace(old, new)
+    first = bytes(data[:end]).replace(old, new)
+    if len(first) > SHEBANG_LIMIT:
+        first = _short_shebang(first)
+    return first + data[end:].replace(old, new)
+
+
+def _short_shebang(line: bytes) -> bytes:
+    """A first line that Linux can read: by /bin/sh for Python, by env for anything else."""
+    match = _SHEBANG.fullmatch(line.decode(errors="surrogateescape"))
+    if not match:
+        return line
+    path, rest = match[2], match[3]
+    name = path.rsplit("/", 1)[-1]
+    if _PYTHON.fullmatch(name):
+        text = f"#!/bin/sh\n'''exec' \"{path}\"{rest} \"$0\" \"$@\" #'''"
+    else:
+        text = f"#!/usr/bin/env {name}{rest}"
+    return text.encode(errors="surrogateescape")
+
+
+def _in_binary(data: bytes | bytearray, old: bytes, new: bytes) -> bytes | bytearray:
+    if len(new) > len(old):
+        raise PackageError(f"has a placeholder shorter than {new.decode()}: {old.decode()!r}")
+    found = data.find(old)
+    if found < 0:
+        return data
+    patched = data if isinstance(data, bytearray) else bytearray(data)
+    while found >= 0:
+        end = patched.find(b"\0", found)
+        end = len(patched) if end < 0 else end
+        patched[found:end] = patched[found:end].replace(old, new).ljust(end - found, b"\0")
+        found = patched.find(old, end)
+    return patched
