@@ -1,0 +1,103 @@
+"""What a person meets at the prompt: help for everything, errors in words, exit codes as documented."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from envbox.cli import COMMANDS, cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def envbox(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person would, with settings of its own."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ENVBOX_")}
+    env |= {"ENVBOX_CACHE_DIR": str(cwd / ".cache"), "ENVBOX_CONFIG": str(cwd / ".none.toml")} | environ
+    return subprocess.run(
+        [sys.executable, "-m", "envbox", *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_help_and_stands_in_the_readme(name: str, tmp_path: Path) -> None:
+    done = envbox(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Usage: envbox" in done.stdout
+    assert f"envbox {name}" in README or f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_list_and_the_command_say_the_same(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name} has no help"
+
+
+def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
+    assert envbox("nonsense", cwd=tmp_path).returncode == 2
+    assert envbox("lock", "--nonsense", cwd=tmp_path).returncode == 2
+    assert envbox("-C", "missing", "lock", cwd=tmp_path).returncode == 2
+
+
+def test_errors_exit_with_1_and_say_what_to_do_on_stderr(tmp_path: Path) -> None:
+    done = envbox("lock", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: no environment in ")
+    assert "\nhint: write environments/NAME.yml" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["../maps", "a/b", ".."])
+def test_a_name_that_could_be_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments/maps.yml").touch()
+    for command in ("lock", "build", "shell", "notebook"):
+        done = envbox(command, name, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "is not an environment's name" in done.stderr
+
+
+def test_colour_is_for_those_who_want_it(tmp_path: Path) -> None:
+    assert "\x1b[" not in envbox("lock", cwd=tmp_path).stderr
+    assert "\x1b[" in envbox("lock", cwd=tmp_path, FORCE_COLOR="1").stderr
+    assert "\x1b[" not in envbox("lock", cwd=tmp_path, FORCE_COLOR="1", NO_COLOR="1").stderr
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    (tmp_path / "environment.yml").write_text("dependencies: [numpy]\n")
+    (tmp_path / "envbox.toml").write_text("bsae = 'x'\n")
+    done = envbox("lock", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "bsae" in done.stderr
+    assert "envbox.toml" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str, tmp_path: Path) -> None:
+    done = envbox("completion", shell, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "_ENVBOX_COMPLETE" in done.stdout
+
+
+def test_names_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments/maps.yml").touch()
+    (tmp_path / "environments/base.yml").touch()
+    done = envbox(cwd=tmp_path, _ENVBOX_COMPLETE="bash_complete", COMP_WORDS="envbox shell m", COMP_CWORD="2")
+    assert "maps" in done.stdout
+    assert "base" not in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m envbox completion bash | true", shell=True, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert b"Traceback" not in done.stderr
