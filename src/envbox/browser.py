@@ -1,7 +1,7 @@
 """Open a page in the person's browser, if there is one.
 
-An address with a token must not stand in a browser's argument list, which every user of the machine can read: what
-is opened is a private file that leads on to it (as Jupyter itself does it).
+An address with a token must not stand in a browser's argument list, which every user of the machine can read:
+what is opened is a private file that leads on to it (as Jupyter itself does it).
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ def open_browser(url: str, page: Path) -> bool:
     if not has_browser(os.environ):
         return False
     target = html.escape(url)
-    text = (
-        f'<!DOCTYPE html><meta http-equiv="refresh" content="0;url={target}"><a href="{target}">Jupyter</a>\n'
-    )
+    head = f'<!DOCTYPE html><meta http-equiv="refresh" content="0;url={target}">'
+    text = f'{head}<a href="{target}">Jupyter</a>\n'
     write_whole(page, text.encode(), mode=0o600)
     threading.Thread(target=_open, args=(page.absolute().as_uri(),), daemon=True).start()
     return True

@@ -1,7 +1,7 @@
 """One container to start: a value, and the words that tell it to the engine's own client.
 
-Values of variables do not stand in the argument list, where every user of the machine can read them: the client
-is told a name, and finds the value in its own environment.
+Values of variables do not stand in the argument list, where every user of the machine can read them: the
+client is told a name, and finds the value in its own environment.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _CLIENTS_OWN = re.compile(
     r"PATH|HOME|TMPDIR|CONTAINER_HOST|(LD|DYLD)_[A-Z_]+|XDG_[A-Z_]+|SSL_CERT_(FILE|DIR)|GO(DEBUG|TRACEBACK)"
     r"|DOCKER_(HOST|CONTEXT|CONFIG|TLS|TLS_VERIFY|CERT_PATH|API_VERSION|DEFAULT_PLATFORM|CLI_[A-Z_]+)"
 )
-# The client keeps back the first key of the sequence that detaches. Its default, Ctrl-P, is "previous command" in
-# a shell; Ctrl-@ shows nothing, so nobody sees that it comes late.
+# The client keeps back the first key of the sequence that detaches. Its default, Ctrl-P, is "last command"
+# to a shell; Ctrl-@ shows nothing, so nobody sees that it comes late.
 _DETACH_KEYS = "ctrl-@,ctrl-@,ctrl-@"
 
 

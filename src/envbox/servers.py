@@ -1,0 +1,132 @@
+"""The Jupyter servers that there are: listed, found, read, stopped.
+
+Nothing is written down about them here: the engine knows the containers, their labels say whose they are, and
+the source of a mount is the file with the token.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from envbox.container import KIND_LABEL, NAME_LABEL, PROJECT_LABEL, Launch
+from envbox.engine import Container, Engine
+from envbox.errors import LaunchError, ToolError
+from envbox.jupyter_api import Door, landing_path
+
+PORT_LABEL, UID_LABEL, IMAGE_LABEL = "io.envbox.port", "io.envbox.uid", "io.envbox.image"
+IMAGE_TOKEN = "/run/envbox/token"  # noqa: S105  # a path
+GRACE = 5  # seconds that kernels have to end
+LAST_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server's container.
+
+    :param name: the environment's
+    :param url: with the token; None when it does not run, or its token cannot be read
+    :param image: the ID of the image that it was started from
+    :param state: the engine's word: running, exited, …
+    :param created: seconds since the epoch
+    :param token_path: the file with its token
+    :param is_new: whether it was started just now
+    """
+
+    name: str
+    container: str
+    project: Path
+    port: int
+    url: str | None = field(repr=False)
+    image: str
+    state: str
+    created: int
+    token_path: Path | None = None
+    is_new: bool = False
+
+
+def container_name(launch: Launch) -> str:
+    """The name of a project's server: made of the environment, the project and the user, nothing else."""
+    identity = f"{launch.user.uid}\0{launch.project}".encode("utf-8", "surrogateescape")
+    return f"envbox-{launch.name}-{sha256(identity).hexdigest()[:8]}"
+
+
+def servers(engine: Engine) -> tuple[Server, ...]:
+    """The caller's servers on this engine, dead ones too, the oldest first."""
+    labels = {KIND_LABEL: "notebook", UID_LABEL: str(os.getuid())}
+    return tuple(map(server_of, engine.containers(labels)))
+
+
+def find(engine: Engine, wanted: str, project: Path) -> Server:
+    """The server of an environment's name, in this project before others, or of a container's name.
+
+    :raises LaunchError: when there is none, or there are several in other projects
+    """
+    known = servers(engine)
+    by_container = [s for s in known if s.container == wanted]
+    by_name = [s for s in known if s.name == wanted]
+    found = by_container or [s for s in by_name if s.project == project] or by_name
+    if not found:
+        raise LaunchError(f"no server of {wanted}", "envbox ps lists those that there are")
+    if len(found) > 1:
+        raise LaunchError(f"which server of {wanted}?", f"name one: {', '.join(s.container for s in found)}")
+    return found[0]
+
+
+def logs(server: Server, engine: Engine, *, follow: bool = False) -> Iterator[bytes]:
+    """What a server has written."""
+    return engine.logs(server.container, follow=follow)
+
+
+def stop(server: Server, engine: Engine) -> None:
+    """End a server and its kernels, and remove its container. An interrupt ends them at once."""
+    try:
+        engine.stop(server.container, GRACE)
+    finally:
+        engine.remove(server.container)
+        if server.token_path is not None:
+            server.token_path.unlink(missing_ok=True)
+
+
+def last_lines(engine: Engine, container: str) -> str:
+    """What a container wrote last, as the end of a message; nothing when there is nothing."""
+    try:
+        text = b"".join(engine.logs(container, LAST_LINES)).decode("utf-8", "replace").strip()
+    except ToolError:
+        return ""
+    return f"; it wrote:\n{text}" if text else ""
+
+
+def port_of(container: Container) -> int:
+    """The port that a server's container says it has, 0 when it says none."""
+    text = container.labels.get(PORT_LABEL, "")
+    return int(text) if text.isdigit() else 0
+
+
+def read_token(container: Container) -> str | None:
+    """The token of a server, None when it is not ours to read."""
+    try:
+        return Path(container.binds[IMAGE_TOKEN]).read_text(encoding="ascii").strip() or None
+    except (KeyError, OSError, UnicodeDecodeError):
+        return None
+
+
+def server_of(container: Container) -> Server:
+    """What there is to say of a server's container."""
+    token = read_token(container) if container.is_running else None
+    door = Door(port_of(container), token) if token else None
+    bind = container.binds.get(IMAGE_TOKEN)
+    return Server(
+        name=container.labels.get(NAME_LABEL, ""),
+        container=container.name,
+        project=Path(container.labels.get(PROJECT_LABEL, "/")),
+        port=port_of(container),
+        url=door.url(landing_path(door)) if door else None,
+        image=container.labels.get(IMAGE_LABEL, container.image_id),
+        state=container.state,
+        created=container.created,
+        token_path=Path(bind) if bind else None,
+    )
