@@ -1,0 +1,139 @@
+"""`envbox notebook`, and what there is to do with servers: `ps`, `logs`, `stop`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
+from envbox.cli.launching import launch_options, prepare_launch
+
+if TYPE_CHECKING:
+    from envbox.servers import Server
+
+PORT_HELP = "The server's port on this machine, instead of the first free one from 8888."
+
+
+@click.command()
+@name_argument
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("-d", "--detach", is_flag=True, help="Leave the server running in the background.")
+@click.option("--server-port", type=click.IntRange(1, 65535), metavar="PORT", help=PORT_HELP)
+@json_option
+@frozen_option
+@launch_options
+@click.pass_context
+def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
+    """Start a Jupyter server in an environment, with the project's directory mounted.
+
+    It listens on this machine only and asks for a token. One URL is printed when it answers. Ctrl-C ends it,
+    unless --detach; then `envbox ps`, `envbox logs` and `envbox stop` are there. A server that runs here
+    already is taken.
+    """
+    from envbox.jupyter import ServeOptions, attend, serve
+
+    session = ctx.find_object(Session)
+    assert session is not None
+    no_browser, detach, as_json = (options.pop(key) for key in ("no_browser", "detach", "as_json"))
+    serve_options = ServeOptions(port=options.pop("server_port"))
+    launch = prepare_launch(session, name, "notebook", (), options)
+    server = serve(launch, session.engine, session.settings, serve_options, session.report)
+
+    def announce(server: Server) -> None:
+        print_json(server_json(server)) if as_json else click.echo(server.url)
+        sys.stdout.flush()
+        if not no_browser and not detach:
+            open_page(server, session)
+
+    if detach or not server.is_new:
+        announce(server)
+    else:
+        ctx.exit(attend(server, session.engine, session.report, announce))
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def ps(session: Session, as_json: bool) -> None:
+    """List your servers on this engine, of all projects."""
+    from envbox.servers import servers
+
+    found = servers(session.engine)
+    if as_json:
+        print_json([server_json(server) for server in found])
+    elif not found:
+        session.report.say("no servers; envbox notebook starts one")
+    else:
+        rows = [("NAME", "STATE", "STARTED", "PROJECT", "URL"), *map(_row, found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            click.echo("  ".join([*cells, row[4]]).rstrip())
+
+
+@click.command()
+@name_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on as it writes, until Ctrl-C.")
+@click.pass_obj
+def logs(session: Session, name: str | None, follow: bool) -> None:
+    """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
+    from envbox import servers
+
+    for chunk in servers.logs(_find(session, name), session.engine, follow=follow):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+@click.command()
+@names_argument
+@click.option("-a", "--all", "everything", is_flag=True, help="All of your servers, of all projects.")
+@click.pass_obj
+def stop(session: Session, names: tuple[str, ...], everything: bool) -> None:
+    """End servers and their kernels. Nothing is left of them but what they saved."""
+    from envbox import servers
+
+    found = servers.servers(session.engine) if everything else [_find(session, n) for n in names or (None,)]
+    for server in found:
+        servers.stop(server, session.engine)
+        session.report.say(f"stopped {server.name}")
+
+
+def server_json(server: Server) -> dict[str, Any]:
+    """What programs are told of a server."""
+    return {
+        "name": server.name,
+        "url": server.url,
+        "port": server.port,
+        "image": server.image,
+        "container": server.container,
+        "project": str(server.project),
+        "state": server.state,
+        "created": server.created,
+    }
+
+
+def open_page(server: Server, session: Session) -> None:
+    """Open a server's page in a browser, if there is one."""
+    from envbox.browser import open_browser
+
+    if server.url is not None and server.token_path is not None:
+        open_browser(server.url, server.token_path.with_name("open.html"))
+
+
+def _find(session: Session, name: str | None) -> Server:
+    from envbox.servers import find, servers
+
+    if name is None:
+        running = [s for s in servers(session.engine) if s.project == session.root]
+        if len(running) == 1:
+            return running[0]
+    return find(session.engine, name or session.environment(None).name, session.root)
+
+
+def _row(server: Server) -> tuple[str, str, str, str, str]:
+    from datetime import datetime
+
+    started = datetime.fromtimestamp(server.created).astimezone().strftime("%Y-%m-%d %H:%M")
+    return server.name, server.state, started, str(server.project), server.url or ""
