@@ -119,6 +119,7 @@ def serve(
     if launch.network == "none":
         raise LaunchError("a server cannot be reached with --network none", "leave it out, or name a network")
     name = container_name(launch)
+    deadline = time.monotonic() + STARTING
     with stopping_signals():
         while True:
             found = engine.container(name)
@@ -131,9 +132,10 @@ def serve(
                 stop(server_of(found), engine)
             try:
                 return _start(launch, engine, settings, options)
-            except NameTakenError:
-                if engine.container(name) is None:  # else somebody was faster: theirs is as good
+            except NameTakenError:  # somebody was faster, and theirs is as good; it shows itself in a moment
+                if time.monotonic() > deadline:
                     raise
+                time.sleep(POLL)
 
 
 def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[[Server], None]) -> int:
@@ -169,9 +171,11 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
                 on_port = server_launch(launch, port, token_path)
                 return _start_on(on_port, engine, settings, Door(port, token), options.seconds)
         if options.port is not None:
-            raise LaunchError(f"port {options.port} is taken", "leave --port out to take the next free one")
+            raise LaunchError(
+                f"port {options.port} is taken", "leave --server-port out to take the next free one"
+            )
         last = FIRST_PORT + PORTS_TRIED - 1
-        raise LaunchError(f"all ports from {FIRST_PORT} to {last} are taken", "name one: --port PORT")
+        raise LaunchError(f"all ports from {FIRST_PORT} to {last} are taken", "name one: --server-port PORT")
     except BaseException:
         token_path.unlink(missing_ok=True)
         raise

@@ -89,6 +89,12 @@ def stop(server: Server, engine: Engine) -> None:
         engine.remove(server.container)
         if server.token_path is not None:
             server.token_path.unlink(missing_ok=True)
+            browser_page(server.token_path).unlink(missing_ok=True)
+
+
+def browser_page(token_path: Path) -> Path:
+    """The private file that leads a browser to a server."""
+    return token_path.with_suffix(".html")
 
 
 def last_lines(engine: Engine, container: str) -> str:

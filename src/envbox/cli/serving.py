@@ -117,9 +117,10 @@ def server_json(server: Server) -> dict[str, Any]:
 def open_page(server: Server, session: Session) -> None:
     """Open a server's page in a browser, if there is one."""
     from envbox.browser import open_browser
+    from envbox.servers import browser_page
 
     if server.url is not None and server.token_path is not None:
-        open_browser(server.url, server.token_path.with_name("open.html"))
+        open_browser(server.url, browser_page(server.token_path))
 
 
 def _find(session: Session, name: str | None) -> Server:
