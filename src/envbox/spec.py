@@ -29,7 +29,7 @@ LOCKABLE = ("linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64",
 DEFAULT_PLATFORMS = ("linux-64", "linux-aarch64")
 OPTIONAL_PLATFORM = "linux-aarch64"
 
-_LARGEST = 1 << 20  # bytes; the largest environment export seen is 60 KB
+_LARGEST = 1 << 18  # bytes; a full export of a large environment has 60 KB
 _CONFLICT = re.compile(r"^(<{7} |>{7} |={7}$)", re.MULTILINE)
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -86,7 +86,7 @@ def read_spec(
     channels = _channels(document, faults)
     variables = _variables(text, faults)
     _check_shape(document, faults)
-    asked = {} if faults else {p: _asked(text, p) for p in wanted}
+    asked = {} if faults else {p: _asked(text, p, path) for p in wanted}
     in_lines = [
         f for s in {s for conda, _ in asked.values() for s in conda} for f in _match_spec_faults(s, text)
     ]
@@ -186,7 +186,7 @@ def _document(text: str, path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
+        document = yaml.safe_load(text)  # the loader in C takes other texts than conda-lock's
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error)
@@ -271,14 +271,16 @@ def _short(value: object) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def _asked(text: str, platform: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
-    import yaml
     from conda_lock.src_parser.selectors import filter_platform_selectors
 
     with quiet_conda_lock():
         lines = "\n".join(filter_platform_selectors(text, platform=platform))
-    dependencies = (yaml.load(lines, Loader=yaml.CSafeLoader) or {}).get("dependencies") or []
+    document, unfit = _document(lines, path), list[str]()
+    _check_shape(document, unfit)
+    _raise(path, [f"on {platform}, {words}" for words in unfit])
+    dependencies = document["dependencies"]
     conda = [item.strip() for item in dependencies if isinstance(item, str)]
     sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
     pip = [line.strip() for section in sections for line in section]
