@@ -1,0 +1,86 @@
+"""What of the host a container gets."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from envbox.bindings import Bind, Volume, parse_port, parse_volume
+from envbox.errors import LaunchError
+
+AWKWARD = ["plain", "with space", "with:colon", "with,comma", 'with"quote', "mit ü", "a=b", " edge "]
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_any_path_is_one_field_of_the_mount(name: str) -> None:
+    flag, value = Bind(Path("/data") / name, "/work").argv()
+    assert flag == "--mount"
+    assert next(csv.reader([value])) == ["type=bind", f"source=/data/{name}", "target=/work"]
+
+
+def test_a_read_only_bind_says_so() -> None:
+    assert Bind(Path("/a"), "/b", read_only=True).argv()[1].endswith(",readonly")
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_host_path_may_have_anything_in_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert parse_volume(f"./{name}:/data:ro", tmp_path) == Bind(tmp_path / name, "/data", read_only=True)
+
+
+def test_a_relative_host_path_starts_from_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "project").mkdir()
+    assert parse_volume("../data:/d", tmp_path / "project") == Bind(tmp_path / "data", "/d")
+
+
+def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    assert parse_volume("~/data:/d", Path("/")) == Bind(tmp_path / "data", "/d")
+
+
+def test_a_named_volume_passes(tmp_path: Path) -> None:
+    assert parse_volume("pgdata:/var/lib/data:ro", tmp_path) == Volume("pgdata:/var/lib/data:ro")
+
+
+def test_options_that_only_the_engine_knows_pass(tmp_path: Path) -> None:
+    assert parse_volume(f"{tmp_path}:/d:ro,z", Path("/")) == Volume(f"{tmp_path}:/d:ro,z")
+
+
+def test_a_missing_host_folder_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"there is no .*gone"):
+        parse_volume("./gone:/data", tmp_path)
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("text", ["", "/data", "a:b", ":/data", "./x:relative", "./x:/d:ro:rw"])
+def test_what_is_no_volume_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(LaunchError) as caught:
+        parse_volume(text, tmp_path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "published"),
+    [
+        ("8000", "127.0.0.1:8000:8000"),
+        ("9000:8000", "127.0.0.1:9000:8000"),
+        ("9000:8000/udp", "127.0.0.1:9000:8000/udp"),
+        ("8000-8003", "127.0.0.1:8000-8003:8000-8003"),
+        ("0.0.0.0:9000:8000", "0.0.0.0:9000:8000"),
+        ("[::1]:9000:8000", "[::1]:9000:8000"),
+    ],
+)
+def test_a_port_is_published_on_loopback_unless_an_address_is_given(text: str, published: str) -> None:
+    assert parse_port(text) == published
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "0", "70000", "1:2:3", "8000:", ":8000", "-1", "8000/icmp", "localhost:1:2"]
+)
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(LaunchError, match="not a port"):
+        parse_port(text)

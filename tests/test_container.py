@@ -1,0 +1,94 @@
+"""One container to start, told to the engine's client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envbox.container import Launch, client_env, run_argv
+from envbox.identity import User
+
+ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
+LAUNCH = Launch("sha256:1", "maps", Path("/home/ada/project"), ("python", "-V"), user=ADA)
+
+
+def argv(**changes: object) -> tuple[str, ...]:
+    return run_argv(replace(LAUNCH, **changes), ("docker",))  # type: ignore[arg-type]
+
+
+def value_of(flag: str, words: tuple[str, ...]) -> str:
+    return words[words.index(flag) + 1]
+
+
+def test_the_smallest_launch_in_full() -> None:
+    assert argv() == (
+        *("docker", "run", "--rm", "--init", "--pull", "never", "--hostname", "maps"),
+        *("--user", "1234:100", "--group-add", "999"),
+        *("--mount", "type=bind,source=/home/ada/project,target=/work", "--workdir", "/work"),
+        *("--env", "HOME=/home/envbox"),
+        *("--label", "io.envbox.name=maps", "--label", "io.envbox.project=/home/ada/project"),
+        *("--label", "io.envbox.kind=run", "sha256:1", "python", "-V"),
+    )
+
+
+def test_a_command_that_looks_like_options_stays_behind_the_image() -> None:
+    assert argv(command=("--rm", "-it"))[-3:] == ("sha256:1", "--rm", "-it")
+
+
+def test_it_starts_in_the_callers_folder() -> None:
+    assert value_of("--workdir", argv(folder="a/b c")) == "/work/a/b c"
+
+
+@pytest.mark.parametrize("flag", ["network", "memory", "cpus", "gpus"])
+def test_what_the_engine_decides_passes_through(flag: str) -> None:
+    assert value_of(f"--{flag}", argv(**{flag: "2"})) == "2"
+    assert f"--{flag}" not in argv()
+
+
+def test_a_terminal_leaves_ctrl_p_to_the_shell() -> None:
+    words = argv(interactive=True, tty=True)
+    assert {"--interactive", "--tty"} <= set(words)
+    assert "ctrl-p" not in value_of("--detach-keys", words)
+    assert "--tty" not in argv(interactive=True)
+
+
+def test_what_stays_is_created_and_kept() -> None:
+    words = argv(stays=True, container="envbox-maps-1")
+    assert words[1] == "create"
+    assert "--rm" not in words
+    assert value_of("--name", words) == "envbox-maps-1"
+
+
+@pytest.mark.parametrize("network", ["host", "container:other"])
+def test_a_shared_network_keeps_its_hostname(network: str) -> None:
+    assert "--hostname" not in argv(network=network)
+
+
+@pytest.mark.parametrize(("name", "hostname"), [("my_env.2", "my-env-2"), ("a" * 80, "a" * 63), ("x-", "x")])
+def test_the_hostname_is_one(name: str, hostname: str) -> None:
+    assert value_of("--hostname", argv(name=name)) == hostname
+
+
+def test_values_of_variables_are_not_in_the_argument_list() -> None:
+    launch = replace(LAUNCH, env={"PGPASSWORD": "geheim", "EMPTY": "", "LINES": "a\nb", "FROM_HERE": None})
+    words = run_argv(launch, ("docker",))
+    assert not [word for word in words if "geheim" in word]
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--env"][1:] == list(launch.env)
+    env = client_env(launch, {"FROM_HERE": "1", "PATH": "/bin"})
+    assert env == {"FROM_HERE": "1", "PATH": "/bin", "PGPASSWORD": "geheim", "EMPTY": "", "LINES": "a\nb"}
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "DOCKER_HOST", "LD_PRELOAD", "DOCKER_CONFIG"])
+def test_a_variable_for_the_container_does_not_change_the_client(name: str) -> None:
+    launch = replace(LAUNCH, env={name: "/x"})
+    assert f"{name}=/x" in run_argv(launch, ("docker",))
+    assert client_env(launch, {name: "ours"})[name] == "ours"
+
+
+@pytest.mark.parametrize(
+    "name", ["DOCKER_AUTH_CONFIG", "DOCKER_PASSWORD", "DOCKER_TOKEN", "MY_PATH", "GOOGLE_KEY"]
+)
+def test_what_may_be_a_secret_is_never_in_the_argument_list(name: str) -> None:
+    assert name in run_argv(replace(LAUNCH, env={name: "geheim"}), ("docker",))
