@@ -1,0 +1,284 @@
+"""The image that environments stand on: pinned by digest, and what its C library lets packages need.
+
+A solver must be told the glibc of the image, not the host's, and the image is often not for this machine. So
+the version is read from the C library in the image's own layers, from the bottom up to the first that has it
+(an upper layer may bring a newer one, never an older; too low is safe). It is remembered per manifest digest,
+of which it is a function. Of a large image for another architecture, only that first layer is ever fetched.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tarfile
+import threading
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from envbox.errors import ImageError, LockfileError
+from envbox.files import write_whole
+from envbox.lockfile import Base, LockedPackage
+from envbox.oci import (
+    LAYER_GZIP_TYPE,
+    LAYER_TAR_TYPE,
+    LAYER_ZSTD_TYPE,
+    Descriptor,
+    Digest,
+    Manifest,
+    image_platform,
+    parse_digest,
+)
+from envbox.registry import (
+    Access,
+    Reference,
+    blob_path,
+    fetch_blob,
+    fetch_blobs,
+    fetch_manifest,
+    parse_reference,
+    resolve,
+)
+from envbox.report import Reporter
+from envbox.settings import Settings
+
+_LIBC = re.compile(r"(?:usr/)?lib(?:32|64)?/(?:[^/]+/)?libc(?:\.so\.6|-2\.\d+\.so)")
+_MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[^/]+\.so\.1")
+_SHELLS = ("bin/sh", "usr/bin/sh")
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]*? version (\d+\.\d+)")
+_AT_LEAST = re.compile(r">=\s*(\d+(?:\.\d+)*)")
+_MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_|manylinux(2014|2010|1)_")
+_LEGACY_MANYLINUX = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}  # PEP 599, 571, 513
+_FACTS_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseLayer:
+    """A layer as the registry has it.
+
+    :param diff_id: digest of its uncompressed tar
+    :param path: in the cache, where it is once `fetch_layers` has fetched it
+    """
+
+    blob: Descriptor
+    diff_id: Digest
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """One platform's base: its config and layers, from the bottom up.
+
+    :param digest: of its manifest
+    """
+
+    reference: Reference
+    digest: Digest
+    config: Mapping[str, Any]
+    layers: tuple[BaseLayer, ...]
+
+
+def resolve_base(reference: str, platforms: Sequence[str], settings: Settings, report: Reporter) -> Base:
+    """Pin a base: its digest for each platform as the registry has it now, and the glibc in it.
+
+    :raises ImageError: when there is no such image, or it cannot carry conda packages
+    :raises ToolError: when the registry cannot be asked
+    """
+    parsed = parse_reference(reference)
+    digests = resolve(parsed, platforms, settings)
+
+    def glibc_of(platform: str) -> str:
+        return _glibc(parsed, digests[platform], settings, report)
+
+    with ThreadPoolExecutor(len(platforms) or 1, "base") as pool:
+        versions = list(pool.map(glibc_of, platforms))
+    return Base(str(parsed), digests, dict(zip(platforms, versions, strict=True)))
+
+
+def pull_base(
+    base: Base, platform: str, settings: Settings, stop: threading.Event | None = None
+) -> BaseImage:
+    """The base's manifest and config; its layers stay where they are until `fetch_layers`.
+
+    :raises ImageError: when the registry has it no longer, or it is of another platform
+    :raises LockfileError: when the lock pins none for the platform
+    """
+    if platform not in base.digests:
+        raise LockfileError(f"the lock pins no base for {platform}", "lock again: envbox lock")
+    digest = parse_digest(base.digests[platform])
+    reference = parse_reference(base.reference)
+    access = _access(reference, digest, settings, stop)
+    manifest = fetch_manifest(access, digest, settings)
+    config = _config(access, manifest, settings)
+    found = (config.get("os"), config.get("architecture"))
+    if found != image_platform(platform):
+        raise ImageError(
+            f"the base {reference.name}@{digest} is for {found[0]}/{found[1]}, not for {platform}",
+            "lock again: envbox lock",
+        )
+    return BaseImage(reference, digest, config, _layers(manifest, config, reference, settings))
+
+
+def fetch_layers(
+    base: BaseImage,
+    layers: Collection[BaseLayer],
+    settings: Settings,
+    report: Reporter,
+    stop: threading.Event | None = None,
+) -> None:
+    """Bring layers of a base into the cache; nothing is asked of the registry when they are there.
+
+    :raises ImageError: when the registry lacks one, or sends something else under its name
+    """
+    missing = [layer.blob for layer in layers if not layer.path.is_file()]
+    if not missing:
+        return
+    access = _access(base.reference, base.digest, settings, stop)
+    total = sum(blob.size for blob in missing)
+    with report.task(f"pulling {base.reference.name}", total, "bytes") as task:
+        fetch_blobs(access, missing, settings, task.advance)
+
+
+def check_glibc(packages: Sequence[LockedPackage], base: Base, platform: str) -> None:
+    """Refuse a base whose C library is older than what a package needs.
+
+    :raises ImageError: naming the packages that need more
+    """
+    have = base.glibc.get(platform)
+    if have is None:
+        return
+    needs = {p: need for p in packages if (need := _needed_glibc(p)) and need > _version(have)}
+    if needs:
+        worst = max(needs.values())
+        names = ", ".join(f"{p.name} {p.version}" for p in sorted(needs, key=lambda p: p.name)[:5])
+        more = f" and {len(needs) - 5} more" if len(needs) > 5 else ""
+        raise ImageError(
+            f"the base {base.reference} has glibc {have}, but {names}{more} need"
+            f"{'s' if len(needs) == 1 else ''} {'.'.join(map(str, worst))}",
+            "take a newer base, or lock for this one: envbox lock",
+        )
+
+
+def _needed_glibc(package: LockedPackage) -> tuple[int, ...]:
+    if package.manager == "conda":
+        found = _AT_LEAST.search(package.depends.get("__glibc", ""))
+        return _version(found[1]) if found else ()
+    tags = [
+        (int(m[1]), int(m[2])) if m[1] else _LEGACY_MANYLINUX[m[3]]
+        for m in _MANYLINUX.finditer(package.file_name)
+    ]
+    return min(tags, default=())
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def _access(
+    reference: Reference, digest: Digest, settings: Settings, stop: threading.Event | None = None
+) -> Access:
+    return Access(Reference(reference.registry, reference.repository, reference.tag, digest), settings, stop)
+
+
+def _config(access: Access, manifest: Manifest, settings: Settings) -> dict[str, Any]:
+    data = fetch_blob(access, manifest.config, settings).read_bytes()
+    try:
+        config = json.loads(data)
+        diff_ids = [parse_digest(d) for d in config["rootfs"]["diff_ids"]]
+        if not isinstance(config.get("config") or {}, dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{access.reference} is not a container image: its config is not one") from error
+    if len(diff_ids) != len(manifest.layers):
+        raise ImageError(
+            f"{access.reference} is damaged: {len(manifest.layers)} layers, but {len(diff_ids)} in its config"
+        )
+    return cast(dict[str, Any], config)
+
+
+def _layers(
+    manifest: Manifest, config: Mapping[str, Any], reference: Reference, settings: Settings
+) -> tuple[BaseLayer, ...]:
+    for blob in manifest.layers:
+        if blob.media_type not in (LAYER_TAR_TYPE, LAYER_GZIP_TYPE, LAYER_ZSTD_TYPE):
+            raise ImageError(f"{reference} has a layer of a kind that is not known: {blob.media_type}")
+    return tuple(
+        BaseLayer(blob, Digest(diff_id), blob_path(settings, blob.digest))
+        for blob, diff_id in zip(manifest.layers, config["rootfs"]["diff_ids"], strict=True)
+    )
+
+
+# --- what is in it ------------------------------------------------------------------------------------------
+
+
+def _glibc(reference: Reference, digest: Digest, settings: Settings, report: Reporter) -> str:
+    memo = settings.cache_dir / "bases" / f"{digest.removeprefix('sha256:')}.json"
+    try:
+        known = json.loads(memo.read_bytes())
+        if known["version"] == _FACTS_VERSION:
+            return str(known["glibc"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    access = _access(reference, digest, settings)
+    manifest = fetch_manifest(access, digest, settings)
+    layers = _layers(manifest, _config(access, manifest, settings), reference, settings)
+    found = _Facts()
+    for layer in layers:
+        with report.task(f"reading {reference}", layer.blob.size, "bytes") as task:
+            fetch_blob(access, layer.blob, settings, task.advance)
+        _look_into(layer, found, str(reference))
+        if found.glibc and found.has_shell:
+            break
+    glibc = found.checked(str(reference))
+    write_whole(memo, json.dumps({"version": _FACTS_VERSION, "glibc": glibc}).encode())
+    return glibc
+
+
+@dataclass
+class _Facts:
+    glibc: str = ""
+    is_musl: bool = False
+    has_shell: bool = False
+
+    def checked(self, name: str) -> str:
+        hint = "take a base of Debian's, Ubuntu's or Fedora's family"
+        if not self.glibc:
+            why = "it is built on musl" if self.is_musl else "there is no libc.so.6 in it"
+            raise ImageError(f"base {name} has no glibc, which conda's packages need: {why}", hint)
+        if not self.has_shell:
+            raise ImageError(f"base {name} has no /bin/sh, which activating an environment needs", hint)
+        return self.glibc
+
+
+def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(layer.path.open("rb"))
+            tar = stack.enter_context(tarfile.open(fileobj=_uncompressed(layer, file, stack), mode="r|"))
+            for member in tar:
+                path = member.name.removeprefix("./").lstrip("/")
+                if path in _SHELLS:
+                    found.has_shell = True
+                elif _MUSL.fullmatch(path):
+                    found.is_musl = True
+                elif _LIBC.fullmatch(path) and (content := tar.extractfile(member)):
+                    version = _GLIBC_VERSION.search(content.read())
+                    found.glibc = version[1].decode() if version else found.glibc
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(f"cannot read layer {layer.blob.digest} of {name}: {error}") from error
+
+
+def _uncompressed(layer: BaseLayer, file: IO[bytes], stack: ExitStack) -> IO[bytes]:
+    if layer.blob.media_type == LAYER_GZIP_TYPE:
+        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=file)))
+    if layer.blob.media_type == LAYER_ZSTD_TYPE:
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return cast(IO[bytes], stack.enter_context(reader))
+    return file

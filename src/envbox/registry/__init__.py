@@ -1,0 +1,21 @@
+"""Images in a registry: resolve a reference, fetch manifests and blobs, all of it checked by digest.
+
+Nothing here needs an engine. https://github.com/opencontainers/distribution-spec
+"""
+
+from __future__ import annotations
+
+from envbox.registry.access import Access
+from envbox.registry.pull import blob_path, fetch_blob, fetch_blobs, fetch_manifest, resolve
+from envbox.registry.reference import Reference, parse_reference
+
+__all__ = [
+    "Access",
+    "Reference",
+    "blob_path",
+    "fetch_blob",
+    "fetch_blobs",
+    "fetch_manifest",
+    "parse_reference",
+    "resolve",
+]

@@ -1,0 +1,256 @@
+"""Talking to one repository of a registry over HTTP: who we are, what is tried again, and errors in words.
+
+The difficulty is that registries ask who we are in three ways (not at all, Basic, and a bearer token from
+another host, as Docker Hub does for everybody) and fail in many. A request is made first without any
+credentials; the registry's own challenge says what it wants.
+https://distribution.github.io/distribution/spec/auth/token/
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from envbox.errors import ImageError, ToolError
+from envbox.registry.credentials import Credentials, find_credentials
+from envbox.registry.reference import Reference, endpoint, is_loopback
+from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    import requests
+
+RETRY_DELAYS = (0.25, 0.75, 2.25)  # seconds; a registry that is restarted or overloaded is soon back
+CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds
+LONGEST_WAIT = 20.0  # seconds that a registry may ask us to wait before we say so and stop
+CONNECTIONS = 8
+
+
+class Stopped(Exception):
+    """The work was called off from another thread."""
+
+
+class Access:
+    """The way to one repository. May be used by several threads; what it learns (a token) is kept.
+
+    :param stop: when set, transfers end with `Stopped`
+    :param actions: what the token must allow, `pull` or `pull,push`
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        settings: Settings,
+        stop: threading.Event | None = None,
+        actions: str = "pull",
+    ) -> None:
+        self.reference = reference
+        self.endpoint = endpoint(reference, settings.mirrors)
+        self.stop = stop or threading.Event()
+        self._scope = f"repository:{self.endpoint.repository}:{actions}"
+        self._authorization = ""
+        self._credentials: Credentials | None = None
+        self._lock = threading.Lock()
+        self._session: requests.Session | None = None
+
+    @property
+    def where(self) -> str:
+        """Where the image is looked for, for a person: the host, and that it is a mirror when it is one."""
+        host = self.endpoint.host
+        mirrored = host != self.reference.registry
+        return f"{host} (the mirror of {self.reference.registry})" if mirrored else host
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        """Ask for something below the repository; its body is still to be read. 404 and 416 are answers.
+
+        :raises ToolError: when the registry cannot be reached, refuses, or keeps failing
+        """
+        return self.request("GET", path, headers)
+
+    def head(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        """Ask whether something is there.
+
+        :raises ToolError: as `get`
+        """
+        return self.request("HEAD", path, headers)
+
+    def request(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        """Make one request, again after what may pass, and with a token once the registry wants one."""
+        import requests
+
+        url = f"{self.endpoint.url}/v2/{self.endpoint.repository}/{path}"
+        delays, failure, challenged = list(RETRY_DELAYS), "", False
+        while True:
+            if self.stop.is_set():
+                raise Stopped
+            wait = 0.0
+            try:
+                response = self._send(method, url, headers)
+            except requests.RequestException as error:
+                if not delays:
+                    raise self._unreachable(error) from error
+            else:
+                if response.status_code < 400 or response.status_code in (404, 416):
+                    return response
+                failure = f"HTTP {response.status_code}{_said(response)}"
+                response.close()
+                if response.status_code == 401 and not challenged:
+                    challenged = True
+                    self._authorize(response.headers.get("WWW-Authenticate", ""))
+                    continue
+                if response.status_code in (401, 403):
+                    raise self._refused(failure)
+                if response.status_code != 429 and response.status_code < 500:
+                    raise ToolError(f"the registry {self.where} answers {failure} for {self.reference}")
+                wait = _seconds(response.headers.get("Retry-After", ""))
+                if not delays or wait > LONGEST_WAIT:
+                    raise self._failing(response.status_code, failure)
+            self.stop.wait(max(delays.pop(0), wait))
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str] | None) -> requests.Response:
+        with self._lock:
+            if self._session is None:
+                self._session = _session()
+            session = self._session
+        return session.request(
+            method,
+            url,
+            headers=dict(headers or {}),
+            auth=self._sign,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            allow_redirects=True,
+        )
+
+    def _sign(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add what the registry wants; being a callable also keeps a ~/.netrc out of it."""
+        if self._authorization:
+            prepared.headers["Authorization"] = self._authorization
+        return prepared
+
+    def _authorize(self, challenge: str) -> None:
+        """Answer a challenge: https://www.rfc-editor.org/rfc/rfc6750#section-3"""
+        scheme, _, rest = challenge.partition(" ")
+        asked = {k.lower(): v for k, v in re.findall(r'([A-Za-z]+)="([^"]*)"', rest)}
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = find_credentials(self.endpoint.host)
+            known = self._credentials
+        if scheme.lower() == "basic" and known.user:
+            self._authorization = _basic(known)
+        elif scheme.lower() == "bearer" and "realm" in asked:
+            self._authorization = f"Bearer {self._token(asked, known)}"
+
+    def _token(self, asked: Mapping[str, str], known: Credentials) -> str:
+        import requests
+
+        realm, service = asked["realm"], asked.get("service", "")
+        parts = urlsplit(realm)
+        if known and parts.scheme != "https" and not is_loopback(parts.netloc):
+            raise ToolError(f"the registry {self.where} wants a password sent in the clear, to {realm}")
+        fields = {"service": service, "scope": self._scope, "client_id": "envbox"}
+        session = _session()
+        try:
+            if known.identity_token:
+                grant = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
+                response = session.post(realm, data=fields | grant, timeout=READ_TIMEOUT)
+            else:
+
+                def sign(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+                    if known.user:
+                        prepared.headers["Authorization"] = _basic(known)
+                    return prepared
+
+                response = session.get(realm, params=fields, auth=sign, timeout=READ_TIMEOUT)
+            answer = response.json() if response.ok else {}
+        except (requests.RequestException, ValueError) as error:
+            raise ToolError(
+                f"cannot get a token for {self.reference} from {realm}: {reason(error)}"
+            ) from error
+        token = answer.get("token") or answer.get("access_token")
+        if not token:
+            raise self._refused(f"HTTP {response.status_code} from {realm}")
+        return str(token)
+
+    def _refused(self, failure: str) -> ImageError:
+        host = self.endpoint.host
+        known = self._credentials or Credentials()
+        if known.problem:
+            who = f"docker's credentials could not be read: {known.problem}"
+        elif known:
+            who = f"as {known.user or 'the user that docker is logged in as'}"
+        else:
+            who = "without a login"
+        return ImageError(
+            f"{self.where} does not let us read {self.reference}, {who}: it is private, or there is none "
+            f"of that name ({failure})",
+            f"check the name; if it is private: docker login {host}",
+        )
+
+    def _failing(self, status: int, failure: str) -> ToolError:
+        if status == 429:
+            return ToolError(
+                f"{self.where} has had too many requests from here, and does not give {self.reference} now",
+                f"wait, or log in for a higher limit: docker login {self.endpoint.host}",
+            )
+        return ToolError(
+            f"the registry {self.where} keeps failing for {self.reference}: {failure}", "try again later"
+        )
+
+    def _unreachable(self, error: Exception) -> ToolError:
+        hint = "check the network, or set a mirror for it: [mirrors] in envbox.toml"
+        if "WRONG_VERSION_NUMBER" in str(error):
+            hint = f'if it speaks plain http, say so: [mirrors] "{self.reference.registry}" = "http://{self.endpoint.host}"'
+        return ToolError(
+            f"cannot reach the registry {self.where} for {self.reference}: {reason(error)}", hint
+        )
+
+
+def reason(error: Exception) -> str:
+    """Why a connection failed, in the words of the system rather than of three libraries."""
+    text = str(error)
+    if found := re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", text):
+        return found[1].strip().lower()
+    if "timed out" in text:
+        return "it does not answer in time"
+    if found := re.search(r"certificate verify failed: ([^(\"']+)", text):
+        return f"its certificate is not trusted: {found[1].strip()}"
+    if "NameResolutionError" in text or "Failed to resolve" in text:
+        return "there is no host of that name"
+    return text.partition("\n")[0][:200] or type(error).__name__
+
+
+def _session() -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    session.headers.update({"User-Agent": "envbox", "Accept-Encoding": "identity"})
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))
+    return session
+
+
+def _basic(known: Credentials) -> str:
+    pair = f"{known.user}:{known.password}".encode()
+    return "Basic " + base64.b64encode(pair).decode()
+
+
+def _said(response: requests.Response) -> str:
+    """The registry's own words, from the error format of the distribution specification."""
+    import requests
+
+    try:
+        errors = response.json()["errors"]
+        return (
+            ": " + "; ".join(str(e.get("message") or e.get("code")) for e in errors)[:200] if errors else ""
+        )
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdecimal() else 0.0
