@@ -80,7 +80,6 @@ def server_argv(port: int, address: str, *, is_root: bool) -> tuple[str, ...]:
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={IMAGE_PROJECT}",
         "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
-        '--ServerApp.terminado_settings={"shell_command": ["bash"]}',
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(("--allow-root",) if is_root else ()),
@@ -97,7 +96,7 @@ def server_launch(launch: Launch, port: int, token_path: Path) -> Launch:
         command=server_argv(port, LOOPBACK if is_host else "0.0.0.0", is_root=launch.user.uid == 0),  # noqa: S104
         ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
         mounts=(*launch.mounts, Bind(token_path, IMAGE_TOKEN, read_only=True)),
-        env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN, "SHELL": "/bin/bash"},
+        env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
         labels={
             **launch.labels,
             PORT_LABEL: str(port),

@@ -6,7 +6,7 @@ module of its own, imported when it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -121,16 +121,3 @@ def connect(settings: Settings) -> Engine:
     engine = DockerEngine(find_address(os.environ), settings.cache_dir)
     engine.check()
     return engine
-
-
-def chain_ids(diff_ids: Sequence[str]) -> Iterable[str]:
-    """The chain ID of each layer of an image, from the bottom.
-
-    https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
-    """
-    from envbox.oci import digest_of
-
-    chain = ""
-    for diff_id in diff_ids:
-        chain = digest_of(f"{chain} {diff_id}".encode()) if chain else diff_id
-        yield chain

@@ -1,4 +1,4 @@
-"""One question to an engine over its Unix socket, without the SDK.
+"""A question or a small deed, asked of an engine over its Unix socket, without the SDK.
 
 Importing the SDK would cost more than all else that `envbox run` does before the engine's client takes over
 (90 ms). In HTTP/1.0 an answer ends where the connection ends, so there is next to nothing to parse.
@@ -14,8 +14,8 @@ from envbox.errors import ToolError
 SECONDS = 60
 
 
-def ask(socket_path: Path, path: str) -> tuple[int, dict[str, str], bytes]:
-    """GET a path of the engine's API: status, headers with lower-case names, body.
+def ask(socket_path: Path, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    """Send a request without a body: status, headers with lower-case names, body of the answer.
 
     :raises OSError: when nothing listens, lets us in, or answers within a minute
     :raises ToolError: when what answers does not speak HTTP
@@ -23,7 +23,7 @@ def ask(socket_path: Path, path: str) -> tuple[int, dict[str, str], bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(SECONDS)
         connection.connect(str(socket_path))
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+        connection.sendall(f"{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Length: 0\r\n\r\n".encode())
         answer = bytearray()
         while received := connection.recv(1 << 16):
             answer += received

@@ -6,19 +6,19 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, MissingLayerError, chain_ids
+from envbox.engine import Container, Ending, MissingLayerError
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.errors import ImageError, ToolError
 from envbox.files import write_whole
-from envbox.oci import conda_platform
+from envbox.oci import Digest, chain_ids, conda_platform, parse_digest
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -107,15 +107,13 @@ class DockerEngine:
             found.update(chain_ids(self._diff_ids(image["Id"])))
         return found
 
-    def _diff_ids(self, image: str) -> list[str]:
+    def _diff_ids(self, image: str) -> list[Digest]:
         memo = self._remembered / image.removeprefix("sha256:")
-        try:
-            return memo.read_text(encoding="ascii").split()
-        except (FileNotFoundError, UnicodeDecodeError):
-            inspected = self._json(f"/images/{image}/json") or {}  # removed in between: has no layers
-        diff_ids = [str(layer) for layer in inspected.get("RootFS", {}).get("Layers") or []]
-        if diff_ids:
-            write_whole(memo, "\n".join(diff_ids).encode())
+        with suppress(OSError, UnicodeDecodeError, ImageError):  # not there, or damaged
+            return [parse_digest(line) for line in memo.read_text(encoding="ascii").split()]
+        inspected = self._json(f"/images/{image}/json") or {}  # none when it was removed in between
+        diff_ids = [parse_digest(layer) for layer in inspected.get("RootFS", {}).get("Layers") or ()]
+        write_whole(memo, "\n".join(diff_ids).encode())
         return diff_ids
 
     def load(self, stream: Iterator[bytes]) -> None:
@@ -134,8 +132,10 @@ class DockerEngine:
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name."""
         repository, _, tag = reference.rpartition(":")
-        with self._errors(f"tag {reference}"):
-            self._sdk().tag(image, repository, tag)
+        query = urlencode({"repo": repository, "tag": tag})
+        status, _, body = self._ask("POST", f"/images/{quote(image)}/tag?{query}")
+        if status >= 400:
+            raise self._refused(f"tag {image} as {reference}", body)
 
     def remove_image(self, image: str) -> None:
         """Remove a name, and the image with its last one; nothing when it is not there."""
@@ -206,36 +206,38 @@ class DockerEngine:
     @cached_property
     def _version(self) -> str:
         """The newest version of the API that the engine speaks."""
-        _, headers, _ = self._ask("/_ping")
+        _, headers, _ = self._ask("GET", "/_ping")
         return headers.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
 
     def _json(self, path: str) -> Any:
         """What the engine answers to a GET, None when it has no such thing."""
-        status, _, body = self._ask(path)
+        status, _, body = self._ask("GET", path)
         if status == NOT_FOUND:
             return None
-        try:
-            value = json.loads(body)
-        except ValueError:
-            value = {"message": body[:200].decode("utf-8", "replace")}
-            status = max(status, 500)
         if status >= 400:
-            raise ToolError(f"the engine at {self.address} refused {path}: {value.get('message')}")
-        return value
+            raise self._refused(f"answer {path}", body)
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise self._refused(f"answer {path} in JSON", body) from error
 
-    def _ask(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+    def _refused(self, deed: str, body: bytes) -> ToolError:
+        try:
+            words = json.loads(body)["message"]
+        except (ValueError, KeyError, TypeError):
+            words = body[:200].decode("utf-8", "replace").strip()
+        return ToolError(f"the engine at {self.address} could not {deed}: {words}")
+
+    def _ask(self, method: str, path: str) -> tuple[int, Mapping[str, str], bytes]:
         socket_path = self._address.socket_path
         if socket_path is None:
             with self._errors(f"answer {path}"):
                 api = self._sdk()
-                answer = api.get(api.base_url + path, timeout=SECONDS)
-                return (
-                    answer.status_code,
-                    {key.lower(): value for key, value in answer.headers.items()},
-                    answer.content,
-                )
+                answer = api.request(method, api.base_url + path, timeout=SECONDS)
+                headers = {key.lower(): value for key, value in answer.headers.items()}
+                return answer.status_code, headers, answer.content
         try:
-            return ask(socket_path, path)
+            return ask(socket_path, method, path)
         except OSError as error:
             raise unreachable(self._address, error) from error
 
