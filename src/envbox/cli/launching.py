@@ -61,7 +61,8 @@ class CommandAfterDashes(click.Command):
         if "--" in args:
             where = args.index("--")
             args, ctx.meta["command"] = args[:where], tuple(args[where + 1 :])
-        ctx.allow_interspersed_args = False
+        else:  # the first word after NAME begins the command
+            ctx.allow_interspersed_args = False
         return super().parse_args(ctx, args)
 
 
