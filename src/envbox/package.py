@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ _INFO_LIMIT = 64 << 20  # of one file in info/; the largest paths.json on conda-
 _STREAM_LIMIT = 1 << 30  # of the info tarball, licences and recipe included
 _HONEST_SIZE = 1 << 30  # an archive may always unpack to this much,
 _HONEST_RATIO = 1000  # beyond it to this many times its own size
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"  # conda's, where has_prefix names none
 
 
@@ -82,8 +84,9 @@ class Archive:
         if total > self.limit:
             raise PackageError(f"says it unpacks to {total} bytes, from {size}")
 
-    def members(self) -> Iterator[tuple[Member, TarReader]]:
-        """Every member outside the info folder, its name checked, with the reader to take its data from."""
+    def members(self) -> Iterator[tuple[str, Member, TarReader]]:
+        """Every member outside the info folder: its checked path, itself, the reader to take its data
+        from."""
         seen = set()
         with _tarball(self.path, self.file, "pkg-") as reader:
             for member in reader:
@@ -95,7 +98,7 @@ class Archive:
                 seen.add(name)
                 if reader.position + member.size > 2 * self.limit:
                     raise PackageError("unpacks to far more than it says")
-                yield member, reader
+                yield name, member, reader
 
 
 @contextmanager
@@ -148,7 +151,7 @@ def safe_path(name: str) -> str:
     parts = path.split("/")
     if name.startswith("/") or ".." in parts or "" in parts[:-1] or "." in parts[:-1]:
         raise PackageError(f"has a path that leads out of the prefix: {name!r}")
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+    if _CONTROL.search(name):
         raise PackageError(f"has a path with a control character: {name!r}")
     return path
 
