@@ -3,7 +3,7 @@
 Docker's own store reads `manifest.json` and takes a layer as a raw tar or as the registry's gzip; the
 containerd store reads the OCI layout beside it, where a manifest must list the very blobs that are in the
 archive. So our layers are shipped raw (the engine unpacks them anyway, and 20.10 knows no zstd), the base's
-as they are, and `load_manifest` says just that. What is left out is found by chain ID, as engines know layers.
+as they are, and `load_manifest` says just that. What is left out is found by chain ID.
 
 https://github.com/opencontainers/image-spec/blob/main/image-layout.md and, for manifest.json,
 https://github.com/moby/docker-image-spec/blob/main/spec.md

@@ -109,7 +109,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest | dict[str, Descriptor]:
         if "manifests" in document:
             return _parse_index(document["manifests"])
         if document.get("schemaVersion") == 1:
-            raise ImageError(f"{name} has a manifest of Docker's old format (schema 1), which is not read")
+            raise ImageError("it is of Docker's old format (schema 1)")
         return Manifest(
             _parse_descriptor(document["config"]),
             tuple(_parse_descriptor(layer) for layer in document["layers"]),
@@ -117,6 +117,8 @@ def parse_manifest(data: bytes, name: str) -> Manifest | dict[str, Descriptor]:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(f"{name} has no image manifest, but {data[:60]!r}") from error
+    except ImageError as error:
+        raise ImageError(f"{name} has a manifest that cannot be used: {error.message}") from error
 
 
 def _parse_index(entries: Sequence[Mapping[str, Any]]) -> dict[str, Descriptor]:

@@ -177,7 +177,7 @@ class Access:
 
     def _refused(self, failure: str) -> ImageError:
         host = self.endpoint.host
-        known = self._credentials or Credentials()
+        known = Credentials() if self._credentials is None else self._credentials
         if known.problem:
             who = f"docker's credentials could not be read: {known.problem}"
         elif known:

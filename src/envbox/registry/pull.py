@@ -172,7 +172,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
                 f"{access.where} has the image {access.reference}, but not its blob {blob.digest}"
             )
         position = position if response.status_code == 206 else 0
-        failure = "it ended early"
+        failure = ""
         try:
             for chunk in response.iter_content(CHUNK):
                 if access.stop.is_set():
@@ -181,8 +181,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
                 position += len(chunk)
                 if position > blob.size:
                     return
-            if position == blob.size:
-                return
+            return
         except requests.RequestException as error:
             failure = http.reason(error)
         finally:
