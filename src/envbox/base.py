@@ -152,14 +152,13 @@ def check_glibc(packages: Sequence[LockedPackage], base: Base, platform: str) ->
     have = base.glibc.get(platform)
     if have is None:
         return
-    needs = {p: need for p in packages if (need := _needed_glibc(p)) and need > _version(have)}
+    needs = [(f"{p.name} {p.version}", need) for p in packages if (need := _needed_glibc(p)) > _version(have)]
     if needs:
-        worst = max(needs.values())
-        names = ", ".join(f"{p.name} {p.version}" for p in sorted(needs, key=lambda p: p.name)[:5])
-        more = f" and {len(needs) - 5} more" if len(needs) > 5 else ""
+        names = ", ".join(sorted(name for name, _ in needs)[:5])
+        more = f" and {len(needs) - 5} more need" if len(needs) > 5 else " need" + "s" * (len(needs) == 1)
+        most = ".".join(map(str, max(need for _, need in needs)))
         raise ImageError(
-            f"the base {base.reference} has glibc {have}, but {names}{more} need"
-            f"{'s' if len(needs) == 1 else ''} {'.'.join(map(str, worst))}",
+            f"the base {base.reference} has glibc {have}, but {names}{more} {most}",
             "take a newer base, or lock for this one: envbox lock",
         )
 
