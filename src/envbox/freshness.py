@@ -89,6 +89,7 @@ def _remembered(memo: Path) -> tuple[str, ...] | None:
 
 
 def _compare(spec: EnvSpec, lock: Lock, base: str | None) -> Iterator[str]:
+    from envbox.registry.reference import parse_reference
     from envbox.spec import content_hashes
 
     for platform in spec.named:
@@ -99,7 +100,7 @@ def _compare(spec: EnvSpec, lock: Lock, base: str | None) -> Iterator[str]:
         yield f"the channels are {', '.join(channels)}; locked with {', '.join(lock.channels)}"
     if lock.base is None:
         yield "no base is pinned"
-    elif base is not None and lock.base.reference != base:
+    elif base is not None and lock.base.reference != str(parse_reference(base)):
         yield f"the base is {base}; locked for {lock.base.reference}"
     if dict(spec.variables) != dict(lock.variables):
         yield "the variables differ"

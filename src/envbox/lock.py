@@ -173,17 +173,21 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
 def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Reporter) -> Base:
     """The base, pinned for each Linux platform: as it is locked, as long as the same one is asked for."""
     from envbox.base import resolve_base
+    from envbox.registry.reference import parse_reference
 
-    reference = settings.for_environment(spec.name).base or settings.base
+    reference = str(parse_reference(settings.for_environment(spec.name).base or settings.base))
     linux = [p for p in spec.platforms if p.startswith("linux-")]
-    known = previous.base if previous is not None else None
-    if known is not None and known.reference == reference and set(linux) <= set(known.digests):
+    before = previous.base if previous is not None else None
+    known = before if before is not None and before.reference == reference else Base(reference, {}, {})
+    missing = [p for p in linux if p not in known.digests]
+    if not missing:
         return known
     try:
-        return resolve_base(reference, linux, settings, report)
+        found = resolve_base(reference, missing, settings, report)
     except ImageError as error:
-        required = [p for p in linux if p not in spec.optional]
-        if required == linux:
+        required = [p for p in missing if p not in spec.optional]
+        if len(required) == len(missing) or not (required or known.digests):
             raise
         report.say(f"{', '.join(spec.optional)} is left out: {error.message}")
-        return resolve_base(reference, required, settings, report)
+        found = resolve_base(reference, required, settings, report) if required else known
+    return Base(reference, {**known.digests, **found.digests}, {**known.glibc, **found.glibc})

@@ -69,6 +69,7 @@ def lock_requirements(
         _poetry_at(settings.cache_dir / "pypi"),
         _tags_up_to(asked.glibc),
         _no_code_run(),
+        _conda_first(),
     ):
         from conda_lock.models.pip_repository import PipRepository
         from conda_lock.pypi_solver import solve_pypi
@@ -91,7 +92,25 @@ def lock_requirements(
             )
         except Exception as error:  # poetry has no base class for what can go wrong
             raise _in_words(error, asked.platform) from error
+    _refuse_shadows(found, asked, names)
     return _wheels(found.values(), asked.platform, settings)
+
+
+def _refuse_shadows(found: Mapping[str, Any], asked: Requirements, names: Path) -> None:
+    """Two packages of one name would write the same files, and neither would be whole."""
+    from conda_lock.lookup import conda_name_to_pypi_name
+
+    conda = {
+        conda_name_to_pypi_name(p.name, mapping_url=str(names)): p
+        for p in asked.conda
+        if "python" in p.depends
+    }
+    for name in sorted(set(found) & set(conda)):
+        raise SolveError(
+            f"the pip requirements need {name} {found[name].version}, but conda has {conda[name].version} "
+            f"for {asked.platform}",
+            f"ask conda for {conda[name].name} {found[name].version} too, or take it from one of them only",
+        )
 
 
 def names_table(settings: Settings, report: Reporter) -> Path:
@@ -187,7 +206,8 @@ def _in_words(error: Exception, platform: str) -> SolveError | ToolError:
             f"cannot read the package index for the pip requirements: {said.splitlines()[0]}",
             f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}',
         )
-    if sourced := re.fullmatch(r"Package (\S+) \((\S+)\) not found\.?", said):
+    unbuilt = re.search(r"package info for path: \S*/([^/\s]+)-([^-/\s]+)\s", said)
+    if sourced := unbuilt or re.fullmatch(r"Package (\S+) \((\S+)\) not found\.?", said):
         return SolveError(
             f"{sourced[1]} {sourced[2]} has no wheel for {platform}, only a source archive",
             _instead(sourced[1]),
@@ -250,3 +270,25 @@ def _no_code_run() -> Iterator[None]:
         yield
     finally:
         info.get_pep517_metadata = before
+
+
+@contextmanager
+def _conda_first() -> Iterator[None]:
+    """Let a package that conda has stand for PyPI's of that name, also where PyPI lacks the version.
+
+    Poetry would fetch its metadata from the index, and resolve once more what conda has resolved.
+    """
+    from conda_lock import pypi_solver
+    from conda_lock.interfaces.vendored_poetry import Pool, Repository
+
+    before = pypi_solver.PoetrySolver
+
+    def solver(package: Any, *, pool: Any, installed: Any, **rest: Any) -> Any:
+        ours = Pool([Repository("conda", installed), *pool.repositories])
+        return before(package, pool=ours, installed=installed, **rest)
+
+    pypi_solver.PoetrySolver = solver
+    try:
+        yield
+    finally:
+        pypi_solver.PoetrySolver = before

@@ -35,6 +35,7 @@ _CAUSE = "Caused by: "
 _ARCHIVE_URL = re.compile(
     r"(?P<channel>\w+://.+)/[^/]+/(?P<name>[^/]+)-(?P<version>[^/-]+)-(?P<build>[^/-]+)\.(?:conda|tar\.bz2)(?:#.*)?"
 )
+_ROUNDS = 8  # of letting go; then all at once
 _MOST_LINES = 30  # of a solver's tree; what clashes stands in the first few
 
 T = TypeVar("T")
@@ -128,42 +129,71 @@ async def _solve(
     answers = await asyncio.gather(
         *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
     )
-    found: dict[str, tuple[LockedPackage, ...] | SolveError] = {}
-    for question, answer in zip(questions, answers, strict=True):
-        if isinstance(answer, BaseException) and not isinstance(answer, SolveError):
-            raise answer
-        found[question.platform] = answer
-    return found
+    broken = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, SolveError)]
+    if broken:
+        raise await _reason(broken, asked, gateway, settings)
+    return {
+        question.platform: answer
+        for question, answer in zip(questions, answers, strict=True)
+        if isinstance(answer, tuple | SolveError)
+    }
 
 
 async def _answer(
     question: Question, asked: Sequence[str], gateway: Any, settings: Settings
 ) -> tuple[LockedPackage, ...]:
-    from rattler import Channel
-    from rattler.exceptions import GatewayError, SolverError
-    from rattler.solver.solver import solve as rattler_solve
+    from rattler.exceptions import SolverError
 
-    subdirs = [question.platform, "noarch"]
-    specs = [parse_match_spec(text) for text in question.specs]
     try:
         locked = await _locked_records(question, asked, gateway)
-        records = await rattler_solve(
-            sources=[Channel(url) for url in asked], specs=specs, gateway=gateway, platforms=subdirs,
-            locked_packages=locked, virtual_packages=_generic(question.virtual),
-        )  # fmt: skip
-    except GatewayError as error:
-        raise _channel_error(str(error), asked, settings) from error
+        records = await _least_change(question, asked, gateway, locked)
     except SolverError as error:
         words, hint = await _in_words(str(error), question, asked, gateway)
         raise SolveError(words, hint) from error
     return tuple(_locked(record, question.platform, settings) for record in records)
 
 
-async def _locked_records(question: Question, asked: Sequence[str], gateway: Any) -> list[Any]:
+async def _least_change(
+    question: Question, asked: Sequence[str], gateway: Any, locked: Mapping[str, Any]
+) -> list[Any]:
+    """Solve with what is locked held fast, and let go of what stands in the way, a few packages at a time.
+
+    A preference alone is not enough: the solver decides first on what was asked for, takes its newest
+    version, and moves all that this version needs.
+    """
+    from rattler import Channel
+    from rattler.exceptions import SolverError
+    from rattler.solver.solver import solve as rattler_solve
+
+    specs = [parse_match_spec(text) for text in question.specs]
+    unfit = {s.name.normalized for s in specs if (r := locked.get(s.name.normalized)) and not s.matches(r)}
+    held = {name: record for name, record in locked.items() if name not in unfit}
+    rounds = 0
+    while True:
+        try:
+            return list(await rattler_solve(
+                sources=[Channel(url) for url in asked],
+                specs=specs,
+                gateway=gateway,
+                platforms=[question.platform, "noarch"],
+                locked_packages=[record for name, record in locked.items() if name not in held],
+                pinned_packages=list(held.values()),
+                virtual_packages=_generic(question.virtual),
+            ))  # fmt: skip
+        except SolverError as error:
+            if not held:
+                raise
+            rounds += 1
+            in_the_way = _names_in(str(error)) & set(held)
+            held = {n: r for n, r in held.items() if in_the_way and rounds < _ROUNDS and n not in in_the_way}
+
+
+async def _locked_records(question: Question, asked: Sequence[str], gateway: Any) -> dict[str, Any]:
+    """The records of what is locked, as the channels have them now, by name."""
     from rattler import Channel, MatchSpec
 
     if not question.locked:
-        return []
+        return {}
     wanted = {p.sha256: p for p in question.locked}
     exact = [MatchSpec(f"{p.name}[sha256={p.sha256}]") for p in question.locked]
     found = await gateway.query(
@@ -174,7 +204,7 @@ async def _locked_records(question: Question, asked: Sequence[str], gateway: Any
         locked = wanted.get(record.sha256.hex() if record.sha256 else "")
         if locked is not None and record.url.endswith(f"/{locked.subdir}/{locked.file_name}"):
             records.setdefault(locked.name, record)
-    return list(records.values())
+    return records
 
 
 def _gateway(settings: Settings) -> Any:
@@ -237,6 +267,27 @@ def joined_depends(depends: Iterable[str]) -> dict[str, str]:
 # --- what went wrong, in words ------------------------------------------------------------------------------
 
 
+async def _reason(
+    broken: Sequence[BaseException], asked: Sequence[str], gateway: Any, settings: Settings
+) -> BaseException:
+    """Find out why a channel could not be read: of requests that share a download, only one is told."""
+    from rattler import Channel
+    from rattler.exceptions import GatewayError
+
+    error = next((e for e in broken if "://" in str(e) or not isinstance(e, GatewayError)), broken[0])
+    if "://" not in str(error) and isinstance(error, GatewayError):
+        try:
+            for channel in asked:
+                await gateway.query([Channel(channel)], ["noarch"], ["python"], recursive=False)
+        except GatewayError as alone:
+            error = alone
+    if not isinstance(error, GatewayError):
+        return error
+    found = _channel_error(str(error), asked, settings)
+    found.__cause__ = error
+    return found
+
+
 def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> EnvboxError:
     text = re.sub(r"(?<=://)[^/@\s]+@|/t/[^/\s]+", "", text)  # no secret in a message
     cause = text.replace("\n", "").split(_CAUSE)[-1]
@@ -245,13 +296,13 @@ def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> Envbo
     named = next(
         (c for u, c in urls.items() if u in text or url.startswith(settings.mirrors.rewrite(u))), url
     )
-    channel = without_credentials(named) if "://" in named else named
+    channel = without_credentials(named) if "://" in named else named or ", ".join(urls)
     if "could not find subdir" in text or "404" in text:
         return SpecError(
             f"there is no channel {channel}: {cause}", "check its name under `channels:` in the spec"
         )
     return ToolError(
-        f"the channel {channel} cannot be read: {cause} ({url})",
+        f"the channel {channel} cannot be read: {cause}" + (f" ({url})" if url else ""),
         "check the network and try again; a mirror can be set under [mirrors] in envbox.toml",
     )
 
@@ -264,7 +315,7 @@ async def _in_words(
     missing = re.fullmatch(r"No candidates were found for (\S+) ?(.*?)\.?", tree)
     if missing:
         return await _missing(missing[1].rpartition("::")[2], missing[2], (question, asked, gateway))
-    mentioned = set(re.findall(r"(?<![\w.-])[A-Za-z0-9_][\w.-]*", tree))
+    mentioned = _names_in(tree)
     names = {spec: parse_match_spec(spec).name.normalized for spec in question.specs}
     clashing = sorted(spec for spec, name in names.items() if name in mentioned)
     if len(clashing) > 1:
@@ -278,6 +329,10 @@ async def _in_words(
             hint = f"{offered}: choose a newer base, or older packages"
     lines = [line.rstrip() for line in tree.splitlines() if line.strip()]
     return "\n".join([head, *(f"  {line}" for line in lines[:_MOST_LINES])]), hint
+
+
+def _names_in(tree: str) -> set[str]:
+    return set(re.findall(r"(?<![\w.-])[A-Za-z0-9_][\w.-]*", tree))
 
 
 async def _missing(
