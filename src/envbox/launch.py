@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,6 +24,15 @@ from envbox.identity import write_identity
 from envbox.settings import EnvironmentSettings, Settings
 
 SHELL = ("bash",)
+SESSION_LABEL = "io.envbox.session"
+# Twice: the engine may still be making the container of a client that was killed early.
+_WATCH = """\
+trap '' HUP INT TERM; read -r _; label=$1; shift
+for pause in 0 1; do
+  sleep $pause
+  found=$("$@" ps --all --quiet --filter "label=$label") && [ -n "$found" ] && "$@" rm --force $found
+done
+"""
 
 _PASSED = ("COLORTERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR")
 # Entries of Debian's ncurses-base: a program in the container can use no other terminal.
@@ -135,12 +145,35 @@ def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn
     :raises LaunchError: when the project cannot be mounted
     :raises ToolError: when the client is not there
     """
+    client = engine.client_argv()
+    session = secrets.token_hex(8)
     launch = prepare(with_streams(launch), engine, settings)
-    argv = run_argv(launch, engine.client_argv())
+    argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
+    _leave_watcher(client, session)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
     os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
+
+
+def _leave_watcher(client: tuple[str, ...], session: str) -> None:
+    """See to it that the session's container does not outlive the client that we are about to become.
+
+    It would when the client is killed, when its terminal is closed, or when the reader of its output goes
+    away (`… | head`). The watcher reads from a pipe whose other end only the client holds, so it wakes when
+    that ends, however it does.
+    """
+    reading, writing = os.pipe()
+    os.set_inheritable(writing, True)
+    subprocess.Popen(
+        ("sh", "-c", _WATCH, "envbox", f"{SESSION_LABEL}={session}", *client),
+        stdin=reading,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    os.close(reading)
 
 
 def create(launch: Launch, engine: Engine, settings: Settings) -> str:
