@@ -74,9 +74,11 @@ class BaseLayer:
 class BaseImage:
     """One platform's base: its config and layers, from the bottom up.
 
+    :param platform: conda's name of it
     :param digest: of its manifest
     """
 
+    platform: str
     reference: Reference
     digest: Digest
     config: Mapping[str, Any]
@@ -121,7 +123,7 @@ def pull_base(
             f"the base {reference.name}@{digest} is for {found[0]}/{found[1]}, not for {platform}",
             "lock again: envbox lock",
         )
-    return BaseImage(reference, digest, config, _layers(manifest, config, reference, settings))
+    return BaseImage(platform, reference, digest, config, _layers(manifest, config, reference, settings))
 
 
 def fetch_layers(

@@ -78,9 +78,9 @@ class Image:
         return labels
 
 
-def assemble(lock: Lock, platform: str, parts: Parts) -> Image:
+def assemble(lock: Lock, parts: Parts) -> Image:
     """Put base and layers together. Pure."""
-    config = canonical_json(image_config(lock, platform, parts))
+    config = canonical_json(image_config(lock, parts))
     layers: tuple[BaseLayer | Layer, ...] = (*parts.base.layers, *parts.layers)
     manifest = Manifest(
         Descriptor(CONFIG_TYPE, digest_of(config), len(config)),
@@ -90,10 +90,11 @@ def assemble(lock: Lock, platform: str, parts: Parts) -> Image:
     return Image(config, manifest.dumps(), layers)
 
 
-def image_config(lock: Lock, platform: str, parts: Parts) -> dict[str, Any]:
+def image_config(lock: Lock, parts: Parts) -> dict[str, Any]:
     """The image's config as the specification has it."""
     base = parts.base.config
     base_config: Mapping[str, Any] = base.get("config") or {}
+    platform = parts.base.platform
     system, architecture = image_platform(platform)
     created = timestamp_text(parts.created)
     packages = {("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(platform)}
