@@ -27,7 +27,8 @@ from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.solve import joined_depends, virtual_packages
+from envbox.solve.match_specs import joined_depends
+from envbox.solve.question import virtual_packages
 from envbox.spec import read_spec
 
 FORGE = "https://conda.anaconda.org/conda-forge"
@@ -130,7 +131,7 @@ def versions(found: Lock, platform: str = "linux-64") -> dict[str, str]:
     return {p.name: p.version for p in found.for_platform(platform)}
 
 
-# --- the lock ---------------------------------------------------------------------------------------------
+# --- the lock -----------------------------------------------------------------------------------------------
 
 
 def test_all_platforms_are_locked_and_written_as_they_are_returned(place: Place) -> None:

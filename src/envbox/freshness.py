@@ -116,7 +116,7 @@ def _unmet(specs: Sequence[str], packages: Sequence[LockedPackage]) -> Iterator[
     """The match specs that what is locked does not satisfy."""
     locked = {p.name: p for p in packages if p.manager == "conda"}
     for text in specs:
-        from envbox.solve import parse_match_spec
+        from envbox.solve.match_specs import parse_match_spec
 
         match_spec = parse_match_spec(text)
         package = locked.get(match_spec.name.normalized)

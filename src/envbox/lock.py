@@ -98,7 +98,8 @@ def solve_spec(
 def _solve_conda(
     spec: EnvSpec, platforms: Sequence[str], base: Base, settings: Settings, previous: Lock | None
 ) -> Solved:
-    from envbox.solve import Question, solve, virtual_packages
+    from envbox.solve import solve
+    from envbox.solve.question import Question, virtual_packages
 
     questions = [
         Question(p, spec.conda[p], virtual_packages(p, base), _kept(spec, p, previous, "conda"))
@@ -112,7 +113,7 @@ def _solve_pip(
 ) -> Solved:
     if not any(spec.pip.values()):
         return answers
-    from envbox.pip_lock import Requirements, lock_requirements, names_table
+    from envbox.solve.wheels import Requirements, lock_requirements, names_table
 
     previous, report = before
     names = names_table(settings, report)
@@ -141,7 +142,7 @@ def _kept(spec: EnvSpec, platform: str, previous: Lock | None, manager: str) -> 
         return ()
     packages = [p for p in previous.for_platform(platform) if p.manager == manager]
     if manager == "conda" and _channels(spec)[: len(previous.channels)] != previous.channels:
-        from envbox.solve import channel_url, sources
+        from envbox.solve.match_specs import channel_url, sources
 
         first = without_credentials(channel_url(sources(spec.channels, ())[0])).rstrip("/")
         packages = [p for p in packages if p.channel == first]

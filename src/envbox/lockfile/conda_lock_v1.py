@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS, Base, Lock, LockedPackage
+from envbox.lockfile.entries import read_packages, read_texts
 from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
 
@@ -34,8 +34,6 @@ MOST_FAULTS = 10  # more than a screen of them helps nobody
 
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
 _ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
 
 
@@ -193,9 +191,9 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
         faults.append("`package` is missing, or not a list")
     if not isinstance(metadata, dict) or not isinstance(entries, list):
         return None
-    custom = _texts(metadata.get("custom_metadata"), "metadata.custom_metadata", faults)
+    custom = read_texts(metadata.get("custom_metadata"), "metadata.custom_metadata", faults)
     platforms = _platforms(metadata.get("platforms"), faults)
-    packages = _packages(entries, platforms, faults)
+    packages = read_packages(entries, platforms, faults)
     requested = {
         key.removeprefix("envbox.requested."): tuple(_json_value(custom, key, list, faults))
         for key in custom
@@ -205,7 +203,7 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
         name=custom.get("envbox.name") or _name_from(path),
         platforms=platforms,
         channels=_channels(metadata.get("channels"), faults),
-        content_hash=_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
+        content_hash=read_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
         packages=packages,
         base=_base(custom, platforms, faults),
         digest="",
@@ -216,15 +214,6 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
     if not faults:
         _check_complete(lock, faults)
     return lock
-
-
-def _texts(value: object, where: str, faults: list[str]) -> dict[str, str]:
-    if value is None:
-        return {}
-    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-        return value
-    faults.append(f"`{where}` should map names to texts")
-    return {}
 
 
 def _platforms(value: object, faults: list[str]) -> tuple[str, ...]:
@@ -285,91 +274,6 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
         if platform.startswith("linux-") and not all(platform in part for part in found.values()):
             faults.append(f"the base {reference} is not pinned for {platform}")
     return Base(reference, found["base-digest"], found["glibc"])
-
-
-def _packages(entries: list[Any], platforms: tuple[str, ...], faults: list[str]) -> tuple[LockedPackage, ...]:
-    found: dict[tuple[str, str, str], LockedPackage] = {}
-    for number, entry in enumerate(entries, 1):
-        package = _package(entry, number, platforms, faults)
-        if package is None:
-            continue
-        key = (package.manager, package.name, package.platform)
-        other = found.setdefault(key, package)
-        if other is package:
-            continue
-        # conda-lock repeats a package for each category that it is in, alike in everything else
-        if other.category == package.category or replace(other, category=package.category) != package:
-            faults.append(f"{package.name} is locked twice for {package.platform}")
-        elif package.category == "main":
-            found[key] = package
-    return tuple(found[key] for key in sorted(found))
-
-
-def _package(
-    entry: object, number: int, platforms: tuple[str, ...], faults: list[str]
-) -> LockedPackage | None:
-    if not isinstance(entry, dict):
-        faults.append(f"package {number} is not a mapping")
-        return None
-    name, platform = entry.get("name"), entry.get("platform")
-    label = f"{name} ({platform})" if isinstance(name, str) else f"package {number}"
-    before = len(faults)
-    for key in ("name", "version", "manager", "platform", "url"):
-        value = entry.get(key)
-        if not isinstance(value, str) or not value:
-            faults.append(
-                f"{label} has no `{key}`"
-                if value is None
-                else f"`{key}` of {label} should be text, in quotes, not {value!r}"
-            )
-    depends = _texts(entry.get("dependencies"), f"dependencies of {label}", faults)
-    hashes = entry.get("hash")
-    hashes = hashes if isinstance(hashes, dict) else {}
-    sha256, md5 = hashes.get("sha256"), hashes.get("md5")
-    if not sha256:
-        faults.append(f"{label} has no sha256, and without it nothing that is fetched can be checked")
-    elif not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
-        faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
-    if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):
-        faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
-    if len(faults) > before:
-        return None
-    package = LockedPackage(
-        manager=entry["manager"],
-        name=entry["name"],
-        version=entry["version"],
-        build=None,
-        platform=entry["platform"],
-        depends=dict(sorted(depends.items())),
-        url=without_credentials(entry["url"]),
-        sha256=str(sha256).lower(),
-        md5=md5.lower() if md5 else None,
-        category=str(entry.get("category") or "main"),
-    )
-    return _checked(package, label, platforms, faults)
-
-
-def _checked(
-    package: LockedPackage, label: str, platforms: tuple[str, ...], faults: list[str]
-) -> LockedPackage | None:
-    if package.manager not in ("conda", "pip"):
-        faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
-        return None
-    if package.platform not in platforms:
-        faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
-    scheme = urlsplit(package.url).scheme
-    if scheme not in ("https", "http", "file"):
-        faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
-        return None
-    if package.manager == "pip":
-        return package
-    parts = _ARCHIVE.fullmatch(unquote(package.file_name))
-    if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
-        faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
-        return None
-    if package.subdir not in (package.platform, "noarch"):
-        faults.append(f"the url of {label} is of another platform: {package.subdir}")
-    return replace(package, build=parts[3])
 
 
 def _check_complete(lock: Lock, faults: list[str]) -> None:

@@ -23,14 +23,13 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.settings import Settings
+from envbox.spec.text import read_text, yaml_document
 
 LOCKABLE = ("linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64")
 """The platforms that conda-lock's selectors and hashes know."""
 DEFAULT_PLATFORMS = ("linux-64", "linux-aarch64")
 OPTIONAL_PLATFORM = "linux-aarch64"
 
-_LARGEST = 1 << 18  # bytes; a full export of a large environment has 60 KB
-_CONFLICT = re.compile(r"^(<{7} |>{7} |={7}$)", re.MULTILINE)
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LICENSED = re.compile(r"(defaults|main|r|msys2|pkgs/.*|https?://repo\.anaconda\.com/.*)/?")
@@ -74,7 +73,7 @@ def read_spec(
     :raises SpecError: with every fault that was found
     """
     text = _NULL_LIST.sub(r"\1: []", read_text(path))
-    document = _document(text, path)
+    document = yaml_document(text, path)
     faults: list[str] = []
     named = _named_platforms(document, settings, faults)
     wanted = tuple(dict.fromkeys([*platforms] or named or fallback))
@@ -135,71 +134,6 @@ def quiet_conda_lock() -> Iterator[io.StringIO]:
             yield said
     finally:
         logger.setLevel(level)
-
-
-# --- from bytes to sound YAML -------------------------------------------------------------------------------
-
-
-def read_text(path: Path) -> str:
-    """The text of a spec, whatever editor saved it: UTF-8 or UTF-16, any line ends.
-
-    :raises SpecError: when it is missing, empty, or something else than text
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise SpecError(f"there is no spec {path}", f"write it, or name another: {_EXAMPLE}") from None
-    except OSError as error:
-        raise SpecError(f"cannot read the spec {path}: {error.strerror}") from error
-    if len(data) > _LARGEST:
-        raise SpecError(f"{path} is {len(data)} bytes long: that is no spec", _EXAMPLE)
-    text = _decoded(data, path)
-    if not text.strip():
-        raise SpecError(f"the spec {path} is empty", _EXAMPLE)
-    if text.lstrip()[:15].lower().startswith(("<!doctype", "<html", "<?xml")):
-        raise SpecError(f"{path} is a web page, not a spec", "save the raw file, not the page that shows it")
-    if found := _CONFLICT.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise SpecError(f"the spec {path} has merge conflict markers (line {line})", "settle the merge first")
-    return text
-
-
-_EXAMPLE = "a spec looks like this: {channels: [conda-forge], dependencies: [python, numpy >=2]}"
-
-
-def _decoded(data: bytes, path: Path) -> str:
-    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # PowerShell's `>` writes this
-    try:
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SpecError(f"the spec {path} is not UTF-8 text (line {line})", "save it as UTF-8") from error
-    if control := re.search(r"[\x00-\x08\x0b\x0e-\x1f\x7f]", text):
-        line = text.count("\n", 0, control.start()) + 1
-        raise SpecError(
-            f"the spec {path} is not text: character {control[0]!r} (line {line})", "save it as UTF-8 text"
-        )
-    return "\n".join(text.splitlines()) + "\n"
-
-
-def _document(text: str, path: Path) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)  # the loader in C takes other texts than conda-lock's
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        said = getattr(error, "problem", None) or str(error)
-        tab = next((n for n, line in enumerate(text.split("\n"), 1) if re.match(r" *\t", line)), None)
-        if tab:
-            raise SpecError(
-                f"the spec {path} is indented with a tab (line {tab})", "YAML is indented with spaces"
-            ) from error
-        where = f" (line {mark.line + 1})" if mark else ""
-        raise SpecError(f"the spec {path} is not YAML: {said}{where}") from error
-    if not isinstance(document, dict):
-        raise SpecError(f"{path} is not a spec: it has no `dependencies:`", _EXAMPLE)
-    return document
 
 
 def _raise(path: Path, faults: Sequence[str]) -> None:
@@ -277,7 +211,7 @@ def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple
 
     with quiet_conda_lock():
         lines = "\n".join(filter_platform_selectors(text, platform=platform))
-    document, unfit = _document(lines, path), list[str]()
+    document, unfit = yaml_document(lines, path), list[str]()
     _check_shape(document, unfit)
     _raise(path, [f"on {platform}, {words}" for words in unfit])
     dependencies = document["dependencies"]

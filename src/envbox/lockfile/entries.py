@@ -1,0 +1,113 @@
+"""The packages of a conda-lock file, each checked by its own structure: what an edit breaks is named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from envbox.lockfile import LockedPackage
+from envbox.mirrors import without_credentials
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
+
+
+def read_packages(
+    entries: list[Any], platforms: tuple[str, ...], faults: list[str]
+) -> tuple[LockedPackage, ...]:
+    """Read the packages, and add to `faults` whatever is wrong with them."""
+    found: dict[tuple[str, str, str], LockedPackage] = {}
+    for number, entry in enumerate(entries, 1):
+        package = _package(entry, number, platforms, faults)
+        if package is None:
+            continue
+        key = (package.manager, package.name, package.platform)
+        other = found.setdefault(key, package)
+        if other is package:
+            continue
+        # conda-lock repeats a package for each category that it is in, alike in everything else
+        if other.category == package.category or replace(other, category=package.category) != package:
+            faults.append(f"{package.name} is locked twice for {package.platform}")
+        elif package.category == "main":
+            found[key] = package
+    return tuple(found[key] for key in sorted(found))
+
+
+def _package(
+    entry: object, number: int, platforms: tuple[str, ...], faults: list[str]
+) -> LockedPackage | None:
+    if not isinstance(entry, dict):
+        faults.append(f"package {number} is not a mapping")
+        return None
+    name, platform = entry.get("name"), entry.get("platform")
+    label = f"{name} ({platform})" if isinstance(name, str) else f"package {number}"
+    before = len(faults)
+    for key in ("name", "version", "manager", "platform", "url"):
+        value = entry.get(key)
+        if not isinstance(value, str) or not value:
+            faults.append(
+                f"{label} has no `{key}`"
+                if value is None
+                else f"`{key}` of {label} should be text, in quotes, not {value!r}"
+            )
+    depends = read_texts(entry.get("dependencies"), f"dependencies of {label}", faults)
+    hashes = entry.get("hash")
+    hashes = hashes if isinstance(hashes, dict) else {}
+    sha256, md5 = hashes.get("sha256"), hashes.get("md5")
+    if not sha256:
+        faults.append(f"{label} has no sha256, and without it nothing that is fetched can be checked")
+    elif not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
+        faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
+    if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):
+        faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
+    if len(faults) > before:
+        return None
+    package = LockedPackage(
+        manager=entry["manager"],
+        name=entry["name"],
+        version=entry["version"],
+        build=None,
+        platform=entry["platform"],
+        depends=dict(sorted(depends.items())),
+        url=without_credentials(entry["url"]),
+        sha256=str(sha256).lower(),
+        md5=md5.lower() if md5 else None,
+        category=str(entry.get("category") or "main"),
+    )
+    return _checked(package, label, platforms, faults)
+
+
+def _checked(
+    package: LockedPackage, label: str, platforms: tuple[str, ...], faults: list[str]
+) -> LockedPackage | None:
+    if package.manager not in ("conda", "pip"):
+        faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
+        return None
+    if package.platform not in platforms:
+        faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
+    scheme = urlsplit(package.url).scheme
+    if scheme not in ("https", "http", "file"):
+        faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
+        return None
+    if package.manager == "pip":
+        return package
+    parts = _ARCHIVE.fullmatch(unquote(package.file_name))
+    if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
+        faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
+        return None
+    if package.subdir not in (package.platform, "noarch"):
+        faults.append(f"the url of {label} is of another platform: {package.subdir}")
+    return replace(package, build=parts[3])
+
+
+def read_texts(value: object, where: str, faults: list[str]) -> dict[str, str]:
+    """Read a mapping of texts; None is an empty one."""
+    if value is None:
+        return {}
+    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        return value
+    faults.append(f"`{where}` should map names to texts")
+    return {}

@@ -1,0 +1,66 @@
+"""Match specs and channels as texts: what conda means, said so that rattler means the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from posixpath import expandvars
+from typing import Any
+from urllib.parse import unquote
+
+DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+"""What conda means by the channel `defaults` on Linux and macOS."""
+_ARCHIVE_URL = re.compile(
+    r"(?P<channel>\w+://.+)/[^/]+/(?P<name>[^/]+)-(?P<version>[^/-]+)-(?P<build>[^/-]+)\.(?:conda|tar\.bz2)(?:#.*)?"
+)
+
+
+def parse_match_spec(text: str) -> Any:
+    """Give rattler's MatchSpec of a checked text, with conda's meaning of `defaults::` and of a URL.
+
+    rattler takes a URL as a package outside of any channel, fetches it, and gives no hash; to conda it names
+    a record.
+    """
+    from rattler import MatchSpec
+
+    url = _ARCHIVE_URL.fullmatch(text)
+    if url:
+        name, version, build = (unquote(url[part]) for part in ("name", "version", "build"))
+        return MatchSpec(f"{url['channel']}::{name} =={version} {build}")
+    return MatchSpec(re.sub(r"^(defaults|pkgs/main)::", DEFAULTS[0] + "::", text))
+
+
+def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
+    """The channels to ask, by priority: those named, then those that only a match spec names."""
+    named = [url for channel in channels for url in (DEFAULTS if channel == "defaults" else (channel,))]
+    for text in specs:
+        channel = parse_match_spec(text).channel
+        if channel is not None:
+            named.append(channel.base_url)
+    unique: dict[str, str] = {}
+    for channel in named:
+        unique.setdefault(channel_url(channel), expandvars(channel))
+    return list(unique.values())
+
+
+def channel_url(channel: str) -> str:
+    """The address of a channel that is named as specs name it."""
+    from rattler import Channel
+
+    return str(Channel(expandvars(channel)).base_url)
+
+
+def joined_depends(depends: Iterable[str]) -> dict[str, str]:
+    """Dependencies by name, as the lockfile has them: versions joined by commas, then the build, if any.
+
+    Both constraints of `python >=3.9` and `python <3.13` hold, so neither may replace the other.
+    """
+    found: dict[str, tuple[list[str], str]] = {}
+    for text in depends:
+        name, _, rest = text.partition(" ")
+        version, _, build = rest.strip().partition(" ")
+        versions, known = found.setdefault(name, ([], ""))
+        if version and version not in versions and (version != "*" or not versions):
+            versions.append(version)
+        found[name] = versions, build.strip() or known
+    return {name: f"{','.join(versions)} {build}".strip() for name, (versions, build) in found.items()}
