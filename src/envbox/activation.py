@@ -225,11 +225,11 @@ def _run_scripts(scripts: Sequence[str]) -> str:
     return f"""\
   for _envbox_script in {listed}; do
     [ -r "$_envbox_script" ] || continue
-    if [ -n "${{BASH_VERSION-}}" ] || (. "$_envbox_script") </dev/null >/dev/null 2>&1; then
+    if [ -n "${{BASH_VERSION-}}" ] || (. "$_envbox_script"; exit 0) </dev/null >/dev/null 2>&1; then
       . "$_envbox_script" </dev/null >&2 || :
     fi
+    {{ set +euxv; }} 2>/dev/null
   done
-  set +euxv
   unset _envbox_script
 """
 
