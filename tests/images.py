@@ -65,7 +65,7 @@ def a_base(folder: Path, config: Mapping[str, Any] | None = None, **top: Any) ->
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         "history": [
             {"created_by": "one"},
-            {"created_by": "none", "empty_layer": True},
+            {"empty_layer": True},
             {"created_by": "two"},
         ],
         **top,

@@ -1,4 +1,4 @@
-"""An image is a pure function of the lock, the base and the format; what an engine would refuse is not made."""
+"""An image is a pure function of lock, base and format; what an engine would refuse is not made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Into an engine: what it lacks of an image, and nothing else.
 
 An engine is asked which layers it has; only the others of the base are fetched, which can happen while ours
-are made. It can lack more than it said (somebody pruned, or the answer was remembered): then all is sent, once.
+are made. It can lack more than it said (somebody pruned, or it was remembered): then all is sent, once.
 """
 
 from __future__ import annotations
