@@ -1,0 +1,92 @@
+"""Over random channels: what is asked for anew moves, and nothing moves that could have stayed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from paper_channel import record, write_channel
+
+from envbox.errors import SolveError
+from envbox.lockfile import LockedPackage
+from envbox.settings import Settings
+from envbox.solve import solve
+from envbox.solve.question import Question
+
+NAMES = "abcdef"
+Channel = dict[tuple[str, int], dict[str, tuple[int, int]]]
+"""(name, version) → what it needs: name → the lowest and the highest version that will do."""
+
+
+@st.composite
+def channels(draw: st.DrawFn) -> Channel:
+    """A small channel without cycles: a package needs only names before its own."""
+    found: Channel = {}
+    for place, name in enumerate(NAMES):
+        for version in range(1, draw(st.integers(1, 4)) + 1):
+            needs = {}
+            for other in NAMES[:place]:
+                if draw(st.integers(0, 2)) == 0:
+                    low = draw(st.integers(1, 3))
+                    needs[other] = (low, draw(st.integers(low, 4)))
+            found[name, version] = needs
+    return found
+
+
+def answer(
+    channel: Channel, specs: tuple[str, ...], locked: tuple[LockedPackage, ...] = ()
+) -> tuple[LockedPackage, ...] | None:
+    """Solve for real; None when there is no solution."""
+    with tempfile.TemporaryDirectory() as folder:  # another path each time: a package is known by its hash
+        records = [
+            record(name, str(v), [f"{n} >={low},<={high}" for n, (low, high) in needs.items()])
+            for (name, v), needs in channel.items()
+        ]
+        url = f"file://{write_channel(Path(folder, 'channel'), records)}"
+        question = Question("linux-64", specs, {}, locked)
+        found = solve([question], [url], Settings(cache_dir=Path(folder, "cache")))["linux-64"]
+    return None if isinstance(found, SolveError) else found
+
+
+def versions(packages: tuple[LockedPackage, ...]) -> dict[str, int]:
+    return {p.name: int(p.version) for p in packages}
+
+
+def is_valid(channel: Channel, chosen: dict[str, int], floors: dict[str, int]) -> bool:
+    return all(chosen.get(name, 0) >= floor for name, floor in floors.items()) and all(
+        low <= chosen.get(other, 0) <= high
+        for name, version in chosen.items()
+        for other, (low, high) in channel[name, version].items()
+    )
+
+
+@given(channels(), st.data())
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_nothing_moves_that_could_have_stayed(channel: Channel, data: st.DataObject) -> None:
+    asked = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
+    ceilings = {name: data.draw(st.integers(1, 3)) for name in asked}
+    locked = answer(channel, tuple(f"{name} <={top}" for name, top in ceilings.items()))
+    if locked is None:
+        return
+    before = versions(locked)
+    assert versions(answer(channel, tuple(asked), locked) or ()) == before  # it still fits: nothing moves
+
+    moved = data.draw(st.sampled_from(asked))
+    floors = {**dict.fromkeys(asked, 1), moved: before[moved] + 1}
+    specs = tuple(f"{name} >={floor}" for name, floor in floors.items())
+    solved = answer(channel, specs, locked)
+    alone = [
+        {**before, moved: version}
+        for name, version in channel
+        if name == moved and is_valid(channel, {**before, moved: version}, floors)
+    ]
+    if solved is None:
+        assert not alone
+        assert answer(channel, specs) is None  # what is locked never stands in the way of a solution
+        return
+    after = versions(solved)
+    assert is_valid(channel, after, floors)
+    if alone:
+        assert not [n for n in before if n != moved and after.get(n, before[n]) != before[n]]
