@@ -2,8 +2,9 @@
 
 A layer must not have a path twice, and layers must not overwrite each other, or what an image holds would
 depend on their order. So each path has one owner: the package that (indirectly) depends on the others that
-claim it; among strangers, the one whose name sorts last. A wheel goes before conda packages, as pip installs
-after conda. The rule looks only at the claimants, so an unrelated package never changes a winner.
+claim it; among strangers, the one whose name sorts first (as rattler has it). A wheel goes before conda
+packages, as pip installs after conda. The rule looks only at the claimants, so an unrelated package never
+changes a winner.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _winner(names: set[str], by_name: Mapping[str, Claim]) -> str:
     names = wheels or names
     reach = {name: _reach(name, by_name) for name in names}
     on_top = {name for name in names if not any(name in reach[other] for other in names - {name})}
-    return max(on_top or names)  # a cycle of dependencies leaves nobody on top
+    return min(on_top or names)  # a cycle of dependencies leaves nobody on top
 
 
 def _reach(name: str, by_name: Mapping[str, Claim]) -> set[str]:

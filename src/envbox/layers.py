@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -135,15 +136,15 @@ def _end_frame() -> bytes:
 
 
 def _stored_fragment(fragment: Fragment) -> Iterator[bytes]:
-    with fragment.path.open("rb") as file:
+    with _whole(fragment), fragment.path.open("rb") as file:
         reader = HashingReader(file)
         while data := reader.read(CHUNK):
             yield data
-        _check(fragment, reader, None)
+        _check(fragment, reader, fragment.raw_size)
 
 
 def _raw_fragment(fragment: Fragment, total: Any = None) -> Iterator[bytes]:
-    with fragment.path.open("rb") as file:
+    with _whole(fragment), fragment.path.open("rb") as file:
         reader = HashingReader(file, total)
         size = 0
         for raw in decompress(reader):
@@ -152,14 +153,28 @@ def _raw_fragment(fragment: Fragment, total: Any = None) -> Iterator[bytes]:
         _check(fragment, reader, size)
 
 
-def _check(fragment: Fragment, reader: HashingReader, raw_size: int | None) -> None:
-    if reader.digest.hexdigest() == fragment.sha256 and raw_size in (None, fragment.raw_size):
-        return
-    forget_fragment(fragment)
-    raise ToolError(
-        f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
-        "it was removed; run the command again",
-    )
+class _DamagedError(Exception):
+    pass
+
+
+def _check(fragment: Fragment, reader: HashingReader, raw_size: int) -> None:
+    if reader.digest.hexdigest() != fragment.sha256 or raw_size != fragment.raw_size:
+        raise _DamagedError
+
+
+@contextmanager
+def _whole(fragment: Fragment) -> Iterator[None]:
+    """Remove a fragment that turns out not to be what was written, and say so."""
+    import zstandard
+
+    try:
+        yield
+    except (_DamagedError, zstandard.ZstdError, OSError) as error:
+        forget_fragment(fragment)
+        raise ToolError(
+            f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
+            "it was removed; run the command again",
+        ) from error
 
 
 def _record_path(fragments: Sequence[Fragment], settings: Settings) -> Path:

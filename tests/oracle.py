@@ -1,0 +1,126 @@
+"""rattler as the oracle of linking: what it installs, file by file, against what our entries say."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from envbox.entries import EntryWriter
+from envbox.errors import PackageError
+from envbox.link import Source, link_package
+from envbox.lockfile import LockedPackage
+from envbox.tar import END, SYMLINK, TarReader
+from envbox.target import PREFIX, ROOT, PythonLayout
+
+Found = dict[str, tuple[str, str, bool]]
+"""path in the prefix → (`file` or `link`, sha256 or target, executable)"""
+
+
+def compare_with_rattler(channel: Path, platform: str, folder: Path) -> int:
+    """Compare every package of a channel's platform and noarch folders; returns how many files agreed.
+
+    Packages of one name cannot be installed together, so there are as many rounds as versions of one package.
+    """
+    agreed = 0
+    for number, archives in enumerate(_rounds(channel, platform)):
+        prefix = folder / f"round-{number}"
+        asyncio.run(_install(list(archives), prefix, folder / "cache", platform))
+        python = _layout(next(p for p, record in archives.items() if record["name"] == "python"), archives)
+        for archive, record in archives.items():
+            ours = _ours(archive, record, platform, python)
+            if ours is None:
+                continue
+            theirs = _theirs(prefix, archive)
+            wrong = {path: (ours.get(path), theirs.get(path)) for path in ours.keys() | theirs.keys()}
+            wrong = {path: both for path, both in wrong.items() if both[0] != both[1]}
+            assert not wrong, f"{archive.name}: {dict(list(wrong.items())[:5])}"
+            agreed += len(ours)
+    return agreed
+
+
+def _rounds(channel: Path, platform: str) -> Iterator[dict[Path, Mapping[str, Any]]]:
+    by_name: dict[str, list[tuple[Path, Mapping[str, Any]]]] = defaultdict(list)
+    for subdir in (platform, "noarch"):
+        repodata = json.loads((channel / subdir / "repodata.json").read_bytes())
+        for name, record in sorted({**repodata["packages"], **repodata["packages.conda"]}.items()):
+            by_name[record["name"]].append((channel / subdir / name, record))
+    for number in range(max(map(len, by_name.values()))):
+        chosen = {n: found[number] for n, found in by_name.items() if number < len(found)}
+        chosen.setdefault("python", by_name["python"][0])
+        yield dict(chosen.values())
+
+
+def _layout(python: Path, archives: Mapping[Path, Mapping[str, Any]]) -> PythonLayout:
+    version = archives[python]["version"]
+    usual = f"lib/python{'.'.join(version.split('.')[:2])}/site-packages"
+    return PythonLayout(version, archives[python].get("python_site_packages_path") or usual)
+
+
+async def _install(archives: list[Path], prefix: Path, cache: Path, platform: str) -> None:
+    from rattler import install
+    from rattler.platform.subdir import Subdir
+    from rattler.repo_data.record import RepoDataRecord
+
+    await install(
+        [await RepoDataRecord.from_package_archive(archive) for archive in archives],
+        target_prefix=prefix,
+        cache_dir=cache,
+        platform=Subdir(platform),
+        show_progress=False,
+        execute_link_scripts=False,
+        alternative_target_prefix=PREFIX,
+    )
+
+
+def _ours(archive: Path, record: Mapping[str, Any], platform: str, python: PythonLayout) -> Found | None:
+    package = LockedPackage(
+        manager="conda",
+        name=record["name"],
+        version=record["version"],
+        build=record["build"],
+        platform=platform,
+        depends={},
+        url=f"https://example.org/{archive.parent.name}/{archive.name}",
+        sha256=record["sha256"],
+    )
+    buffer = io.BytesIO()
+    try:
+        link_package(Source(package, archive, python), EntryWriter(buffer.write))
+    except PackageError as error:
+        if "post-link" not in error.message:
+            raise
+        return None
+    reader = TarReader(io.BytesIO(buffer.getvalue() + END))
+    found: Found = {}
+    for member in reader:
+        path = member.name.removeprefix(f"{ROOT}/")
+        if member.kind == SYMLINK:
+            found[path] = ("link", member.link, False)
+        elif not path.startswith("conda-meta/"):
+            found[path] = ("file", hashlib.sha256(reader.read()).hexdigest(), bool(member.mode & 0o111))
+    return found
+
+
+def _theirs(prefix: Path, archive: Path) -> Found:
+    record = json.loads((prefix / "conda-meta" / f"{archive.name.removesuffix('.conda')}.json").read_bytes())
+    found: Found = {}
+    for installed in record["files"]:
+        path = prefix / installed
+        # a loser's file lies aside; conflicts have tests of their own
+        name = installed.split("/", 2)[2] if installed.startswith("__clobbers__/") else installed
+        if path.is_symlink():
+            found[name] = ("link", os.readlink(path), False)  # noqa: PTH115 - the text, not a Path of it
+        else:
+            found[name] = (
+                "file",
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                bool(path.stat().st_mode & 0o111),
+            )
+    return found
