@@ -61,24 +61,24 @@ def servers(engine: Engine) -> tuple[Server, ...]:
 
 
 def find(engine: Engine, wanted: str, project: Path) -> Server:
-    """The server of an environment's name, in this project before others, or of a container's name.
+    """The server of an environment's name in this project, or of a container's name anywhere.
 
-    :raises LaunchError: when there is none, or there are several in other projects
+    :raises LaunchError: when there is none
     """
     known = servers(engine)
-    by_container = [s for s in known if s.container == wanted]
-    by_name = [s for s in known if s.name == wanted]
-    found = by_container or [s for s in by_name if s.project == project] or by_name
-    if not found:
-        raise LaunchError(f"no server of {wanted}", "envbox ps lists those that there are")
-    if len(found) > 1:
-        raise LaunchError(f"which server of {wanted}?", f"name one: {', '.join(s.container for s in found)}")
-    return found[0]
+    for server in known:
+        if server.container == wanted or (server.name == wanted and server.project == project):
+            return server
+    elsewhere = ", ".join(s.container for s in known if s.name == wanted)
+    raise LaunchError(
+        f"no server of {wanted} in {project}",
+        f"in another project there is {elsewhere}" if elsewhere else "envbox ps lists those that there are",
+    )
 
 
 def logs(server: Server, engine: Engine, *, follow: bool = False) -> Iterator[bytes]:
-    """What a server has written."""
-    return engine.logs(server.container, follow=follow)
+    """What a server has written, line by line, without its token: Jupyter itself shows it now and then."""
+    return _without(server.token_path, engine.logs(server.container, follow=follow))
 
 
 def stop(server: Server, engine: Engine) -> None:
@@ -90,6 +90,19 @@ def stop(server: Server, engine: Engine) -> None:
         if server.token_path is not None:
             server.token_path.unlink(missing_ok=True)
             browser_page(server.token_path).unlink(missing_ok=True)
+
+
+def _without(token_path: Path | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        token = token_path.read_bytes().strip() if token_path else b""
+    except OSError:
+        token = b""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield (line.replace(token, b"...") if token else line) + b"\n"
+    yield rest.replace(token, b"...") if token else rest
 
 
 def browser_page(token_path: Path) -> Path:
