@@ -21,7 +21,6 @@ from envbox.solve.no_solution import channel_failure, names_in, no_solution
 from envbox.solve.question import Question
 
 TIMEOUT = 300  # seconds for one answer of a channel
-_ROUNDS = 8  # of letting go; then all at once
 
 T = TypeVar("T")
 
@@ -78,7 +77,7 @@ async def _answer(
 async def _least_change(
     question: Question, asked: Sequence[str], gateway: Any, locked: Mapping[str, Any]
 ) -> list[Any]:
-    """Solve with what is locked held fast, and let go of what stands in the way, a few packages at a time.
+    """Solve with what is locked held fast; then without what stands in the way; then with preferences only.
 
     A preference alone is not enough: the solver decides first on what was asked for, takes its newest
     version, and moves all that this version needs.
@@ -90,7 +89,7 @@ async def _least_change(
     specs = [parse_match_spec(text) for text in question.specs]
     unfit = {s.name.normalized for s in specs if (r := locked.get(s.name.normalized)) and not s.matches(r)}
     held = {name: record for name, record in locked.items() if name not in unfit}
-    rounds = 0
+    let_go = False
     while True:
         try:
             return list(await rattler_solve(
@@ -105,9 +104,18 @@ async def _least_change(
         except SolverError as error:
             if not held:
                 raise
-            rounds += 1
-            in_the_way = names_in(str(error)) & set(held)
-            held = {n: r for n, r in held.items() if in_the_way and rounds < _ROUNDS and n not in in_the_way}
+            in_the_way = _with_dependents(names_in(str(error)), held)
+            held = {} if let_go else {n: r for n, r in held.items() if n not in in_the_way}
+            let_go = True
+
+
+def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
+    """The names, and all that need one of them: they were built for the version that is to move."""
+    found = set(names)
+    needs = {name: {text.partition(" ")[0] for text in record.depends} for name, record in records.items()}
+    while more := {name for name, needed in needs.items() if name not in found and needed & found}:
+        found |= more
+    return found
 
 
 async def _locked_records(question: Question, asked: Sequence[str], gateway: Any) -> dict[str, Any]:
