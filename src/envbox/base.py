@@ -94,11 +94,17 @@ def resolve_base(reference: str, platforms: Sequence[str], settings: Settings, r
     parsed = parse_reference(reference)
     digests = resolve(parsed, platforms, settings)
 
+    stop = threading.Event()
+
     def glibc_of(platform: str) -> str:
-        return _glibc(parsed, digests[platform], settings, report)
+        return _glibc(_access(parsed, digests[platform], settings, stop), settings, report)
 
     with ThreadPoolExecutor(len(platforms) or 1, "base") as pool:
-        versions = list(pool.map(glibc_of, platforms))
+        try:
+            versions = list(pool.map(glibc_of, platforms))
+        except BaseException:
+            stop.set()
+            raise
     return Base(str(parsed), digests, dict(zip(platforms, versions, strict=True)))
 
 
@@ -217,7 +223,9 @@ def _layers(
 # --- what is in it ------------------------------------------------------------------------------------------
 
 
-def _glibc(reference: Reference, digest: Digest, settings: Settings, report: Reporter) -> str:
+def _glibc(access: Access, settings: Settings, report: Reporter) -> str:
+    reference, digest = access.reference, access.reference.digest
+    assert digest
     memo = settings.cache_dir / "bases" / f"{digest.removeprefix('sha256:')}.json"
     try:
         known = json.loads(memo.read_bytes())
@@ -225,7 +233,6 @@ def _glibc(reference: Reference, digest: Digest, settings: Settings, report: Rep
             return str(known["glibc"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    access = _access(reference, digest, settings)
     manifest = fetch_manifest(access, digest, settings)
     layers = _layers(manifest, _config(access, manifest, settings), reference, settings)
     found = _Facts()
