@@ -94,6 +94,8 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
         return dest
     address = settings.mirrors.rewrite(url)
     for attempt in range(_ATTEMPTS):
+        if progress:
+            progress(0)  # may raise: nobody waits for this file any more
         try:
             return _fetch_once(address, dest, sha256, progress)
         except _PassingError as error:

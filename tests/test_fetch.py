@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from envbox import fetch as room
+from envbox.errors import PackageError, ToolError
+from envbox.fetch import archive_path, fetch, fetch_archives, public
+from envbox.lockfile import LockedPackage
+from envbox.mirrors import Mirrors
+from envbox.report import SILENT
+from envbox.settings import Settings
+
+DATA = b"the archive" * 1000
+SHA = hashlib.sha256(DATA).hexdigest()
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Server:
+    """A real server whose answers are a list, the last one repeated."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = [whole]
+        self.asked: list[str] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked.append(self.path)
+                (server.answers.pop(0) if len(server.answers) > 1 else server.answers[0])(self)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def whole(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(DATA)))
+    handler.end_headers()
+    handler.wfile.write(DATA)
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(DATA)))
+    handler.end_headers()
+    handler.wfile.write(DATA[:50])
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+def status(code: int) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return answer
+
+
+def moved(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(302)
+    handler.send_header("Location", "/elsewhere")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def slow(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(600):
+        handler.wfile.write(b"x" * 100_000)
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.http.shutdown()
+    found.http.server_close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(room, "_FIRST_PAUSE", 0.001)
+    return Settings(tmp_path / "cache")
+
+
+def locked(url: str, sha256: str = SHA) -> LockedPackage:
+    return LockedPackage("conda", "a", "1", "0", "linux-64", {}, url, sha256)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_an_archive_is_fetched_once_under_its_hash_and_own_name(server: Server, settings: Settings) -> None:
+    package = locked(f"{server.url}/linux-64/a-1-0.conda")
+    found = fetch_archives([package, package], settings)
+    assert found == {SHA: settings.cache_dir / "packages" / SHA / "a-1-0.conda"}
+    assert found[SHA].read_bytes() == DATA
+    fetch_archives([package], settings)
+    assert server.asked == ["/linux-64/a-1-0.conda"]
+
+
+def test_a_mirror_is_asked_instead(server: Server, settings: Settings) -> None:
+    mirrored = Settings(
+        settings.cache_dir, mirrors=Mirrors({"https://conda.example/forge": f"{server.url}/m"})
+    )
+    fetch_archives([locked("https://conda.example/forge/noarch/a.conda")], mirrored)
+    assert server.asked == ["/m/noarch/a.conda"]
+
+
+def test_a_file_url_is_read_from_the_disk(tmp_path: Path, settings: Settings) -> None:
+    there = tmp_path / "a folder" / "a-1.conda"
+    there.parent.mkdir()
+    there.write_bytes(DATA)
+    assert fetch_archives([locked(there.as_uri())], settings)[SHA].read_bytes() == DATA
+    with pytest.raises(ToolError, match="No such file"):
+        fetch((tmp_path / "gone").as_uri(), tmp_path / "x", SHA, settings)
+
+
+@pytest.mark.parametrize("passing", [status(503), status(429), status(500), cut, reset])
+def test_what_passes_is_tried_again(server: Server, settings: Settings, passing: Answer) -> None:
+    server.answers = [passing, passing, whole]
+    assert fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(status(503), "503"), (cut, "after 50|IncompleteRead"), (reset, "losed|reset|aborted")]
+)
+def test_what_does_not_pass_is_an_error_that_names_the_address(
+    server: Server, settings: Settings, answer: Answer, words: str
+) -> None:
+    server.answers = [answer]
+    with pytest.raises(ToolError, match=words) as caught:
+        fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings)
+    assert f"{server.url}/a" in caught.value.message
+    assert not leftovers(settings.cache_dir)
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_a_refusal_is_not_tried_again(server: Server, settings: Settings, code: int) -> None:
+    server.answers = [status(code)]
+    with pytest.raises(ToolError, match=str(code)):
+        fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings)
+    assert len(server.asked) == 1
+
+
+def test_a_redirect_is_followed(server: Server, settings: Settings) -> None:
+    server.answers = [moved, whole]
+    fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings)
+    assert server.asked == ["/a", "/elsewhere"]
+
+
+def test_a_file_with_another_hash_is_named_and_not_kept(server: Server, settings: Settings) -> None:
+    with pytest.raises(PackageError, match=f"a-1.conda from .* has sha256 {SHA}, the lock says 000"):
+        fetch_archives([locked(f"{server.url}/a-1.conda", "0" * 64)], settings)
+    assert not leftovers(settings.cache_dir)
+    assert len(server.asked) == 1
+
+
+def test_one_failure_ends_the_other_transfers(server: Server, settings: Settings) -> None:
+    server.answers = [slow, status(404)]
+    packages = [locked(f"{server.url}/a", "0" * 64), locked(f"{server.url}/b")]
+    start = time.monotonic()
+    with pytest.raises(ToolError, match="404"):
+        fetch_archives(packages, settings)
+    assert time.monotonic() - start < 10
+    assert not leftovers(settings.cache_dir)
+
+
+def test_a_server_that_is_not_there_is_said(settings: Settings) -> None:
+    with pytest.raises(ToolError, match=r"cannot fetch http://127\.0\.0\.1:1/a: .*refused"):
+        fetch("http://127.0.0.1:1/a", settings.cache_dir / "a", SHA, settings)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/a", "a", "data:,x"])
+def test_an_unknown_kind_of_address_is_said(settings: Settings, url: str) -> None:
+    with pytest.raises(ToolError, match="only http, https and file"):
+        fetch(url, settings.cache_dir / "a", SHA, settings)
+
+
+def test_progress_tells_every_byte(server: Server, settings: Settings) -> None:
+    told: list[int] = []
+    fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings, told.append)
+    assert sum(told) == len(DATA)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@host/a",
+        "https://host/t/secret/a",
+        "https://host/a?token=secret",
+        "https://host/a#secret",
+    ],
+)
+def test_secrets_in_an_address_are_not_shown(url: str) -> None:
+    assert "secret" not in public(url)
+    assert public(url).startswith("https://host/")
+
+
+def test_an_archive_s_place_is_known_before_it_is_fetched(tmp_path: Path) -> None:
+    path = archive_path(locked("https://h/noarch/a-1%212-0.conda"), Settings(tmp_path))
+    assert path == tmp_path / "packages" / SHA / "a-1!2-0.conda"
+    assert fetch_archives([], Settings(tmp_path), SILENT) == {}
