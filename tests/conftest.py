@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import lab  # noqa: F401  # a fixture
 
 from envbox.settings import Settings, read_settings
 

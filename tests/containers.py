@@ -93,4 +93,5 @@ def lab(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield made
     for name in made.containers():
         engine.remove(name)
-    engine.remove_image(image.reference)
+    for reference in (image.reference, "envbox/lab:latest"):
+        engine.remove_image(reference)

@@ -34,8 +34,6 @@ from envbox.jupyter_api import Door
 from envbox.report import SILENT
 from envbox.servers import Server, container_name
 
-pytest_plugins = ("containers",)
-
 ADA = User(1234, 100, "ada", "users")
 LAUNCH = Launch(
     "sha256:1", "maps", Path("/home/ada/project"), (), user=ADA, env={"A": "1"}, ports=("127.0.0.1:1:1",)

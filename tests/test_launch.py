@@ -21,8 +21,6 @@ from envbox.errors import LaunchError
 from envbox.launch import LaunchOptions, NameTakenError, create, from_settings, image_terminal, prepare
 from envbox.settings import EnvironmentSettings, Settings
 
-pytest_plugins = ("containers",)
-
 
 def merged(project: Path, own: EnvironmentSettings | None = None, **options: object) -> Launch:
     said = LaunchOptions(**{"command": ("true",), **options})  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ import pexpect
 import pytest
 from containers import Lab
 
-pytest_plugins = ("containers",)
 pytestmark = pytest.mark.rig
 
 PROMPT = r"\(lab\) /work[^\r\n]*[$#] "
@@ -75,8 +74,8 @@ def test_the_end_of_input_ends_it(start: Start) -> None:
 
 def test_ctrl_c_reaches_the_command_and_not_the_shell(start: Start) -> None:
     child = start()
-    child.sendline("sleep 100")
-    child.expect("sleep 100")
+    child.sendline("bash -c 'echo st''arted; exec sleep 100'")
+    child.expect("started")
     child.sendintr()
     child.expect(PROMPT)
     assert ask(child, "echo $?") == "130"
