@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_env)
     verb = verbs.add_parser("down", help="stop what the rig started")
     verb.set_defaults(verb=_down)
+    verb = verbs.add_parser("synthetic", help="make an index of conda-forge's size; print its URL")
+    verb.add_argument("--records", type=int, default=450_000, help="how many one platform sees (%(default)s)")
+    verb.add_argument("--seed", type=int, default=1)
+    verb.set_defaults(verb=_synthetic)
     verb = verbs.add_parser("repin", help="resolve the wheels anew and pin them (for maintainers)")
     verb.set_defaults(verb=_repin)
     return parser
@@ -78,11 +82,17 @@ def _down(where: Places, _: argparse.Namespace) -> int:
     return 0
 
 
+def _synthetic(where: Places, options: argparse.Namespace) -> int:
+    up.up(where, None, ("channel",))
+    print(up.synthetic(where, options.records, options.seed))
+    return 0
+
+
 def _repin(where: Places, _: argparse.Namespace) -> int:
-    from rigging import wheels
+    from rigging import repin
 
     up.up(where, None, ("pypi",))
-    wheels.repin(where.python)
+    repin.repin(where.python)
     return 0
 
 

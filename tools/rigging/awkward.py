@@ -91,7 +91,7 @@ def sdist() -> tuple[str, bytes]:
     stem = "awkward_sdist-1.0"
     files = {
         "PKG-INFO": b"Metadata-Version: 2.1\nName: awkward-sdist\nVersion: 1.0\n",
-        "pyproject.toml": b'[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+        "pyproject.toml": b'[build-system]\nrequires = ["setuptools"]\n',
         "setup.py": b'from setuptools import setup\nsetup(name="awkward-sdist", version="1.0")\n',
     }
     buffer = io.BytesIO()
@@ -181,7 +181,7 @@ def _symlinks() -> dict[str, Entry]:
 
 
 def _clobbering() -> Iterator[Package]:
-    """`one` and `two` know nothing of each other; `dependent` depends on `one`: its file is the one to be kept."""
+    """`one` and `two` know nothing of each other; `dependent` depends on `one`, so its file is kept."""
     path = f"{_SHARE}/clobbered.txt"
     for name in ("one", "two"):
         files = {**_one(path, f"{name}\n"), **_one(f"{_SHARE}/clobber-{name}.txt", f"{name}\n")}
@@ -238,7 +238,7 @@ _CODE = base64.b85decode(
 
 
 def _bytecode() -> Iterator[Package]:
-    """A module that ships its own `.pyc`, valid for an mtime with a fraction (PAX), floored as Python does."""
+    """A module that ships its own `.pyc`, made for an mtime with a fraction (PAX), floored as Python does."""
     site = f"lib/python{names.PYTHON}/site-packages"
     mtime = 1700000000.75
     header = b"\xa7\x0d\x0d\x0a" + (0).to_bytes(4, "little")

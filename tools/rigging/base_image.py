@@ -1,7 +1,8 @@
-"""The base image: a Debian with a Python at /opt/conda, as continuumio/miniconda3 has it, for two architectures.
+"""The base image: a Debian with a Python at /opt/conda, as continuumio/miniconda3 has it, for two
+architectures.
 
-Two layers: Debian, and the channel's own Python linked at /opt/conda. Pushed to the rig's registry, where the mirror
-of docker.io finds it under the name of envbox's default base. Runs in the rig's virtual environment.
+Two layers: Debian, and the channel's own Python linked at /opt/conda. Pushed to the rig's registry, where the
+mirror of docker.io finds it under the name of envbox's default base. Runs in the rig's virtual environment.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _debian_layer(places: Places, architecture: str) -> Layer:
 
 
 def _conda_layer(places: Places, channel: Path, subdir: str) -> Layer:
-    """The channel's Python at /opt/conda, with the records that say so, and its place on a login shell's PATH."""
+    """The channel's Python at /opt/conda, the records that say so, and its place on a login shell's PATH."""
     tree: debian_tree.Tree = {}
     with tempfile.TemporaryDirectory(prefix=".base-", dir=places.root) as name:
         prefix = Path(name, "prefix")

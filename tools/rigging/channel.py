@@ -17,7 +17,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from rigging import awkward, conda_package, from_debs, from_wheel, metapackages, wheels
+from rigging import awkward, basemap, conda_package, from_debs, from_wheel, metapackages, wheels
 from rigging.debian import ARCHITECTURES, available
 from rigging.debian_names import LIBRARIES, PYTHON_DEBS
 from rigging.from_wheel import Wheel
@@ -41,7 +41,12 @@ def build(places: Places, profile: str, target: Path) -> int:
     found = [from_wheel.read(places.wheels / pin.file) for pin in wheels.used_for(use)]
     found.sort(key=lambda wheel: -wheel.path.stat().st_size)  # the long ones first
     with ProcessPoolExecutor() as pool:
-        work = [pool.submit(_write_wheel, wheel, main) for wheel in found]
+        work = [pool.submit(_write, from_wheel.convert, (wheel,), main) for wheel in found]
+        work += [
+            pool.submit(_write, basemap.convert, (wheel,), main)
+            for wheel in found
+            if basemap.lacks_aarch64(wheel)
+        ]
         for subdir, architecture in ARCHITECTURES.items():
             debs = available(places, architecture)
             python = [debs[name] for name in PYTHON_DEBS]
@@ -76,10 +81,6 @@ def _small_ones(found: Sequence[Wheel], places: Places) -> Iterable[conda_packag
     }.values()
     newest = max((w for w in found if w.project == "certifi"), key=lambda w: Version(w.version))
     yield metapackages.certificates(newest)
-
-
-def _write_wheel(wheel: Wheel, channel: Path) -> None:
-    conda_package.write(from_wheel.convert(wheel), channel)
 
 
 def _write(

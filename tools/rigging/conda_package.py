@@ -1,8 +1,8 @@
 """Writes conda packages: `.conda` and `.tar.bz2`, the same bytes from the same contents.
 
-The converters on PyPI lose marker dependencies or entry points, or need conda. The format is small: a zip of two
-compressed tars (CEP "conda v2"), `info/index.json` for the solver, `info/paths.json` for whoever installs. The
-build string holds a digest of the contents, so that no two files ever share a name.
+The converters on PyPI lose marker dependencies or entry points, or need conda. The format is small: a zip of
+two compressed tars (CEP "conda v2"), `info/index.json` for the solver, `info/paths.json` for whoever
+installs. The build string holds a digest of the contents, so that no two files ever share a name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Debian's packages, of one release for every machine: the mirror, the download, the contents of a .deb.
 
-The rig asks for bookworm whatever this machine runs, so that the channel and the base are the same everywhere. The
-mirror is the one this machine's own apt uses; apt works in folders of the rig, with an empty status, so that nothing
-of the machine's state is read or changed, and any architecture can be had.
+The rig asks for bookworm whatever this machine runs, so that the channel and the base are the same
+everywhere. The mirror is the one this machine's own apt uses; apt works in folders of the rig, with an empty
+status, so that nothing of the machine's state is read or changed, and any architecture can be had.
 """
 
 from __future__ import annotations

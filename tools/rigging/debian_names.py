@@ -35,8 +35,9 @@ PYTHON_DEBS = ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-std
 LIBRARY_DEBS = tuple(sorted({deb for library in LIBRARIES for deb in library.debs} | set(PYTHON_DEBS)))
 
 # What Debian marks as essential, and what continuumio/miniconda3 adds that envbox or its users touch.
-TREE = (
-    "apt base-files base-passwd bash bsdutils ca-certificates coreutils dash debian-archive-keyring debianutils "
-    "diffutils dpkg findutils grep gzip hostname init-system-helpers libc-bin login mawk mount ncurses-base "
-    "ncurses-bin passwd perl-base sed sysvinit-utils tar usr-is-merged util-linux"
-).split()
+_TREE = (
+    "apt base-files base-passwd bash bsdutils ca-certificates coreutils dash debian-archive-keyring "
+    "debianutils diffutils dpkg findutils grep gzip hostname init-system-helpers libc-bin login mawk mount "
+    "ncurses-base ncurses-bin passwd perl-base sed sysvinit-utils tar usr-is-merged util-linux"
+)
+TREE = tuple(_TREE.split())

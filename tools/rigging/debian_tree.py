@@ -1,8 +1,8 @@
 """A Debian without installing one: packages unpacked into a tree of tar entries, for any architecture.
 
-Nothing is run, so no root, no chroot and no emulation are needed, and the bytes are the same on every machine. What
-the packages' scripts would have made (users, links between alternatives, the certificate bundle) is made here, and
-dpkg's own records are written, so that `dpkg -l` and `apt-get` work in it.
+Nothing is run, so no root, no chroot and no emulation are needed, and the bytes are the same on every
+machine. What the packages' scripts would have made (users, links between alternatives, the certificate
+bundle) is made here, and dpkg's own records are written, so that `dpkg -l` and `apt-get` work in it.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ def _configure(tree: Tree) -> None:
         ("usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"),
     ):
         _add(tree, target, tree[source][1])
+    for kind in ("auth", "account", "password", "session"):  # as pam-auth-update does
+        _add(tree, f"etc/pam.d/common-{kind}", f"{kind} required pam_unix.so\n".encode())
+    _add(tree, "etc/pam.d/common-session-noninteractive", b"session required pam_unix.so\n")
     for name, target in (("awk", "mawk"), ("which", "which.debianutils"), ("pager", "more")):
         _add(tree, f"etc/alternatives/{name}", kind=tarfile.SYMTYPE, target=f"/usr/bin/{target}")
         _add(tree, f"usr/bin/{name}", kind=tarfile.SYMTYPE, target=f"/etc/alternatives/{name}")

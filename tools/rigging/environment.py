@@ -1,7 +1,8 @@
-"""The virtual environment that the rig makes for itself: what converts packages, at pinned versions and hashes.
+"""The virtual environment that the rig makes for itself: what converts packages, at pinned versions and
+hashes.
 
-Debian splits `ensurepip` off its Python. Where it is missing, pip comes from Debian's own `python3-pip-whl`, unpacked
-into the rig's folder: nothing is installed on the machine, and root is not needed.
+Debian splits `ensurepip` off its Python. Where it is missing, pip comes from Debian's own `python3-pip-whl`,
+unpacked into the rig's folder: nothing is installed on the machine, and root is not needed.
 """
 
 from __future__ import annotations

@@ -92,9 +92,9 @@ def _target(path: str, entry: Entry) -> str:
 def convert_python(subdir: str, debs: Sequence[Path]) -> Package:
     """The conda package of CPython, out of Debian's.
 
-    Debian's third party packages live in `dist-packages`; a conda prefix has `site-packages`. The name is as long as
-    the other one, so it can be put in its place everywhere: in `site.py`, and in the copy of it that is frozen into
-    the executable (3.11 and later read only that one).
+    Debian's third party packages live in `dist-packages`; a conda prefix has `site-packages`. The name is as
+    long as the other one, so it can be put in its place everywhere: in `site.py`, and in the copy of it that
+    is frozen into the executable (3.11 and later read only that one).
     """
     files: dict[str, Entry] = {}
     timestamp = 0

@@ -1,9 +1,10 @@
 """A wheel → a conda package.
 
-A pure wheel becomes `noarch: python` (files under `site-packages/`, entry points for the installer to make); one
-with compiled code belongs to a subdir and to the Python it was compiled for; one for the stable ABI (abi3) to a subdir
-and any Python, which conda-forge writes as `noarch: python` in the subdir. Requirements become match specs, the
-libraries it needs become dependencies, RECORD is written anew for the places that files have in a prefix.
+A pure wheel becomes `noarch: python` (files under `site-packages/`, entry points for the installer to make);
+one with compiled code belongs to a subdir and to the Python it was compiled for; one for the stable ABI
+(abi3) to a subdir and any Python, which conda-forge writes as `noarch: python` in the subdir. Requirements
+become match specs, the libraries it needs become dependencies, RECORD is written anew for the places that
+files have in a prefix.
 """
 
 from __future__ import annotations

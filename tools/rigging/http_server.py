@@ -1,7 +1,8 @@
 """Serves a folder on 127.0.0.1, in a way that rattler, pip and poetry are content with.
 
-Python's own handler sends a 304 without validators, which rattler refuses; has no ranges, which poetry needs to read
-the metadata out of a wheel; and speaks HTTP/1.0, a connection a file. `python3 -m rigging.http_server FOLDER PORT`.
+Python's own handler sends a 304 without validators, which rattler refuses; has no ranges, which poetry needs
+to read the metadata out of a wheel; and speaks HTTP/1.0, a connection a file. `python3 -m rigging.http_server
+FOLDER PORT`.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def certificates(certifi: Wheel) -> Package:
 
 
 def extras(wheels: Sequence[Wheel]) -> Iterator[Package]:
-    """One package for each extra that some wheel asks of another: `jsonschema[format]` → `jsonschema-with-format`."""
+    """One package for each extra that some wheel asks of another: `a[b]` → `a-with-b`."""
     by_project: dict[str, list[Wheel]] = {}
     for wheel in wheels:
         by_project.setdefault(canonicalize_name(wheel.project), []).append(wheel)

@@ -1,7 +1,7 @@
 """PyPI's names, requirements and markers in conda's words.
 
-The names are conda-forge's own where they differ from PyPI's; the same table is written in conda-lock's format for
-`ENVBOX_MAPPING_URL`.
+The names are conda-forge's own where they differ from PyPI's; the same table is written in conda-lock's
+format for `ENVBOX_MAPPING_URL`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ _DIFFERENT = {
     "msgpack": "msgpack-python",
     "build": "python-build",
     "docker": "docker-py",
-    **{
-        name.replace("_", "-"): name
-        for name in (
-            "async_lru jupyter_builder jupyter_client jupyter_core jupyter_events jupyter_server "
-            "jupyter_server_terminals jupyterlab_pygments jupyterlab_server ipython_pygments_lexers "
-            "prometheus_client pure_eval stack_data typing_extensions"
-        ).split()
-    },
 }
+_UNDERSCORED = (
+    "async_lru jupyter_builder jupyter_client jupyter_core jupyter_events jupyter_server "
+    "jupyter_server_terminals jupyterlab_pygments jupyterlab_server ipython_pygments_lexers "
+    "prometheus_client pure_eval stack_data typing_extensions"
+)
+_DIFFERENT.update({name.replace("_", "-"): name for name in _UNDERSCORED.split()})
 
 
 def conda_name(project: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 class Places:
     """The rig's folder, by name instead of by path.
 
-    `www` is what the web server shows: links into the folders whose names carry the key of what they are made of,
-    so that a rebuilt channel appears all at once.
+    `www` is what the web server shows: links into the folders whose names carry the key of what they are made
+    of, so that a rebuilt channel appears all at once.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Puts blobs and manifests into a registry on this machine: the OCI distribution API, plain http, no engine."""
+"""Puts blobs and manifests into a registry on this machine: OCI's distribution API, plain http, no engine."""
 
 from __future__ import annotations
 

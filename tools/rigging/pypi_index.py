@@ -1,7 +1,7 @@
 """A static package index: PEP 503 pages with hashes, PEP 658 metadata, and conda-lock's table of names.
 
-Files lie at the path that they have on files.pythonhosted.org (made of their BLAKE2 digest), so that an address from
-here and the canonical one differ by the mirror's prefix alone.
+Files lie at the path that they have on files.pythonhosted.org (made of their BLAKE2 digest), so that an
+address from here and the canonical one differ by the mirror's prefix alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rigging.places import Places
 
 
 def build(places: Places, target: Path) -> int:
-    """Make the index in `target`: `simple/`, `packages/` and `mapping.json`; return the number of files in it."""
+    """Make `simple/`, `packages/` and `mapping.json` in `target`; return the number of distributions."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
     anchors: dict[str, list[str]] = {}

@@ -1,7 +1,8 @@
-"""Processes that outlive the command that started them: started apart, known by pid and start time, asked if well.
+"""Processes that outlive the command that started them: started apart, known by pid and start time, asked if
+well.
 
-A pid alone may by now be somebody else's; with the time its process started it may not. What the rig did not start it
-does not stop.
+A pid alone may by now be somebody else's; with the time its process started it may not. What the rig did not
+start it does not stop.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Service:
     """A process of the rig's.
 
     :param is_well: asks the service itself
+    :param version: of what it runs; one that runs another version is started anew
     """
 
     name: str
@@ -34,6 +36,7 @@ class Service:
     is_well: Callable[[], bool]
     environment: tuple[tuple[str, str], ...] = ()
     patience: float = 20.0
+    version: str = "-"
 
 
 def ensure(service: Service, places: Places) -> bool:
@@ -41,7 +44,7 @@ def ensure(service: Service, places: Places) -> bool:
 
     :raises RigError: when it does not come up, with the end of what it wrote
     """
-    if process(service.name, places) and service.is_well():
+    if process(service.name, places, service.version) and service.is_well():
         return False
     stop(service.name, places)
     start(service, places)
@@ -62,7 +65,9 @@ def start(service: Service, places: Places) -> None:
             start_new_session=True,
             cwd="/",
         )
-    state.write_whole(_pid_file(service.name, places), f"{child.pid} {_started(child.pid)}\n".encode())
+    state.write_whole(
+        _pid_file(service.name, places), f"{child.pid} {_started(child.pid)} {service.version}\n".encode()
+    )
     deadline = time.monotonic() + service.patience
     while time.monotonic() < deadline:
         if child.poll() is not None:
@@ -75,11 +80,13 @@ def start(service: Service, places: Places) -> None:
     raise RigError(f"{service.name} did not come up: {words or 'it wrote nothing'}", f"its log is {log}")
 
 
-def process(name: str, places: Places) -> int | None:
-    """The pid of a service that the rig started and that still runs."""
+def process(name: str, places: Places, version: str | None = None) -> int | None:
+    """The pid of a service that the rig started and that still runs, in this version if one is given."""
     try:
-        pid, started = _pid_file(name, places).read_text().split()
+        pid, started, running = _pid_file(name, places).read_text().split()[:3]
     except (OSError, ValueError):
+        return None
+    if version is not None and running != version:
         return None
     return int(pid) if _started(int(pid)) == started else None
 

@@ -1,7 +1,8 @@
 """What the rig remembers between calls: ports, and the key of each thing that is ready.
 
-A key is a digest of what a thing is made of. A step whose key is recorded is done and is not done again; a step that
-was killed has recorded nothing. One `up` or `down` at a time: a lock on a file that the kernel drops with its holder.
+A key is a digest of what a thing is made of. A step whose key is recorded is done and is not done again; a
+step that was killed has recorded nothing. One `up` or `down` at a time: a lock on a file that the kernel
+drops with its holder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A whole program in one function: it prints the text that lies in it, up to the first NUL.
 
-The channel needs a binary with the prefix in it that can be run to see whether the prefix was patched, for two
-machines, and the rig has no compiler. So the program is an ELF header, a dozen instructions and the text.
+The channel needs a binary with the prefix in it that can be run to see whether the prefix was patched, for
+two machines, and the rig has no compiler. So the program is an ELF header, a dozen instructions and the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 _BASE = 0x400000
 _HEADERS = 64 + 56  # ELF header and one program header
 
-# x86-64: length into rdx; write(1, text, rdx); write(1, newline, 1); exit(0). The text's address is rip-relative.
+# x86-64: length into rdx; write(1, text, rdx); write(1, newline, 1); exit(0). Addresses are relative to rip.
 _X86_64 = bytes.fromhex(
     "488d3500000000"  # lea rsi, [rip + text]
     "31d2"  # xor edx, edx

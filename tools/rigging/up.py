@@ -1,7 +1,7 @@
 """`rig up`, `status`, `down`, `env`: the steps, what each needs, and what they are made of.
 
-Steps run side by side as soon as what they need is there. Each is keyed by what it is made of, so a second `up` does
-nothing, and one after a kill does what is missing.
+Steps run side by side as soon as what they need is there. Each is keyed by what it is made of, so a second
+`up` does nothing, and one after a kill does what is missing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ PROFILES = ("full", "small")
 BASE = ("continuumio/miniconda3", "25.3.1-1")
 WEB = "web"
 _HERE = Path(__file__).parent
+_CHANNEL_SOURCES = (
+    "conda_package.py elf.py names.py from_wheel.py from_debs.py metapackages.py awkward.py tiny_elf.py "
+    "channel.py basemap.py geoslib.py debian.py debian_names.py wheels.json requirements.txt"
+)
 
 
 def up(places: Places, profile: str | None, goals: Collection[str]) -> None:
@@ -190,12 +194,8 @@ def deb_names() -> list[str]:
 
 def channel_key(places: Places, profile: str) -> str:
     """What the channel is made of: the code that makes it, the wheels' pins, Debian's files, the profile."""
-    sources = (
-        "conda_package.py elf.py names.py from_wheel.py from_debs.py metapackages.py awkward.py tiny_elf.py "
-        "channel.py debian.py debian_names.py wheels.json requirements.txt"
-    ).split()
     debs = [path.name for a in ARCHITECTURES.values() for path in sorted(places.debs(a).glob("*.deb"))]
-    return state.key_of([*(_HERE / name for name in sources), *debs, profile])
+    return state.key_of([*(_HERE / name for name in _CHANNEL_SOURCES.split()), *debs, profile])
 
 
 def run_module(places: Places, module: str, *arguments: str) -> str:
@@ -217,7 +217,29 @@ def web(places: Places) -> Service:
     number = services.port(places, WEB)
     variables = (("PYTHONPATH", str(_HERE.parent)),)
     command = (sys.executable, "-m", "rigging.http_server", str(places.www), str(number))
-    return Service(WEB, command, lambda: services.answers(f"http://127.0.0.1:{number}/alive"), variables)
+    return Service(
+        WEB,
+        command,
+        lambda: services.answers(f"http://127.0.0.1:{number}/alive"),
+        variables,
+        version=state.key_of([_HERE / "http_server.py"]),
+    )
+
+
+def synthetic(places: Places, records: int, seed: int) -> str:
+    """Have a synthetic index; return the URL it is served at."""
+    with state.locked(places):
+        channel = (places.www / "conda-forge").resolve().parent.name
+        key = state.key_of([_HERE / "synthetic.py", channel, str(records), str(seed)])
+        target = places.synthetic / key
+        if not target.exists():
+            with progress.step("synthetic index") as details:
+                details.append(run_module(places, "synthetic", str(records), str(seed), str(target)))
+        state.point(places.www / "synthetic" / f"{records}-{seed}", target)
+        for other in _entries(places.synthetic):
+            if not any(link.resolve() == other for link in _entries(places.www / "synthetic")):
+                shutil.rmtree(other, ignore_errors=True)
+    return f"http://127.0.0.1:{state.read(places)['ports'][WEB]}/synthetic/{records}-{seed}"
 
 
 def registry_address(places: Places) -> str:

@@ -1,7 +1,7 @@
 """Wheels: which ones, pinned by sha256 in `wheels.json`, and how pip downloads just those.
 
-pip takes one version of a project a call and one platform, so the pins are dealt into rounds; the rounds run side by
-side. `python3 tools/rig repin` resolves the sets below anew and writes the pins.
+pip takes one version of a project a call and one platform, so the pins are dealt into rounds; the rounds run
+side by side. `tools/rig repin` makes the pins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rigging.state import RigError
 
@@ -75,7 +74,7 @@ def download(wanted: Iterable[Pin], folder: Path, python: Path) -> None:
 
 
 def rounds(wanted: Sequence[Pin]) -> list[list[Pin]]:
-    """Deal pins into lists that pip can take in one call: one machine, one version of a project; none too long."""
+    """Deal pins into lists for one call of pip each: one machine, one version of a project, none too long."""
     dealt: list[list[Pin]] = []
     for pin in wanted:
         for round_ in dealt:
@@ -118,84 +117,3 @@ def _download(round_: Sequence[Pin], folder: Path, python: Path) -> None:
                     f"pip brought another file than {pin.file}", "pin the wheels anew: tools/rig repin"
                 )
             got.replace(folder / pin.file)
-
-
-# --- pinning anew
-
-SETS: dict[str, tuple[str, Sequence[str]]] = {
-    # name: (machine, requirements); resolved one after the other, each on its own
-    "main": (
-        "x86_64",
-        "numpy matplotlib basemap basemap-data pyproj pyshp ipython jupyterlab ipykernel nbclient pandas scipy "
-        "pip setuptools wheel shapely".split(),
-    ),
-    "old": ("x86_64", "numpy==1.26.4 ipython==8.37.0 basemap==1.4.1 matplotlib pandas==2.2.3".split()),
-    "new": ("x86_64", "numpy ipython".split()),  # newer than basemap allows: the solver has to step back
-    "arm": (
-        "aarch64",
-        "numpy matplotlib ipython jupyterlab ipykernel nbclient pandas scipy pip setuptools wheel basemap-data "
-        "pyproj pyshp shapely".split(),
-    ),
-}
-SINGLE = {  # without what they depend on: older versions, so that an update is cheap to try
-    "channel": "six==1.16.0 traitlets==5.14.3 packaging==24.2 wcwidth==0.2.13 idna==3.10".split(),
-    "pypi": "tqdm==4.67.1 tqdm==4.66.6 colorama==0.4.6 tabulate==0.9.0 tabulate==0.8.10 attrs==25.3.0 "
-    "python-slugify==8.0.4 text-unidecode==1.3 humanize==4.12.3 jinja2==3.1.6 markupsafe==3.0.2".split(),
-}
-
-
-def repin(python: Path) -> None:
-    """Resolve the sets with pip and write `wheels.json`.
-
-    :param python: of the channel's version (pip judges markers by the Python it runs on), with pip
-    """
-    found: dict[str, dict[str, Any]] = {}
-
-    def add(reports: Iterable[dict[str, Any]], use: str) -> None:
-        for item in reports:
-            info = item["download_info"]
-            value = found.setdefault(
-                info["url"].rsplit("/", 1)[1],
-                {"sha256": info["archive_info"]["hashes"]["sha256"], "used": []},
-            )
-            value["used"] = sorted({*value["used"], use})
-
-    versions: list[str] = []
-    for name, (machine, requirements) in SETS.items():
-        report = _resolve(python, machine, requirements, versions if name == "arm" else ())
-        add(report, "channel")
-        if name == "new":
-            add(report, "small")
-        if name == "main":
-            versions = [f"{r['metadata']['name']}=={r['metadata']['version']}" for r in report]
-    for use, requirements in SINGLE.items():
-        for requirement in requirements:
-            add(_resolve(python, "x86_64", ["--no-deps", requirement]), use)
-    add(_resolve(python, "aarch64", ["--no-deps", "markupsafe==3.0.2"]), "pypi")
-    add(_resolve(python, "x86_64", ["--no-deps", "certifi"]), "small")
-    PINS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _resolve(
-    python: Path, machine: str, requirements: Sequence[str], constraints: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
-        limits.write_text("\n".join(constraints))
-        command = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--dry-run",
-            "--ignore-installed",
-            "--target",
-            folder,
-        ]
-        command += [*platforms(machine), "-c", limits, "--report", report, *requirements]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RigError(f"pip cannot resolve {' '.join(requirements)}: {done.stderr.strip()[-2000:]}")
-        items: list[dict[str, Any]] = json.loads(report.read_text())["install"]
-        return items
