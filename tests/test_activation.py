@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -31,6 +32,9 @@ from envbox.activation import (
 from envbox.errors import PackageError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import digest_of
+
+if TYPE_CHECKING:
+    from containers import Lab
 
 BASH, DASH = shutil.which("bash") or "", shutil.which("dash") or ""
 SHELLS = [pytest.param(shell, id=Path(shell).name) for shell in (BASH, DASH) if shell]
@@ -305,3 +309,54 @@ def test_the_history_is_what_conda_reads() -> None:
 def test_the_package_list_has_a_line_for_each() -> None:
     rows = [line.split("\t") for line in package_list(a_lock(), "linux-64").splitlines()]
     assert [(row[0], row[2]) for row in rows] == [("numpy", "h0_0"), ("tz", "h0_0"), ("wheel", "pip")]
+
+
+# --- in a container, on a real base
+
+
+@pytest.fixture
+def container(lab: Lab) -> Iterator[str]:
+    """A container whose first process is not a shell: what comes into it comes by `docker exec`."""
+    started = run(
+        ["docker", "run", "-d", "--rm", "--entrypoint", "sleep", lab.image, "120"], dict(os.environ)
+    )
+    yield started.stdout.strip()
+    run(["docker", "rm", "-f", started.stdout.strip()], dict(os.environ))
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize(
+    "argv",
+    [["python"], ["sh", "-c", "exec python"], ["bash", "-c", "exec python"], ["bash", "-lc", "exec python"],
+     ["bash", "-ic", "exec python"], ["bash", "-lic", "exec python"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_every_road_into_a_container_finds_the_environment(container: str, argv: list[str]) -> None:
+    code = "import os, sys; print(sys.prefix, os.environ['CONDA_PREFIX'], os.environ['LAB_VARIABLE'])\n"
+    done = run(["docker", "exec", "-i", container, *argv], dict(os.environ), stdin=code)
+    assert done.stdout == "/opt/envbox /opt/envbox set by the spec\n", done.stderr
+
+
+@pytest.mark.rig
+def test_an_interactive_shell_shows_the_environment(container: str) -> None:
+    done = run(["docker", "exec", container, "bash", "-ic", 'echo "${PS1@P}"'], dict(os.environ))
+    assert done.stdout.startswith("(lab) ")
+
+
+@pytest.mark.rig
+def test_any_uid_has_a_home_a_name_and_a_place_to_write(lab: Lab) -> None:
+    code = "import getpass, pathlib; pathlib.Path.home().joinpath('x').touch(); print(getpass.getuser())"
+    script = f'touch here && echo "$HOME $PWD" && python -c "{code}"'
+    argv = ["docker", "run", "--rm", "--user", "12345:54321", lab.image, "sh", "-ec", script]
+    done = run(argv, dict(os.environ))
+    assert done.stdout.split() == [HOME, "/work", "envbox"], done.stderr
+
+
+@pytest.mark.rig
+def test_conda_finds_the_environment_s_records(lab: Lab) -> None:
+    script = (
+        "cd /opt/envbox/conda-meta && head -2 history && ls numpy-*.json && cat ../share/envbox/packages.txt"
+    )
+    done = run(["docker", "run", "--rm", lab.image, "sh", "-ec", script], dict(os.environ))
+    assert done.stdout.startswith("==> 20"), done.stderr
+    assert "\nnumpy\t" in done.stdout
