@@ -671,3 +671,83 @@ def test_a_wheel_does_not_shadow_a_conda_package(place: Place, index: Path) -> N
     place.spec("  - python", "  - numpy", "  - pip:", "      - np <2")
     message = place.refused(SolveError, "linux-64").message
     assert "the pip requirements need np 1.0, but conda has 2.5.0 for linux-64" in message
+
+
+# --- on the rig: real packages, a real base, a real index ---------------------------------------------------
+
+
+def on_the_rig(rig: Any, root: Path, *dependencies: str) -> Place:
+    place = Place(root, rig.settings())
+    place.spec(*dependencies)
+    return place
+
+
+MAPS = [
+    "  - python >=3.11",
+    *(f"  - {n}" for n in ("numpy", "basemap", "matplotlib", "ipython", "jupyterlab")),
+]
+
+
+@pytest.mark.rig
+def test_the_maps_are_locked_for_the_real_base_and_the_same_from_an_empty_cache(
+    rig: Any, tmp_path: Path
+) -> None:
+    from conda_lock.lockfile import parse_conda_lock_file
+
+    place = on_the_rig(rig, tmp_path, *MAPS)
+    found = place.lock()
+    assert found.platforms == BOTH
+    assert {"basemap", "numpy", "python", "jupyterlab"} <= set(versions(found))
+    assert found.base is not None
+    assert found.base.reference.startswith("docker.io/continuumio/miniconda3:")
+    assert set(found.base.digests) == set(found.base.glibc) == set(BOTH)
+    for package in found.packages:
+        archive = rig.channel_dir / package.subdir / package.file_name
+        assert hashlib.sha256(archive.read_bytes()).hexdigest() == package.sha256
+        assert package.channel == FORGE
+    assert place.fresh()
+    assert len(parse_conda_lock_file(place.environment.lock_path).package) == len(found.packages)
+    before = place.bytes()
+    place.environment.lock_path.unlink()
+    place.settings = rig.settings()
+    place.lock()
+    assert place.bytes() == before
+
+
+@pytest.mark.rig
+def test_conda_locks_own_command_finds_the_hash_of_the_spec_up_to_date(rig: Any, tmp_path: Path) -> None:
+    from conda_lock.content_hash import backwards_compatible_content_hashes
+    from conda_lock.lockfile import parse_conda_lock_file
+    from conda_lock.src_parser import make_lock_spec
+    from conda_lock.virtual_package import default_virtual_package_repodata
+
+    place = on_the_rig(rig, tmp_path, *MAPS)
+    place.lock()
+    theirs = parse_conda_lock_file(place.environment.lock_path).metadata.content_hash
+    spec = make_lock_spec(
+        src_files=[place.environment.spec_path], platform_overrides=BOTH, mapping_url="not needed"
+    )
+    repodata = default_virtual_package_repodata()
+    for platform in BOTH:
+        assert theirs[platform] in backwards_compatible_content_hashes(spec, repodata, platform)
+
+
+@pytest.mark.rig
+def test_requirements_are_locked_from_the_rigs_index(rig: Any, tmp_path: Path) -> None:
+    place = on_the_rig(
+        rig, tmp_path, "  - python", "  - numpy", "  - pip:", "      - python-slugify", "      - tqdm"
+    )
+    found = place.lock("linux-64")
+    wheels = {p.name: p for p in found.packages if p.manager == "pip"}
+    assert {"python-slugify", "text-unidecode", "tqdm"} <= set(wheels)
+    for wheel in wheels.values():
+        assert wheel.url.startswith("https://files.pythonhosted.org/packages/")
+        assert wheel.file_name.endswith(".whl")
+    assert not place.told.warned
+    assert place.fresh()
+
+
+@pytest.mark.rig
+def test_a_requirement_without_a_wheel_is_refused_by_name(rig: Any, tmp_path: Path) -> None:
+    place = on_the_rig(rig, tmp_path, "  - python", "  - pip:", "      - awkward-sdist")
+    assert "awkward-sdist" in place.refused(SolveError, "linux-64").message
