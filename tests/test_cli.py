@@ -20,7 +20,12 @@ def envbox(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedPr
     env = {k: v for k, v in os.environ.items() if not k.startswith("ENVBOX_")}
     env |= {"ENVBOX_CACHE_DIR": str(cwd / ".cache"), "ENVBOX_CONFIG": str(cwd / ".none.toml")} | environ
     return subprocess.run(
-        [sys.executable, "-m", "envbox", *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "envbox", *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -38,7 +43,9 @@ def test_the_list_and_the_command_say_the_same(name: str) -> None:
     assert command is not None
     assert command.help
     for parameter in command.params:
-        assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name} has no help"
+        assert not isinstance(parameter, click.Option) or parameter.help, (
+            f"{name} {parameter.name} has no help"
+        )
 
 
 def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
@@ -98,6 +105,10 @@ def test_names_are_completed(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m envbox completion bash | true", shell=True, cwd=tmp_path, capture_output=True, check=False
+        f"{sys.executable} -m envbox completion bash | true",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
     )
     assert b"Traceback" not in done.stderr

@@ -36,4 +36,7 @@ def test_a_folder_that_is_a_file_is_said_in_words(tmp_path: Path) -> None:
 
 
 def test_no_permission_names_the_path() -> None:
-    assert "not allowed to write /x" in disk_error(Path("/x"), OSError(errno.EACCES, "Permission denied")).message
+    assert (
+        "not allowed to write /x"
+        in disk_error(Path("/x"), OSError(errno.EACCES, "Permission denied")).message
+    )

@@ -10,15 +10,21 @@ from envbox.errors import SettingsError
 from envbox.settings import DEFAULT_BASE, Settings, read_settings
 
 
+Places = tuple[Path, dict[str, str]]
+
+
 @pytest.fixture
-def places(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+def places(tmp_path: Path) -> Places:
     """A project directory, and an environment whose user configuration file is `user.toml` beside it."""
     project = tmp_path / "project"
     project.mkdir()
-    return project, {"ENVBOX_CONFIG": str(tmp_path / "user.toml"), "ENVBOX_CACHE_DIR": str(tmp_path / "cache")}
+    return project, {
+        "ENVBOX_CONFIG": str(tmp_path / "user.toml"),
+        "ENVBOX_CACHE_DIR": str(tmp_path / "cache"),
+    }
 
 
-def test_without_anything_said_the_defaults_hold(places: tuple[Path, dict[str, str]]) -> None:
+def test_without_anything_said_the_defaults_hold(places: Places) -> None:
     project, environ = places
     settings = read_settings(project, environ)
     assert settings.base == DEFAULT_BASE
@@ -26,7 +32,7 @@ def test_without_anything_said_the_defaults_hold(places: tuple[Path, dict[str, s
     assert settings.jobs >= 1
 
 
-def test_each_place_outranks_the_next(places: tuple[Path, dict[str, str]]) -> None:
+def test_each_place_outranks_the_next(places: Places) -> None:
     project, environ = places
     Path(environ["ENVBOX_CONFIG"]).write_text('base = "user"\n')
     assert read_settings(project, environ).base == "user"
@@ -38,18 +44,25 @@ def test_each_place_outranks_the_next(places: tuple[Path, dict[str, str]]) -> No
     assert read_settings(project, environ, {"base": None}).base == "environ"
 
 
-def test_mirrors_are_merged_key_by_key(places: tuple[Path, dict[str, str]]) -> None:
+def test_mirrors_are_merged_key_by_key(places: Places) -> None:
     project, environ = places
-    Path(environ["ENVBOX_CONFIG"]).write_text('[mirrors]\n"docker.io" = "a"\n"https://c.org/x" = "http://b"\n')
+    Path(environ["ENVBOX_CONFIG"]).write_text(
+        '[mirrors]\n"docker.io" = "a"\n"https://c.org/x" = "http://b"\n'
+    )
     environ["ENVBOX_MIRRORS"] = "docker.io=127.0.0.1:5000 quay.io=127.0.0.1:5001"
     rules = read_settings(project, environ).mirrors.rules
-    assert rules == {"docker.io": "127.0.0.1:5000", "quay.io": "127.0.0.1:5001", "https://c.org/x": "http://b"}
+    assert rules == {
+        "docker.io": "127.0.0.1:5000",
+        "quay.io": "127.0.0.1:5001",
+        "https://c.org/x": "http://b",
+    }
 
 
-def test_pyproject_is_read_where_there_is_no_envbox_toml(places: tuple[Path, dict[str, str]]) -> None:
+def test_pyproject_is_read_where_there_is_no_envbox_toml(places: Places) -> None:
     project, environ = places
     (project / "pyproject.toml").write_text(
-        '[project]\nname = "x"\n[tool.envbox]\nbase = "b"\n[tool.envbox.environments.maps]\nports = ["5432"]\n'
+        '[project]\nname = "x"\n[tool.envbox]\nbase = "b"\n"
+        "[tool.envbox.environments.maps]\nports = ["5432"]\n'
     )
     settings = read_settings(project, environ)
     assert settings.base == "b"
@@ -57,7 +70,7 @@ def test_pyproject_is_read_where_there_is_no_envbox_toml(places: tuple[Path, dic
     assert settings.for_environment("maps").base == "b"
 
 
-def test_every_fault_is_named_at_once(places: tuple[Path, dict[str, str]]) -> None:
+def test_every_fault_is_named_at_once(places: Places) -> None:
     project, environ = places
     (project / "envbox.toml").write_text('bsae = "x"\njobs = 0\n[environments.maps]\nmemroy = "2g"\n')
     environ["ENVBOX_MIRRORS"] = "nonsense"
@@ -67,14 +80,14 @@ def test_every_fault_is_named_at_once(places: tuple[Path, dict[str, str]]) -> No
         assert words in caught.value.message
 
 
-def test_a_file_that_is_not_toml_is_named(places: tuple[Path, dict[str, str]]) -> None:
+def test_a_file_that_is_not_toml_is_named(places: Places) -> None:
     project, environ = places
     (project / "envbox.toml").write_bytes(b"\xff\xfeb\x00")
     with pytest.raises(SettingsError, match=r"envbox\.toml"):
         read_settings(project, environ)
 
 
-def test_a_relative_cache_folder_belongs_to_the_file_that_names_it(places: tuple[Path, dict[str, str]]) -> None:
+def test_a_relative_cache_folder_belongs_to_the_file_that_names_it(places: Places) -> None:
     project, environ = places
     del environ["ENVBOX_CACHE_DIR"]
     (project / "envbox.toml").write_text('cache_dir = "../kept"\n')
