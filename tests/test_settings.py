@@ -61,8 +61,8 @@ def test_mirrors_are_merged_key_by_key(places: Places) -> None:
 def test_pyproject_is_read_where_there_is_no_envbox_toml(places: Places) -> None:
     project, environ = places
     (project / "pyproject.toml").write_text(
-        '[project]\nname = "x"\n[tool.envbox]\nbase = "b"\n"
-        "[tool.envbox.environments.maps]\nports = ["5432"]\n'
+        '[project]\nname = "x"\n[tool.envbox]\nbase = "b"\n'
+        '[tool.envbox.environments.maps]\nports = ["5432"]\n'
     )
     settings = read_settings(project, environ)
     assert settings.base == "b"
