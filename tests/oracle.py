@@ -8,14 +8,16 @@ import io
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from packages import lock_of
 
 from envbox.entries import EntryWriter
 from envbox.errors import PackageError
 from envbox.link import Source, link_package
-from envbox.lockfile import LockedPackage
+from envbox.lockfile import Lock, LockedPackage
 from envbox.tar import END, SYMLINK, TarReader
 from envbox.target import PREFIX, ROOT, PythonLayout
 
@@ -48,13 +50,54 @@ def compare_with_rattler(channel: Path, platform: str, folder: Path) -> int:
     return agreed
 
 
-def _rounds(channel: Path, platform: str) -> Iterator[dict[Path, Mapping[str, Any]]]:
-    by_name: dict[str, list[tuple[Path, Mapping[str, Any]]]] = defaultdict(list)
+def lock_of_channel(channel: Path, platforms: Collection[str], wanted: Collection[str]) -> Lock:
+    """A lock of the newest packages (for Python 3.11) that the wanted ones need, without a solver."""
+    from rattler import Version
+
+    packages = []
+    for platform in sorted(platforms):
+        newest: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+        for path, record in _records(channel, platform):
+            fits = record["version"].startswith("3.11") if record["name"] == "python" else True
+            known = newest.get(record["name"])
+            is_newer = not known or Version(known[1]["version"]) < Version(record["version"])
+            if fits and is_newer and "py312" not in record["build"]:
+                newest[record["name"]] = (path, record)
+        todo, needed = list(wanted), set()
+        while todo:
+            name = todo.pop()
+            if name in newest and name not in needed:
+                needed.add(name)
+                todo += [text.split(" ")[0] for text in newest[name][1]["depends"]]
+        packages += [_locked(*newest[name], platform) for name in sorted(needed)]
+    return lock_of(*packages, name="real")
+
+
+def _locked(path: Path, record: Mapping[str, Any], platform: str) -> LockedPackage:
+    return LockedPackage(
+        manager="conda",
+        name=record["name"],
+        version=record["version"],
+        build=record["build"],
+        platform=platform,
+        depends={text.split(" ")[0]: text.partition(" ")[2] for text in sorted(record["depends"])},
+        url=path.as_uri(),
+        sha256=record["sha256"],
+    )
+
+
+def _records(channel: Path, platform: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     for subdir in (platform, "noarch"):
         repodata = json.loads((channel / subdir / "repodata.json").read_bytes())
         for name, record in sorted({**repodata["packages"], **repodata["packages.conda"]}.items()):
-            if record["name"] not in BEYOND_RATTLER:
-                by_name[record["name"]].append((channel / subdir / name, record))
+            yield channel / subdir / name, record
+
+
+def _rounds(channel: Path, platform: str) -> Iterator[dict[Path, Mapping[str, Any]]]:
+    by_name: dict[str, list[tuple[Path, Mapping[str, Any]]]] = defaultdict(list)
+    for path, record in _records(channel, platform):
+        if record["name"] not in BEYOND_RATTLER:
+            by_name[record["name"]].append((path, record))
     for number in range(max(map(len, by_name.values()))):
         chosen = {n: found[number] for n, found in by_name.items() if number < len(found)}
         chosen.setdefault("python", by_name["python"][0])
@@ -84,16 +127,7 @@ async def _install(archives: list[Path], prefix: Path, cache: Path, platform: st
 
 
 def _ours(archive: Path, record: Mapping[str, Any], platform: str, python: PythonLayout) -> Found | None:
-    package = LockedPackage(
-        manager="conda",
-        name=record["name"],
-        version=record["version"],
-        build=record["build"],
-        platform=platform,
-        depends={},
-        url=f"https://example.org/{archive.parent.name}/{archive.name}",
-        sha256=record["sha256"],
-    )
+    package = _locked(archive, record, platform)
     buffer = io.BytesIO()
     try:
         link_package(Source(package, archive, python), EntryWriter(buffer.write))

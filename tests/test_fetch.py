@@ -139,7 +139,8 @@ def test_what_passes_is_tried_again(server: Server, settings: Settings, passing:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"), [(status(503), "503"), (cut, "after 50|IncompleteRead"), (reset, "losed|reset|aborted")]
+    ("answer", "words"),
+    [(status(503), "503"), (cut, "after 50|IncompleteRead"), (reset, "losed|reset|aborted")],
 )
 def test_what_does_not_pass_is_an_error_that_names_the_address(
     server: Server, settings: Settings, answer: Answer, words: str

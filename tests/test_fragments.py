@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from oracle import compare_with_rattler
+from oracle import compare_with_rattler, lock_of_channel
 from packages import File, Package, Wheel, lock_of
 
 from envbox import bytecode, fragments
 from envbox.bytecode import Compiler, host_platform
 from envbox.errors import PackageError, ToolError
+from envbox.fetch import fetch_archives
 from envbox.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
 from envbox.frames import decompress
 from envbox.lockfile import LockedPackage
@@ -274,6 +275,27 @@ def test_other_generated_files_have_another_key(
 @pytest.mark.parametrize("platform", ["linux-64", "linux-aarch64"])
 def test_every_package_of_the_rig_is_as_rattler_installs_it(rig: Any, tmp_path: Path, platform: str) -> None:
     assert compare_with_rattler(Path(rig.channel_dir), platform, tmp_path) > 1000
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize("platform", ["linux-64", "linux-aarch64"])
+def test_real_packages_link_to_the_same_bytes_whatever_the_machine_does(
+    rig: Any, tmp_path: Path, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte-code included, for the foreign architecture too: compiled by this machine's locked Python."""
+    lock = lock_of_channel(
+        Path(rig.channel_dir), {platform, HOST}, ("python", "numpy", "ipython", "requests")
+    )
+    found = []
+    for number, jobs in enumerate((1, 2)):
+        monkeypatch.setenv("PYTHONHASHSEED", str(number))
+        monkeypatch.setenv("TZ", ("UTC", "Asia/Tokyo")[number])
+        settings = rig.settings(cache_dir=tmp_path / ("longer" * number) / "cache", jobs=jobs)
+        archives = fetch_archives(lock.for_platform(platform), settings)
+        made = link_packages(lock, platform, archives, settings, SILENT)
+        found.append([(f.name, f.key, f.sha256, f.raw_size) for f in made])
+        assert sum(path.endswith(".pyc") for f in made for path in f.paths) > 1000
+    assert found[0] == found[1]
 
 
 def test_linking_warm_is_quick(place: Place) -> None:

@@ -305,6 +305,7 @@ def test_what_has_no_byte_code_is_compiled_and_what_has_is_not(tmp_path: Path) -
         (f"{SITE}/bad.py", File(b"syntax error")),
         ("lib/python3.11/os.py", File(b"os")),
         ("share/c.py", File(b"c")),
+        (f"{SITE}/pkg/tests/test_a.py", File(b"t")),
     ]
     linked = link(Package(files=files), tmp_path, compile_sources=compile_sources)
     assert [path for path, _ in asked] == [

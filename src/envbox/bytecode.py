@@ -3,7 +3,8 @@
 The image's prefix is read-only to its users, so what has no `.pyc` would be compiled at each start again
 (measured: importing numpy, basemap and IPython 2.0 s instead of 0.6 s). One policy for every lock: each `.py`
 under the Python's library folder for which its package ships no `.pyc` gets one, the standard library
-included; what does not compile (templates, tests of syntax errors) is left without, as conda does.
+included and tests excluded; what does not compile (templates, samples of wrong syntax) is left without, as
+conda does.
 
 Bytes that do not vary: unchecked hash-based files (PEP 552), so no times; PYTHONHASHSEED=0; and, since
 `marshal` flags references by what else the process has alive (CPython #129724), one fresh process a package

@@ -65,6 +65,16 @@ def module_cache_path(path: str, python: PythonLayout) -> str:
     return f"{folder}/__pycache__/{name.removesuffix('.py')}.{python.cache_tag}.pyc"
 
 
+def wants_byte_code(path: str, python: PythonLayout) -> bool:
+    """Whether a file is a module that is compiled when its package ships no byte-code for it.
+
+    Tests are not: nobody waits for their import, and of pandas, SciPy and NumPy they are half of all
+    byte-code.
+    """
+    is_module = path.startswith(f"{python.library}/") and path.endswith(".py")
+    return is_module and not ("/tests/" in path or "/test/" in path)
+
+
 @dataclass
 class _Linking:
     source: Source
@@ -217,7 +227,8 @@ class _Linking:
         self.held = 0
 
     def _to_compile(self, final: str, pyc: str, data: bytes | bytearray) -> None:
-        if self.compile_sources and not self._is_excluded(pyc):
+        python = self.source.python
+        if python and self.compile_sources and wants_byte_code(final, python) and not self._is_excluded(pyc):
             self.sources.append((final, bytes(data)))
             self.source_size += len(data)
             if self.source_size > _HELD:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.errors import LockfileError, PackageError
-from envbox.link import Compile, Source, module_cache_path
+from envbox.link import Compile, Source, module_cache_path, wants_byte_code
 from envbox.package import safe_path, verify
 from envbox.tar import CHUNK
 from envbox.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
@@ -197,8 +197,8 @@ class _Destination:
         final = self._final(scheme, path)
         if not self._is_excluded(final):
             self._out.file(f"{ROOT}/{final}", data, mode, mtime)
-            is_module = final.startswith(f"{self._python.library}/") and final.endswith(".py")
-            if is_module and not self._is_excluded(module_cache_path(final, self._python)):
+            cached = module_cache_path(final, self._python)
+            if wants_byte_code(final, self._python) and not self._is_excluded(cached):
                 self._sources.append((final, data))
         return RecordEntry(path, Hash("sha256", _record_hash(hashlib.sha256(data))), len(data))
 
