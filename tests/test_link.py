@@ -465,14 +465,25 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, share: float, extension:
         link_package(Source(package.locked(path), path), EntryWriter(io.BytesIO().write))
 
 
-def test_an_archive_that_is_not_the_lock_s_is_refused_and_deleted(tmp_path: Path) -> None:
+def test_an_archive_that_is_not_the_lock_s_is_refused_and_deleted_from_the_cache(tmp_path: Path) -> None:
     package = Package(files=[("a", File(b"1"))])
-    path = package.write(tmp_path)
-    locked = package.locked(path)
-    path.write_bytes(path.read_bytes() + b"!")
+    there = package.write(tmp_path)
+    locked = package.locked(there)
+    there.write_bytes(there.read_bytes() + b"!")
     with pytest.raises(PackageError, match="damaged"):
-        link_package(Source(locked, path), EntryWriter(io.BytesIO().write))
-    assert not path.exists()
+        link_package(Source(locked, there), EntryWriter(io.BytesIO().write))
+    assert there.exists()
+    cached = tmp_path / locked.sha256 / there.name
+    cached.parent.mkdir()
+    there.rename(cached)
+    with pytest.raises(PackageError, match="damaged"):
+        link_package(Source(locked, cached), EntryWriter(io.BytesIO().write))
+    assert not cached.exists()
+
+
+@pytest.mark.parametrize("field", ["name", "version", "build"])
+def test_an_archive_of_another_package_is_refused(tmp_path: Path, field: str) -> None:
+    refused(Package(index={field: "other"}), tmp_path, "says it is .*other")
 
 
 def test_a_bomb_that_says_its_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:

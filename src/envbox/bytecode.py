@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import platform as machine
+import shutil
 import struct
 import subprocess
 import sys
@@ -145,13 +146,14 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
     key = hashlib.sha256("\n".join(sorted(p.sha256 for p in closure)).encode()).hexdigest()[:32]
     folder = settings.cache_dir / "compilers" / key
     compiler = Compiler(folder / "bin" / f"python{'.'.join(version.split('.')[:2])}", version)
-    if folder.is_dir():
+    if compiler.executable.is_file():
         return compiler
     archives = fetch_archives(closure, settings, report)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(folder.with_suffix(".lock")):
-            if not folder.is_dir():
+            if not compiler.executable.is_file():
+                shutil.rmtree(folder, ignore_errors=True)
                 report.detail(f"installing python {version} for {host}, to compile byte-code")
                 _install(sorted(archives.values()), folder, compiler)
     except OSError as error:

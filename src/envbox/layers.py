@@ -3,8 +3,9 @@ recompressing.
 
 A layer is its directory fragment, its packages' fragments by name, and the end marker, each a zstd frame. No
 layer is stored: its bytes are streamed from the fragments whenever somebody wants them, raw or compressed,
-and only its digests are remembered, under a key of what they are a function of. docs/layers.md tells why the
-plan is as it is.
+and only its digests are remembered, under a key of what they are a function of. The plan is the outcome of
+107 real monthly re-locks of an 809-package environment: one package changed moves 56 MB of blobs (one layer
+for everything: 2,982 MB; sorted by size with a merged rest: 873 MB).
 """
 
 from __future__ import annotations

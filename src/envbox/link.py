@@ -9,13 +9,13 @@ source. Rules as rattler has them (the tests compare with its install of every p
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envbox.conda_meta import conda_meta, generated_record, record_of, timestamp_of
 from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.entry_points import entry_point_scripts
 from envbox.errors import LockfileError, PackageError
@@ -56,23 +56,7 @@ def link_package(source: Source, out: EntryWriter, compile_sources: Compile | No
     with open_package(source.archive, source.package.sha256) as archive:
         linking = _Linking(source, archive, out, compile_sources)
         linking.run()
-        return _timestamp(archive.info)
-
-
-def module_cache_path(path: str, python: PythonLayout) -> str:
-    """Where Python looks for the byte-code of `path` (PEP 3147)."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{python.cache_tag}.pyc"
-
-
-def wants_byte_code(path: str, python: PythonLayout) -> bool:
-    """Whether a file is a module that is compiled when its package ships no byte-code for it.
-
-    Tests are not: nobody waits for their import, and of pandas, SciPy and NumPy they are half of all
-    byte-code.
-    """
-    is_module = path.startswith(f"{python.library}/") and path.endswith(".py")
-    return is_module and not ("/tests/" in path or "/test/" in path)
+        return timestamp_of(archive.info)
 
 
 @dataclass
@@ -95,6 +79,7 @@ class _Linking:
                 f"{self.source.package.name} is a noarch python package, and the lock has no python",
                 "add python to the spec",
             )
+        _refuse_another_package(self.source.package, info)
         _refuse_link_scripts(info)
         self.finals = {path: self._final(path) for path in info.paths}
         self.final_set = set(self.finals.values())
@@ -160,7 +145,7 @@ class _Linking:
         if not member.link or not (where == PREFIX or where.startswith(PREFIX + "/")):
             raise PackageError(f"has a link that leads out of the prefix: {final!r} → {member.link!r}")
         self.out.symlink(f"{ROOT}/{final}", member.link, member.mtime)
-        self.records.append(_record(final, entry))
+        self.records.append(record_of(final, entry))
 
     def _file(self, entry: PathEntry, member: Member, reader: TarReader) -> None:
         if entry.size is not None and entry.size != member.size:
@@ -171,14 +156,14 @@ class _Linking:
             digest = hashlib.sha256()
             chunks = _hashed(reader.chunks(), digest)
             self.out.stream(f"{ROOT}/{final}", member.size, chunks, mode, member.mtime)
-            self.records.append(_record(final, entry, _checked(entry, digest.hexdigest()), member.size))
+            self.records.append(record_of(final, entry, _checked(entry, digest.hexdigest()), member.size))
             return
         self._content(entry, reader.read(), mode, member.mtime)
 
     def _content(self, entry: PathEntry, data: bytes | bytearray, mode: int, mtime: int) -> None:
         final = self.finals[entry.path]
         sha256 = _checked(entry, hashlib.sha256(data).hexdigest())
-        record = _record(final, entry, sha256, len(data))
+        record = record_of(final, entry, sha256, len(data))
         if entry.placeholder and entry.mode:
             data = replace_prefix(data, entry.placeholder, PREFIX, entry.mode)
             patched = hashlib.sha256(data).hexdigest()
@@ -199,7 +184,7 @@ class _Linking:
     def _source(self, final: str, data: bytes | bytearray, mode: int, mtime: int) -> None:
         """Write a module; one with a shipped .pyc must have the time that is stored there."""
         assert self.source.python
-        pyc = module_cache_path(final, self.source.python)
+        pyc = self.source.python.cache_path(final)
         if pyc not in self.final_set:
             self.out.file(f"{ROOT}/{final}", data, mode, mtime)
             self._to_compile(final, pyc, data)
@@ -228,7 +213,7 @@ class _Linking:
 
     def _to_compile(self, final: str, pyc: str, data: bytes | bytearray) -> None:
         python = self.source.python
-        if python and self.compile_sources and wants_byte_code(final, python) and not self._is_excluded(pyc):
+        if python and self.compile_sources and python.is_compiled(final) and not self._is_excluded(pyc):
             self.sources.append((final, bytes(data)))
             self.source_size += len(data)
             if self.source_size > _HELD:
@@ -240,9 +225,9 @@ class _Linking:
         named = [(f"{PREFIX}/{final}", data) for final, data in self.sources]
         for (final, _), pyc in zip(self.sources, self.compile_sources(named), strict=True):
             if pyc is not None:
-                path = module_cache_path(final, self.source.python)
+                path = self.source.python.cache_path(final)
                 self.out.file(f"{ROOT}/{path}", pyc, PLAIN, GENERATED_TIME)
-                self._generated(path, pyc, "pyc_file")
+                self.records.append(generated_record(path, pyc, "pyc_file"))
         self.sources = []
         self.source_size = 0
 
@@ -275,24 +260,28 @@ class _Linking:
         for path, entry in self.archive.info.paths.items():
             if entry.kind == "directory" and not self._is_excluded(self.finals[path]):
                 self.out.directory(f"{ROOT}/{self.finals[path]}")
-                self.records.append(_record(self.finals[path], entry))
-
-    def _generated(self, final: str, data: bytes, kind: str) -> None:
-        record = {"_path": final, "path_type": kind, "sha256": hashlib.sha256(data).hexdigest()}
-        self.records.append({**record, "size_in_bytes": len(data)})
+                self.records.append(record_of(self.finals[path], entry))
 
     def _generate(self) -> None:
         for final, script in self.scripts.items():
             if not self._is_excluded(final):
                 self.out.file(f"{ROOT}/{final}", script, EXECUTABLE, GENERATED_TIME)
-                self._generated(final, script, "unix_python_entry_point")
+                self.records.append(generated_record(final, script, "unix_python_entry_point"))
         self._compile()
         if both := self.out.paths & self.out.directories:
             raise PackageError(f"has {min(both)!r} as a folder and as something else")
         package = self.source.package
         name = f"{package.name}-{package.version}-{package.build}"
-        meta = _conda_meta(package, self.archive.info, self.records)
+        meta = conda_meta(package, self.archive.info, self.records)
         self.out.file(f"{ROOT}/conda-meta/{name}.json", meta, PLAIN, GENERATED_TIME)
+
+
+def _refuse_another_package(package: LockedPackage, info: PackageInfo) -> None:
+    said = (info.index["name"].lower(), info.index["version"], info.index["build"])
+    if said != (package.name.lower(), package.version, package.build) or "/" in "".join(said):
+        raise PackageError(
+            f"says it is {' '.join(said)}, the lock says {package.name} {package.version} {package.build}"
+        )
 
 
 def _refuse_link_scripts(info: PackageInfo) -> None:
@@ -324,53 +313,3 @@ def _checked(entry: PathEntry, sha256: str) -> str:
             f"has {entry.path!r} with sha256 {sha256}, but its own paths.json says {entry.sha256}"
         )
     return sha256
-
-
-def _record(
-    final: str, entry: PathEntry, sha256: str | None = None, size: int | None = None
-) -> dict[str, Any]:
-    """One line of conda-meta's paths_data."""
-    record = {
-        "_path": final,
-        "path_type": entry.kind,
-        "sha256": sha256 or entry.sha256,
-        "size_in_bytes": entry.size if size is None else size,
-        "prefix_placeholder": entry.placeholder,
-        "file_mode": entry.mode,
-        "no_link": entry.no_link or None,
-    }
-    return {key: value for key, value in record.items() if value is not None}
-
-
-def _conda_meta(package: LockedPackage, info: PackageInfo, records: list[dict[str, Any]]) -> bytes:
-    """The record that `conda list -p` reads: of the archive and the lock alone, no path of this machine."""
-    records = sorted(records, key=lambda record: str(record["_path"]))
-    meta = {
-        **info.index,
-        "channel": package.channel + "/",
-        "depends": [f"{name} {bound}".strip() for name, bound in sorted(package.depends.items())],
-        "files": [record["_path"] for record in records],
-        "fn": package.file_name,
-        "md5": package.md5,
-        "paths_data": {"paths": records, "paths_version": 1},
-        "requested_specs": [],
-        "sha256": package.sha256,
-        "subdir": package.subdir,
-        "url": package.url,
-    }
-    meta = {key: value for key, value in meta.items() if value is not None}
-    # a line a key: `indent` would make json leave its C encoder, at half the cost of linking small files
-    lines = (
-        f'"{key}": {json.dumps(value, sort_keys=True, ensure_ascii=False)}'
-        for key, value in sorted(meta.items())
-    )
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _timestamp(info: PackageInfo) -> int:
-    value = info.index.get("timestamp")
-    if not isinstance(value, int | float) or value < 0:
-        return 0
-    return int(
-        value // 1000 if value > 253402300799 else value
-    )  # conda: seconds where no year 10000 comes out

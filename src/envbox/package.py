@@ -78,9 +78,9 @@ class Archive:
 
     def __post_init__(self) -> None:
         size = self.file.seek(0, io.SEEK_END)
+        self.limit = max(_HONEST_SIZE, _HONEST_RATIO * size)
         self.info = _read_info(self)
         total = sum(entry.size or 0 for entry in self.info.paths.values())
-        self.limit = max(_HONEST_SIZE, _HONEST_RATIO * size)
         if total > self.limit:
             raise PackageError(f"says it unpacks to {total} bytes, from {size}")
 
@@ -96,8 +96,7 @@ class Archive:
                 if name in seen:
                     raise PackageError(f"has {name!r} twice")
                 seen.add(name)
-                if reader.position + member.size > 2 * self.limit:
-                    raise PackageError("unpacks to far more than it says")
+                _bound(reader, member, 2 * self.limit)  # what is not listed counts as well
                 yield name, member, reader
 
 
@@ -125,8 +124,7 @@ def open_package(path: Path, sha256: str) -> Iterator[Archive]:
 
 
 def verify(file: BinaryIO | IO[bytes], path: Path, sha256: str) -> None:
-    """Hold the open file against the lock's hash; a wrong one is deleted, so that the next run fetches it
-    anew.
+    """Hold the open file against the lock's hash; in the cache, a wrong one is deleted, to be fetched anew.
 
     :raises PackageError: when it is another file than the lock says
     """
@@ -135,10 +133,12 @@ def verify(file: BinaryIO | IO[bytes], path: Path, sha256: str) -> None:
         digest.update(data)
     file.seek(0)
     if digest.hexdigest() != sha256:
-        path.unlink(missing_ok=True)
+        is_cached = path.parent.name == sha256  # the cache's own, not some file that a caller points at
+        if is_cached:
+            path.unlink(missing_ok=True)
         raise PackageError(
-            f"{path.name} in the cache is damaged: sha256 {digest.hexdigest()}, in the lock {sha256}",
-            "it was deleted; run the command again to fetch it anew",
+            f"{path.name} is damaged: it has sha256 {digest.hexdigest()}, the lock says {sha256}",
+            "it was deleted from the cache; run the command again to fetch it anew" if is_cached else None,
         )
 
 
@@ -198,18 +198,22 @@ def _read_info(archive: Archive) -> PackageInfo:
     with _tarball(archive.path, archive.file, "info-") as reader:
         for member in reader:
             name = safe_path(member.name)
+            _bound(reader, member, _STREAM_LIMIT if is_split else 2 * archive.limit)
             if not name.startswith("info/"):
                 # conda-build puts info first: no need to unpack a whole .tar.bz2 only to find no more
                 if not is_split and _is_complete(found):
                     break
                 continue
-            if is_split and reader.position > _STREAM_LIMIT:
-                raise PackageError("has an info folder of more than 1 GiB")
             if name.removeprefix("info/") in _INFO_FILES:
                 if member.size > _INFO_LIMIT:
                     raise PackageError(f"has {name} of {member.size} bytes")
                 found[name.removeprefix("info/")] = bytes(reader.read())
     return _parse_info(found)
+
+
+def _bound(reader: TarReader, member: Member, limit: int) -> None:
+    if reader.position + member.size > limit:
+        raise PackageError(f"unpacks to more than {limit} bytes")
 
 
 def _is_complete(found: Mapping[str, bytes]) -> bool:

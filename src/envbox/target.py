@@ -53,3 +53,17 @@ class PythonLayout:
         """Whether this Python knows hash-based byte-code files (PEP 552, since 3.7)."""
         major, minor = self.short.split(".")
         return (int(major), int(minor)) >= (3, 7)
+
+    def cache_path(self, path: str) -> str:
+        """Where this Python looks for the byte-code of a module (PEP 3147)."""
+        folder, _, name = path.rpartition("/")
+        return f"{folder}/__pycache__/{name.removesuffix('.py')}.{self.cache_tag}.pyc"
+
+    def is_compiled(self, path: str) -> bool:
+        """Whether a file is a module that we compile when its package ships no byte-code for it.
+
+        :param path: relative to the prefix. Tests are not compiled: nobody waits for their import, and of
+            pandas, SciPy and NumPy they are half of all byte-code.
+        """
+        is_module = path.startswith(f"{self.library}/") and path.endswith(".py")
+        return is_module and not ("/tests/" in path or "/test/" in path)

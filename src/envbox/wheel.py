@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.errors import LockfileError, PackageError
-from envbox.link import Compile, Source, module_cache_path, wants_byte_code
+from envbox.link import Compile, Source
 from envbox.package import safe_path, verify
 from envbox.tar import CHUNK
 from envbox.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
@@ -180,7 +180,7 @@ class _Destination:
         named = [(f"{PREFIX}/{path}", data) for path, data in self._sources]
         for (path, _), pyc in zip(self._sources, self._compile(named), strict=True):
             if pyc is not None:
-                cached = module_cache_path(path, self._python)
+                cached = self._python.cache_path(path)
                 self._out.file(f"{ROOT}/{cached}", pyc, PLAIN, GENERATED_TIME)
                 yield cached
 
@@ -197,8 +197,8 @@ class _Destination:
         final = self._final(scheme, path)
         if not self._is_excluded(final):
             self._out.file(f"{ROOT}/{final}", data, mode, mtime)
-            cached = module_cache_path(final, self._python)
-            if wants_byte_code(final, self._python) and not self._is_excluded(cached):
+            cached = self._python.cache_path(final)
+            if self._python.is_compiled(final) and not self._is_excluded(cached):
                 self._sources.append((final, data))
         return RecordEntry(path, Hash("sha256", _record_hash(hashlib.sha256(data))), len(data))
 
