@@ -1,5 +1,4 @@
-"""What conda keeps of an installed package in conda-meta, so that `conda list -p` and every other tool can
-read it.
+"""What conda keeps of an installed package, for `conda list -p` and every other tool to read.
 
 The fields are those of rattler's and conda's PrefixRecord, from the archive and the lock alone: nothing of
 the machine that linked it.

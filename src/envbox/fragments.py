@@ -1,5 +1,4 @@
-"""Fragments: each package's tar entries as one zstd frame, made once ever and kept by what its bytes come
-from.
+"""Fragments: each package's tar entries as one zstd frame, made once ever.
 
 A fragment has no directory entries and no end marker, so any selection of fragments is a layer. Its key is a
 hash over everything its bytes are a function of; beside it lies a small JSON with what is in it, written

@@ -1,5 +1,4 @@
-"""Layers: fragments grouped by a plan that stays put when one package changes, and joined without
-recompressing.
+"""Layers: fragments grouped by a plan that stays put when one package changes, and joined.
 
 A layer is its directory fragment, its packages' fragments by name, and the end marker, each a zstd frame. No
 layer is stored: its bytes are streamed from the fragments whenever somebody wants them, raw or compressed,

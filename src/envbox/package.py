@@ -85,8 +85,7 @@ class Archive:
             raise PackageError(f"says it unpacks to {total} bytes, from {size}")
 
     def members(self) -> Iterator[tuple[str, Member, TarReader]]:
-        """Every member outside the info folder: its checked path, itself, the reader to take its data
-        from."""
+        """Every member outside the info folder: its checked path, itself, the reader that has its data."""
         seen = set()
         with _tarball(self.path, self.file, "pkg-") as reader:
             for member in reader:

@@ -1,9 +1,9 @@
-"""Putting the real prefix where a package has its build-time placeholder; conda's rules, as rattler applies
-them.
+"""Putting the real prefix where a package has its build-time placeholder, by conda's rules.
 
-In text every occurrence is replaced. In a binary the file's length must stay, so within each NUL-terminated
-string that holds the placeholder, all occurrences are replaced and the string is padded with NULs to its old
-length. A `#!` line longer than Linux reads is rewritten to find its interpreter another way.
+As rattler applies them: in text every occurrence is replaced. In a binary the file's length must stay, so
+within each NUL-terminated string that holds the placeholder, all occurrences are replaced and the string is
+padded with NULs to its old length. A `#!` line longer than Linux reads is rewritten to find its interpreter
+another way.
 """
 
 from __future__ import annotations

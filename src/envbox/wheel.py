@@ -1,9 +1,9 @@
-"""Wheels → tar entries, by PyPA's own `installer`: what goes where, scripts, RECORD. No pip runs, nor a
-wheel's code.
+"""Wheels → tar entries, by PyPA's own `installer`; neither pip nor a wheel's code runs.
 
-`installer` drives; what it wants written goes into the fragment instead of onto a disk. A wheel's RECORD is
-written anew and not held against the files: real wheels have wrong ones, which pip takes, and the lock's
-sha256 is over the whole archive anyway. Wheels only: an sdist would have to run its own code to become one.
+`installer` knows what goes where, and drives: scripts, data folders, RECORD. What it wants written goes into
+the fragment instead of onto a disk. A wheel's RECORD is written anew and not held against the files: real
+wheels have wrong ones, which pip takes, and the lock's sha256 is over the whole archive anyway. Wheels only:
+an sdist would have to run its own code to become one.
 https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """
 
