@@ -76,7 +76,8 @@ def test_layers_above_the_c_library_are_not_fetched(registry: PaperRegistry, set
 def test_a_copy_of_the_c_library_elsewhere_does_not_count(
     registry: PaperRegistry, settings: Settings
 ) -> None:
-    registry.put_image("a/b:1", [{"opt/conda/lib/libc.so.6": libc("2.17"), **BASE}])
+    copies = ("opt/conda/lib/libc.so.6", "usr/lib/debug/lib/x86_64-linux-gnu/libc.so.6")
+    registry.put_image("a/b:1", [{**BASE, **dict.fromkeys(copies, libc("2.17"))}])
     assert resolve_base("a/b:1", ["linux-64"], settings, SILENT).glibc == {"linux-64": "2.36"}
 
 
