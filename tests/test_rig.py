@@ -177,6 +177,31 @@ def test_the_index_tells_the_truth_about_every_archive(rig: Rig) -> None:
             assert (record["sha256"], record["size"]) == (hashlib.sha256(data).hexdigest(), len(data))
 
 
+@pytest.mark.rig
+def test_the_channels_index_is_the_same_bytes_twice(rig: Rig, tmp_path: Path) -> None:
+    """In the rig's own virtual environment, since it is its rattler that indexes."""
+    code = (
+        "import asyncio, pathlib, sys, time\n"
+        "from rigging import awkward, channel, conda_package\n"
+        "for name in sys.argv[1:]:\n"
+        "    for subdir in ('noarch', 'linux-64', 'linux-aarch64'):\n"
+        "        pathlib.Path(name, subdir).mkdir(parents=True)\n"
+        "    for package in awkward.packages():\n"
+        "        conda_package.write(package, pathlib.Path(name))\n"
+        "    asyncio.run(channel.index(pathlib.Path(name)))\n"
+        "    time.sleep(1.1)\n"
+    )
+    python = rig.channel_dir.parents[1] / "venv/bin/python"
+    folders = [tmp_path / "once", tmp_path / "twice"]
+    subprocess.run([python, "-c", code, *folders], check=True, env={**os.environ, "PYTHONPATH": str(TOOLS)})
+    once, twice = (
+        {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        for folder in folders
+    )
+    assert once == twice
+    assert Path("noarch/repodata_shards.msgpack.zst") in once
+
+
 def a_package() -> Package:
     files = {
         "bin/tool": Entry(f"#!{PLACEHOLDER}/bin/python\n".encode(), 0o755),

@@ -65,7 +65,7 @@ def build(places: Places, profile: str, target: Path) -> int:
         for task in work:
             task.result()
     for channel in (main, aside / OTHER):
-        asyncio.run(_index(channel))
+        asyncio.run(index(channel))
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     return len(list(target.glob("*/*/*.conda"))) + len(list(target.glob("*/*/*.tar.bz2")))
@@ -89,7 +89,8 @@ def _write(
     conda_package.write(convert(*arguments), channel)
 
 
-async def _index(channel: Path) -> None:
+async def index(channel: Path) -> None:
+    """Write the index of a channel, in all its forms."""
     from rattler.index import index_fs
 
     await index_fs(channel)
@@ -99,8 +100,25 @@ async def _index(channel: Path) -> None:
             for record in index.get(kind, {}).values():
                 record["indexed_timestamp"] = record["timestamp"]
         path.write_text(json.dumps(index), encoding="utf-8")
-    await index_fs(channel)  # keeps the times that it finds
+        # the second time it keeps the times that it finds, in one of these forms or another: leave it one
+        shutil.rmtree(path.parent / "shards")
+        (path.parent / "repodata_shards.msgpack.zst").unlink()
+        (path.parent / "repodata.json.zst").unlink()
+    await index_fs(channel)
     shutil.rmtree(channel / ".tmp", ignore_errors=True)
+    for path in channel.glob("*/repodata_shards.msgpack.zst"):
+        path.write_bytes(_settled(path.read_bytes()))
+
+
+def _settled(shards: bytes) -> bytes:
+    """An index of shards, sorted, that does not say when it was made."""
+    import msgpack
+    import zstandard
+
+    index = msgpack.unpackb(zstandard.ZstdDecompressor().stream_reader(shards).read())
+    index["info"]["created_at"] = "2026-01-01T00:00:00Z"
+    index["shards"] = dict(sorted(index["shards"].items()))
+    return zstandard.ZstdCompressor(level=conda_package.LEVEL).compress(msgpack.packb(index))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ _LICENSES = ("MIT", "BSD-3-Clause", "Apache-2.0", "GPL-3.0-or-later", "LGPL-2.1-
 _GLIBC = "__glibc >=2.17,<3.0.a0"
 _MORE = 4  # times the versions that real names have: a jupyterlab solve then sees about 40,000 records
 _SYLLABLES = (
-    "ba be bi bo da de di do fa fi ga go ka ke ko la le li lo ma me mi mo na ne no pa pe po ra re ri ro sa se "
-    "si so ta te ti to va vi xy za zo"
+    "ba be bi bo da de di do fa fi ga go ka ke ko la le li lo ma me mi mo na ne no pa pe po ra re ri ro sa "
+    "se si so ta te ti to va vi xy za zo"
 )
 _PYTHON_NAMES = {"python", "python_abi", "cpython", "python-gil", "_python_abi3_support"}
 
