@@ -109,6 +109,7 @@ def test_shipped_byte_code_is_left_out_and_made_anew(tmp_path: Path) -> None:
 
 def test_excluded_paths_are_left_out(tmp_path: Path) -> None:
     lost = [f"{SITE}/demo/__init__.py", f"{SITE}/demo/large.bin"]
+    lost.append(f"{SITE}/demo/__pycache__/extra.cpython-311.pyc")
     found = link(FULL.write(tmp_path), FULL, lost)
     assert not set(lost) & set(found)
 

@@ -126,8 +126,7 @@ def build_layers(
 
 
 def _directories(fragments: Sequence[Fragment]) -> bytes:
-    own = {path for fragment in fragments for path in fragment.paths}
-    return directory_entries({path for fragment in fragments for path in fragment.directories} - own)
+    return directory_entries(path for fragment in fragments for path in fragment.directories)
 
 
 @cache
