@@ -9,7 +9,6 @@ import pytest
 from envbox.errors import SettingsError
 from envbox.settings import DEFAULT_BASE, Settings, read_settings
 
-
 Places = tuple[Path, dict[str, str]]
 
 
