@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from paper_registry import BASE, LIBC, PaperRegistry, digest, serving
@@ -18,6 +19,9 @@ from envbox.oci import chain_ids
 from envbox.registry import access
 from envbox.report import SILENT
 from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    from conftest import Rig
 
 NAME = "docker.io/a/b:1"
 
@@ -179,3 +183,15 @@ def test_a_base_too_old_for_a_package_is_refused(needed: LockedPackage, is_fine:
     else:
         with pytest.raises(ImageError, match=f"the base {NAME} has glibc 2.36, but a 1 needs"):
             check_glibc([needed], base, "linux-64")
+
+
+@pytest.mark.rig
+def test_the_default_base_is_read_from_a_real_registry(rig: Rig) -> None:
+    settings = rig.settings()
+    base = resolve_base(settings.base, ["linux-64", "linux-aarch64"], settings, SILENT)
+    assert base.reference == settings.base
+    assert base.glibc == {"linux-64": "2.36", "linux-aarch64": "2.36"}
+    assert len(set(base.digests.values())) == 2
+    image = pull_base(base, "linux-64", settings)
+    fetch_layers(image, image.layers, settings, SILENT)
+    assert all(digest(layer.path.read_bytes()) == layer.blob.digest for layer in image.layers)
