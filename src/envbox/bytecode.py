@@ -67,8 +67,8 @@ for result in results:
 """
 # -S: no site-packages, no .pth files; -s -P: nothing of the user's or of the working directory. Not -I or -E,
 # which would ignore PYTHONHASHSEED; the environment holds nothing else anyway.
-_FLAGS = ("-S", "-s", "-B", "-W", "ignore")
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+_FLAGS = ("-S", "-s", "-W", "ignore")
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 _MACHINES = {
     ("linux", "x86_64"): "linux-64",
     ("linux", "aarch64"): "linux-aarch64",
@@ -203,8 +203,10 @@ def _install(archives: Sequence[Path], folder: Path, compiler: Compiler) -> None
 
 
 def _try(executable: Path, version: str) -> None:
+    """Run it once, which also leaves it the byte-code of its own modules: each later start takes a third."""
     script = "import sys; print(sys.implementation.name, *sys.version_info[:3], sep='.')"
     said = _run(executable, script, b"").decode().strip()
+    _run(executable, _SCRIPT, b"")
     if said != f"cpython.{version}":
         raise ToolError(f"the locked python {version} says it is {said}: byte-code cannot be made with it")
 
