@@ -101,9 +101,9 @@ async def index(channel: Path) -> None:
                 record["indexed_timestamp"] = record["timestamp"]
         path.write_text(json.dumps(index), encoding="utf-8")
         # the second time it keeps the times that it finds, in one of these forms or another: leave it one
-        shutil.rmtree(path.parent / "shards")
-        (path.parent / "repodata_shards.msgpack.zst").unlink()
-        (path.parent / "repodata.json.zst").unlink()
+        shutil.rmtree(path.parent / "shards", ignore_errors=True)  # a subdir without packages has none
+        (path.parent / "repodata_shards.msgpack.zst").unlink(missing_ok=True)
+        (path.parent / "repodata.json.zst").unlink(missing_ok=True)
     await index_fs(channel)
     shutil.rmtree(channel / ".tmp", ignore_errors=True)
     for path in channel.glob("*/repodata_shards.msgpack.zst"):

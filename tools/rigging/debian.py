@@ -104,19 +104,36 @@ def mirror(found: Iterator[Source]) -> Source:
     )
 
 
-def download(
-    places: Places, architecture: str, packages: Sequence[str], release: str = RELEASE
-) -> dict[str, Path]:
-    """Fetch packages of a release and all that they depend on; by name. Fetches nothing that is there.
+def native() -> str:
+    """Debian's name of this machine's architecture."""
+    done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def download(places: Places, architecture: str, packages: Sequence[str]) -> dict[str, Path]:
+    """Fetch packages of the release and all that they depend on; by name. Fetches nothing that is there.
 
     :raises RigError: when apt cannot
     """
     folder = places.debs(architecture)
     (folder / "partial").mkdir(parents=True, exist_ok=True)
-    options = _apt_options(places, architecture, release)
+    options = _apt_options(places, architecture, RELEASE)
     _apt([*options, "update"])
     _apt([*options, "-y", "--no-install-recommends", "--download-only", "install", *packages])
     return available(places, architecture)
+
+
+def download_own(places: Places, package: str) -> Path:
+    """Fetch one package, without what it depends on, of the release that this machine runs.
+
+    :raises RigError: when apt cannot
+    """
+    folder = places.debs(native())
+    (folder / "partial").mkdir(parents=True, exist_ok=True)
+    options = _apt_options(places, native(), mirror(sources()).suite)
+    _apt([*options, "update"])
+    _apt([*options, "download", package], folder)
+    return available(places, native())[package]
 
 
 def available(places: Places, architecture: str) -> dict[str, Path]:
@@ -138,8 +155,8 @@ def _apt_options(places: Places, architecture: str, release: str) -> list[str]:
     settings = {
         "Dir::Etc::sourcelist": root / "etc/sources.list",
         "Dir::Etc::sourceparts": "-",
-        "Dir::Etc::preferences": "-",
-        "Dir::Etc::preferencesparts": "-",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::State": root / "state",
         "Dir::State::status": root / "status",
         "Dir::Cache": root / "cache",
@@ -155,14 +172,15 @@ def _apt_options(places: Places, architecture: str, release: str) -> list[str]:
     return [item for key, value in settings.items() for item in ("-o", f"{key}={value}")]
 
 
-def _apt(arguments: Sequence[str]) -> None:
+def _apt(arguments: Sequence[str], folder: Path | None = None) -> None:
+    command = ["apt-get", "-qq", *arguments]
     try:
-        done = subprocess.run(["apt-get", "-qq", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except FileNotFoundError:
         raise RigError("no apt-get here", "the rig needs Debian 12 or newer") from None
     if done.returncode:
         raise RigError(
-            f"apt-get {arguments[-1]}: {done.stderr.strip()[-2000:]}", "is the Debian mirror reachable?"
+            f"apt-get cannot fetch: {done.stderr.strip()[-2000:]}", "is the Debian mirror reachable?"
         )
 
 

@@ -50,9 +50,7 @@ def _pip_wheel(places: Places) -> Path:
     """pip, out of the machine's own release of Debian."""
     folder = places.root / "downloads" / "pip"
     if not (found := list(folder.glob("pip-*.whl"))):
-        own = Places(folder)
-        source = debian.mirror(debian.sources())
-        deb = debian.download(own, "all", ["python3-pip-whl"], release=source.suite)["python3-pip-whl"]
+        deb = debian.download_own(Places(folder), "python3-pip-whl")
         for member, data in debian.contents(deb):
             if member.name.startswith("usr/share/python-wheels/pip-"):
                 state.write_whole(folder / Path(member.name).name, data)

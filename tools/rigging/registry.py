@@ -6,7 +6,6 @@ Installing it would start a service on port 5000. The package's one program need
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 from rigging import debian, services, state
@@ -21,17 +20,11 @@ def program(places: Places) -> Path:
     """The registry's program, unpacked when it is not there."""
     path = places.registry / "docker-registry"
     if not path.exists():
-        for member, data in debian.contents(debian.available(places, native())[DEB]):
+        for member, data in debian.contents(debian.available(places, debian.native())[DEB]):
             if member.name == "usr/bin/docker-registry":
                 state.write_whole(path, data)
                 path.chmod(0o755)
     return path
-
-
-def native() -> str:
-    """Debian's name of this machine's architecture."""
-    done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def service(places: Places) -> Service:
