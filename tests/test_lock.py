@@ -154,6 +154,11 @@ def test_a_lock_holds_canonical_addresses_and_the_channels_hashes(place: Place) 
     assert package.md5 == hashlib.md5(b"tzdata-2026a-0").hexdigest()
 
 
+def test_a_mirror_that_a_spec_names_is_not_written(place: Place, channel: str) -> None:
+    place.spec("  - tzdata", channels=f"['{channel}']")
+    assert place.lock("linux-64").packages[0].url == f"{FORGE}/noarch/tzdata-2026a-0.conda"
+
+
 def test_constraints_on_one_name_are_joined(place: Place) -> None:
     place.spec("  - numpy 2.5.0")
     numpy = next(p for p in place.lock("linux-64").packages if p.name == "numpy")
@@ -609,8 +614,9 @@ def test_a_source_archive_is_refused_and_named_and_its_code_is_not_run(
     ran = tmp_path / "ran"
     source = tmp_path / "tee-1.0"
     source.mkdir()
-    (source / "setup.py").write_text(
-        f"open({str(ran)!r}, 'w'); import setuptools; setuptools.setup(name='tee')"
+    (source / "backend.py").write_text(f"open({str(ran)!r}, 'w')")
+    (source / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
     )
     subprocess.run(["tar", "-czf", project / "tee-1.0.tar.gz", "-C", tmp_path, "tee-1.0"], check=True)
     write_page(project)

@@ -49,9 +49,7 @@ def lock(
         report.warn(words)
     base = _base(spec, previous, settings, report)
     solved = solve_spec(spec, base, settings, previous, report)
-    data = dumps(solved)
-    if previous is None or solved.digest != previous.digest:
-        write_whole(path, data)
+    write_whole(path, dumps(solved))
     if not platforms or set(spec.named) <= set(solved.platforms):
         remember_fresh(environment, settings)
     counts = ", ".join(f"{len(solved.for_platform(p))} packages for {p}" for p in solved.platforms)

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from envbox.errors import SolveError, ToolError
+from envbox.files import disk_error
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
@@ -144,7 +145,10 @@ def _gateway(settings: Settings) -> Any:
     mirrors = {key: [url] for key, url in settings.mirrors.rules.items() if "://" in key}
     middlewares = [MirrorMiddleware(mirrors), RetryMiddleware(3), AuthenticationMiddleware()]
     folder = settings.cache_dir / "repodata"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
     return Gateway(cache_dir=folder, client=Client(middlewares, user_agent="envbox", timeout=TIMEOUT))
 
 
