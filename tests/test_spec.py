@@ -151,7 +151,7 @@ def test_the_hash_is_conda_locks_own(path: Path, settings: Settings) -> None:
         assert ours in backwards_compatible_content_hashes(theirs, repodata, platform)
 
 
-def test_nothing_is_printed(path: Path, settings: Settings) -> None:
+def test_nothing_is_printed(path: Path) -> None:
     path.write_text(
         "dependencies:\n  - a\n  - b  # [win]\n  - pip:\n      - c ; implementation_name == 'x'\n"
     )
