@@ -14,8 +14,6 @@ from rigging.places import Places
 from rigging.services import Service, start
 from rigging.state import RigError
 
-SOCKET = Path("/var/run/docker.sock")
-
 
 def version() -> str | None:
     """What the engine behind the `docker` command says it is; None when none answers."""
@@ -45,20 +43,30 @@ def ensure(places: Places) -> str:
         _install()
         if found := version():  # Debian's package starts it where there is an init that can
             return f"installed {found}"
-    start(service(places), places)
+    if pid := running():
+        raise RigError(f"an engine runs here (pid {pid}) but does not answer", "see its log; docker info")
+    start(service(), places)
     return f"started {version()}"
 
 
-def service(places: Places) -> Service:
-    """The engine as the rig starts it: on the usual socket, with its data in the rig's folder."""
-    command = (
-        "dockerd",
-        f"--host=unix://{SOCKET}",
-        f"--data-root={places.engine / 'data'}",
-        f"--exec-root={places.engine / 'exec'}",
-        f"--pidfile={places.engine / 'dockerd.pid'}",
-    )
-    return Service("engine", command, lambda: version() is not None, patience=60)
+def service() -> Service:
+    """The engine as the rig starts it: the way the machine has it configured."""
+    return Service("engine", ("dockerd",), lambda: version() is not None, patience=60)
+
+
+def running() -> int | None:
+    """The pid of an engine in this network namespace, whether it answers or not.
+
+    A second one there would take down the first one's bridge.
+    """
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            is_engine = comm.read_text().strip() == "dockerd"
+            if is_engine and (comm.parent / "ns/net").readlink() == Path("/proc/self/ns/net").readlink():
+                return int(comm.parent.name)
+        except OSError:
+            continue
+    return None
 
 
 def _install() -> None:

@@ -65,10 +65,6 @@ class Places:
         return self.root / "registry"
 
     @property
-    def engine(self) -> Path:
-        return self.root / "engine"
-
-    @property
     def run(self) -> Path:
         return self.root / "run"
 
