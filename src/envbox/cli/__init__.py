@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -80,7 +81,14 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 envbox's error, 2 usage, 130 interrupted, else the child's."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "rattler" in sys.modules:
+        # its threads outlive a solve, and one that wakes while the interpreter goes down aborts the process
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
