@@ -44,12 +44,17 @@ FIRST_PORT, PORTS_TRIED = 8888, 100  # 8888 is Jupyter's own
 NO_JUPYTER = 78  # EX_CONFIG of sysexits.h
 POLL = 0.03  # seconds
 STARTING = 10  # seconds that may lie between creating and starting a container
-# Which of them there is, is known in the container.
-_CHOOSE = (
-    "for app in lab notebook server; do "
-    'if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi; '
-    f"done; exit {NO_JUPYTER}"
-)
+# Which of them there is, is known in the container. JupyterLab would ask at each start whether it may fetch
+# news: the answer is no, until somebody says otherwise in its settings.
+_START = f"""\
+settings=~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension
+news=$settings/notification.jupyterlab-settings
+[ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
+for app in lab notebook server; do
+  if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
+done
+exit {NO_JUPYTER}
+"""
 
 
 class _PortTakenError(LaunchError):
@@ -74,14 +79,12 @@ def server_argv(port: int, address: str, *, is_root: bool) -> tuple[str, ...]:
     :param address: what it listens on there
     """
     return (
-        *("sh", "-c", _CHOOSE, "jupyter", "--no-browser"),
+        *("sh", "-c", _START, "jupyter", "--no-browser"),
         f"--ServerApp.ip={address}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={IMAGE_PROJECT}",
         "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(("--allow-root",) if is_root else ()),
     )
 

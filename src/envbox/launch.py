@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -146,7 +145,7 @@ def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn
     :raises ToolError: when the client is not there
     """
     client = engine.client_argv()
-    session = secrets.token_hex(8)
+    session = os.urandom(8).hex()
     launch = prepare(with_streams(launch), engine, settings)
     argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
     _leave_watcher(client, session)
