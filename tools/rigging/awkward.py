@@ -11,7 +11,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 
-from rigging import names, tiny_elf
+from rigging import gzipped, names, tiny_elf
 from rigging.conda_package import PLACEHOLDER, Entry, Package, directory, softlink
 
 GENERIC = {"noarch": "generic"}
@@ -100,13 +100,7 @@ def sdist() -> tuple[str, bytes]:
             member = tarfile.TarInfo(f"{stem}/{name}")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
-    return f"{stem}.tar.gz", _gzip(buffer.getvalue())
-
-
-def _gzip(data: bytes) -> bytes:
-    import gzip
-
-    return gzip.compress(data, mtime=0)
+    return f"{stem}.tar.gz", gzipped.compress(buffer.getvalue())
 
 
 def _generic(name: str, version: str, files: Mapping[str, Entry]) -> Package:

@@ -8,7 +8,6 @@ mirror of docker.io finds it under the name of envbox's default base. Runs in th
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import json
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rigging import debian, debian_tree
+from rigging import debian, debian_tree, gzipped
 from rigging.channel import CONDA_FORGE
 from rigging.conda_package import NEVER
 from rigging.debian import ARCHITECTURES
@@ -98,7 +97,7 @@ def _descriptor(registry: Registry, blob: bytes, kind: str) -> dict[str, Any]:
 def _layer(tree: debian_tree.Tree, why: str) -> Layer:
     raw = debian_tree.write(tree)
     diff_id = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    return Layer(diff_id, gzip.compress(raw, compresslevel=6, mtime=0), why)
+    return Layer(diff_id, gzipped.compress(raw), why)
 
 
 def _debian_layer(places: Places, architecture: str) -> Layer:

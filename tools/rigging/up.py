@@ -29,7 +29,7 @@ WEB = "web"
 _HERE = Path(__file__).parent
 _CHANNEL_SOURCES = (
     "conda_package.py elf.py names.py from_wheel.py from_debs.py metapackages.py awkward.py tiny_elf.py "
-    "channel.py basemap.py geoslib.py debian.py debian_names.py wheels.json requirements.txt"
+    "gzipped.py channel.py basemap.py geoslib.py debian.py debian_names.py wheels.json requirements.txt"
 )
 
 
@@ -41,6 +41,8 @@ def up(places: Places, profile: str | None, goals: Collection[str]) -> None:
     """
     begun = time.monotonic()
     with state.locked(places):
+        for left in (*places.root.glob(".base-*"), *places.wheels.glob(".pip-*")):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
         chosen = profile or state.read(places).get("profile", "full")
         state.record(places, profile=chosen)
         changed = _Steps(places, chosen, goals).run()
@@ -129,7 +131,7 @@ class _Steps:
 
     def pypi(self) -> bool:
         """The package index."""
-        sources = ["pypi_index.py", "wheels.json", "awkward.py", "names.py", "from_wheel.py"]
+        sources = ["pypi_index.py", "wheels.json", "awkward.py", "names.py", "from_wheel.py", "gzipped.py"]
         key = state.key_of([_HERE / name for name in sources])
         return self._made("pypi_index", self.places.indexes / key)
 
@@ -159,7 +161,7 @@ class _Steps:
 
     def base(self) -> bool:
         """The base image, in the registry."""
-        sources = ["base_image.py", "debian_tree.py", "push.py", "debian.py"]
+        sources = ["base_image.py", "debian_tree.py", "push.py", "debian.py", "gzipped.py"]
         key = state.key_of([*(_HERE / name for name in sources), channel_key(self.places, self.profile)])
         there = Registry(registry_address(self.places), BASE[0]).digest_of(BASE[1])
         if there and state.read(self.places).get("base") == [key, there]:
