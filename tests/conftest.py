@@ -53,3 +53,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
     env = dict(word.partition("=")[::2] for word in shlex.split(done.stdout) if word != "export")
     env["ENVBOX_CONFIG"] = os.devnull  # not the settings of whoever runs the tests
     return Rig(env, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """rattler's cache of unpacked packages, shared by the tests that install with it."""
+    return tmp_path_factory.mktemp("packages")

@@ -51,12 +51,13 @@ def build(places: Places, channel: Path, registry: Registry) -> str:
         for subdir, architecture in ARCHITECTURES.items():
             layers = [debians[subdir].result(), condas[subdir].result()]
             manifests.append(_push_image(registry, architecture, layers))
+    kind = "application/vnd.oci.image.index.v1+json"
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": kind,
         "manifests": manifests,
     }
-    return registry.put_manifest(_json(index), index["mediaType"], TAG)
+    return registry.put_manifest(_json(index), kind, TAG)
 
 
 def _push_image(registry: Registry, architecture: str, layers: list[Layer]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def with_rpath(data: bytes, path: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="rig-elf-") as folder:
         file = Path(folder, "elf")
         file.write_bytes(data)
-        command = [_patchelf(), "--force-rpath", "--set-rpath", rpath.removesuffix("/."), file]
+        command = [_patchelf(), "--force-rpath", "--set-rpath", rpath.removesuffix("/."), str(file)]
         subprocess.run(command, check=True, capture_output=True)
         return file.read_bytes()
 

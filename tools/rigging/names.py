@@ -105,7 +105,8 @@ def extra_depends(
 
 
 def _specs(requirements: Iterable[Requirement]) -> tuple[set[str], set[tuple[str, str]]]:
-    specs, wanted = set(), set()
+    specs: set[str] = set()
+    wanted: set[tuple[str, str]] = set()
     for requirement in requirements:
         if not requirement.extras:
             specs.add(match_spec(requirement))

@@ -70,7 +70,7 @@ def _resolve(
         limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
         limits.write_text("\n".join(constraints))
         command = [
-            python,
+            str(python),
             "-m",
             "pip",
             "install",
@@ -80,7 +80,7 @@ def _resolve(
             "--target",
             folder,
         ]
-        command += [*platforms(machine), "-c", limits, "--report", report, *requirements]
+        command += [*platforms(machine), "-c", str(limits), "--report", str(report), *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RigError(f"pip cannot resolve {' '.join(requirements)}: {done.stderr.strip()[-2000:]}")

@@ -105,9 +105,20 @@ def _download(round_: Sequence[Pin], folder: Path, python: Path) -> None:
         requirements = aside / "requirements.txt"
         lines = [f"{pin.project}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in round_]
         requirements.write_text("".join(lines))
-        command = [python, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "--require-hashes"]
-        command += ["--disable-pip-version-check", *platforms(round_[0].machine), "-d", aside / "got"]
-        done = subprocess.run([*command, "-r", requirements], capture_output=True, text=True, check=False)
+        command = [
+            str(python),
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--no-cache-dir",
+            "--require-hashes",
+        ]
+        command += ["--disable-pip-version-check", *platforms(round_[0].machine), "-d", str(aside / "got")]
+        done = subprocess.run(
+            [*command, "-r", str(requirements)], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise RigError(f"pip download: {done.stderr.strip()[-3000:]}", "is the package index reachable?")
         for pin in round_:
