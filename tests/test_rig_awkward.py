@@ -49,8 +49,11 @@ def test_activation_scripts_and_variables_are_there(awkward_prefix: Path) -> Non
 
 @pytest.mark.rig
 def test_a_binary_prints_the_prefix_that_was_patched_in(awkward_prefix: Path) -> None:
-    done = subprocess.run([awkward_prefix / "bin/awkward-where"], capture_output=True, text=True, check=True)
+    program = awkward_prefix / "bin/awkward-where"
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
     assert done.stdout == f"{awkward_prefix}/share/awkward\n"
+    whole = tiny_elf.program("linux-64", f"{PLACEHOLDER}/share/awkward".encode())
+    assert program.stat().st_size == len(whole)  # as a binary: nothing after the prefix has moved
 
 
 @pytest.mark.rig

@@ -21,7 +21,7 @@ class BaseGeometry:
         return bool(shapely.is_valid(self.geometry))
 
     def geom_type(self) -> str:
-        return self.geometry.geom_type
+        return str(self.geometry.geom_type)
 
     def within(self, other: "BaseGeometry") -> bool:
         return bool(shapely.within(self.geometry, other.geometry))
