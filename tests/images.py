@@ -10,11 +10,11 @@ from typing import Any
 
 from paper_registry import BASE, tar_of
 
-from envbox.activation import Activation
 from envbox.base import BaseImage, BaseLayer
-from envbox.fragments import FileEntry, Fragment, files_fragment
-from envbox.image import Image, Parts, assemble
-from envbox.layers import build_layers
+from envbox.image.activation import Activation
+from envbox.image.assemble import Image, Parts, assemble
+from envbox.image.layers import build_layers
+from envbox.link.fragments import FileEntry, Fragment, files_fragment
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import LAYER_GZIP_TYPE, Descriptor, digest_of
 from envbox.registry import parse_reference

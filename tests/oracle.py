@@ -14,12 +14,12 @@ from typing import Any
 
 from packages import lock_of
 
-from envbox.entries import EntryWriter
 from envbox.errors import PackageError
-from envbox.link import Source, link_package
+from envbox.link.conda import Source, link_package
+from envbox.link.entries import EntryWriter
+from envbox.link.tar import END, SYMLINK, TarReader
+from envbox.link.target import PREFIX, ROOT, PythonLayout
 from envbox.lockfile import Lock, LockedPackage
-from envbox.tar import END, SYMLINK, TarReader
-from envbox.target import PREFIX, ROOT, PythonLayout
 
 Found = dict[str, tuple[str, str, bool]]
 """path in the prefix → (`file` or `link`, sha256 or target, executable)"""

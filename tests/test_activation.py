@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbox.activation import (
+from envbox.errors import PackageError
+from envbox.image.activation import (
     ACTIVATE,
     HOME,
     Activation,
@@ -29,7 +30,6 @@ from envbox.activation import (
     package_list,
     read_activation,
 )
-from envbox.errors import PackageError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import digest_of
 

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 from images import REFERENCE, a_base, an_image
 
-from envbox.archive import image_archive, load_manifest, missing_layers, sent_size
 from envbox.engine import MissingLayerError, connect
-from envbox.image import Image
+from envbox.image.archive import image_archive, load_manifest, missing_layers, sent_size
+from envbox.image.assemble import Image
 from envbox.oci import Descriptor, Digest, chain_ids, digest_of
 from envbox.settings import Settings
 
@@ -137,7 +137,7 @@ def test_an_engine_loads_it_whole_and_then_in_part(settings: Settings) -> None:
 
 
 def _known(image: Image, name: str, settings: Settings) -> bool:
-    from envbox.load import known_id
+    from envbox.image.load import known_id
 
     engine = connect(settings)
     return engine.has_image(name) and known_id(image, engine) is not None

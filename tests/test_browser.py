@@ -14,7 +14,7 @@ import pytest
 from chromium import BINARY, open_page
 from containers import Lab
 
-from envbox.browser import has_browser, open_browser
+from envbox.launch.browser import has_browser, open_browser
 
 
 def test_without_a_screen_there_is_no_browser() -> None:
@@ -31,7 +31,7 @@ def test_a_browser_is_given_a_private_file_and_never_the_token(tmp_path: Path) -
     program.write_text(f'#!/bin/sh\necho "$@" > "{seen}.part"; mv "{seen}.part" "{seen}"\n')
     program.chmod(0o755)
     code = (
-        "import sys, time; from pathlib import Path; from envbox.browser import open_browser\n"
+        "import sys, time; from pathlib import Path; from envbox.launch.browser import open_browser\n"
         "assert open_browser('http://127.0.0.1:1/lab?token=geheim&x', Path(sys.argv[1])); time.sleep(2)"
     )
     environ = {**os.environ, "BROWSER": str(program)}

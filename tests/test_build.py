@@ -21,9 +21,9 @@ from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.base import pull_base, resolve_base
-from envbox.build import BuiltImage, build, image_reference, make_image, read_locked, repository
 from envbox.engine import Engine, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
+from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
@@ -41,7 +41,7 @@ VARIABLES = Package("vars", files=[("etc/conda/env_vars.d/vars.json", File(b'{"F
 BUILD = """
 import json, sys
 from pathlib import Path
-from envbox.build import build
+from envbox.image.build import build
 from envbox.engine import connect
 from envbox.mirrors import Mirrors
 from envbox.project import Environment

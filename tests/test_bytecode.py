@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from packages import File, Package, lock_of
 
-from envbox import bytecode
-from envbox.bytecode import Compiler, host_platform, obtain_compiler
 from envbox.errors import LockfileError, ToolError
+from envbox.link import bytecode
+from envbox.link.bytecode import Compiler, host_platform, obtain_compiler
 from envbox.lockfile import LockedPackage
 from envbox.report import SILENT
 from envbox.settings import Settings

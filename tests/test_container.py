@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envbox.container import Launch, client_env, run_argv
-from envbox.identity import User
+from envbox.launch.container import Launch, client_env, run_argv
+from envbox.launch.identity import User
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
 LAUNCH = Launch("sha256:1", "maps", Path("/home/ada/project"), ("python", "-V"), user=ADA)

@@ -17,16 +17,16 @@ import pytest
 from oracle import compare_with_rattler, lock_of_channel
 from packages import File, Package, Wheel, lock_of
 
-from envbox import bytecode, fragments
-from envbox.bytecode import Compiler, host_platform
 from envbox.errors import PackageError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
-from envbox.frames import decompress
+from envbox.link import bytecode, fragments
+from envbox.link.bytecode import Compiler, host_platform
+from envbox.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
+from envbox.link.frames import decompress
+from envbox.link.tar import TarReader
 from envbox.lockfile import LockedPackage
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.tar import TarReader
 
 HOST = host_platform()
 SITE = "opt/envbox/lib/python3.11/site-packages"
@@ -210,7 +210,7 @@ def test_many_processes_may_link_the_same_at_once(place: Place) -> None:
     script = (
         f"import sys; sys.path[:] = {[str(Path(__file__).parent), *sys.path]!r}\n"
         "import pickle\n"
-        "from envbox.fragments import link_packages\n"
+        "from envbox.link.fragments import link_packages\n"
         "from envbox.report import SILENT\n"
         "link_packages(*pickle.load(sys.stdin.buffer), SILENT)\n"
     )

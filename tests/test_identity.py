@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from envbox.identity import User, current_user, group, passwd, write_identity
+from envbox.launch.identity import User, current_user, group, passwd, write_identity
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
 

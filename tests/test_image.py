@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from images import CREATED, a_base, a_fragment, a_lock, a_package, an_image
 
-from envbox.activation import ENTRYPOINT, Activation
-from envbox.frames import CODEC
-from envbox.image import CODEC_ANNOTATION, Image, Parts, assemble, image_config
-from envbox.layers import build_layers
+from envbox.image.activation import ENTRYPOINT, Activation
+from envbox.image.assemble import CODEC_ANNOTATION, Image, Parts, assemble, image_config
+from envbox.image.layers import build_layers
+from envbox.link.frames import CODEC
 from envbox.oci import MANIFEST_TYPE, Manifest, digest_of, parse_manifest
 from envbox.report import SILENT
 from envbox.settings import Settings

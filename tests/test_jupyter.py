@@ -24,15 +24,15 @@ import pytest
 import websocket
 from containers import Lab
 
-from envbox import jupyter, servers
-from envbox.container import Launch
 from envbox.engine import Engine, connect
 from envbox.errors import LaunchError
-from envbox.identity import User
-from envbox.jupyter import ServeOptions, serve, server_argv, server_launch
-from envbox.jupyter_api import Door
+from envbox.launch import jupyter, servers
+from envbox.launch.container import Launch
+from envbox.launch.identity import User
+from envbox.launch.jupyter import ServeOptions, serve, server_argv, server_launch
+from envbox.launch.jupyter_api import Door
+from envbox.launch.servers import Server, container_name
 from envbox.report import SILENT
-from envbox.servers import Server, container_name
 
 ADA = User(1234, 100, "ada", "users")
 LAUNCH = Launch(
@@ -487,9 +487,9 @@ def test_a_caller_who_is_not_root_has_a_server_of_his_own(lab: Lab, engine: Engi
         "import codecs, grp, os, pwd, sys\n"
         "from pathlib import Path\n"
         "import docker, requests, http.client, envbox.engine.ask, envbox.engine.docker\n"
-        "from envbox.container import Launch\n"
+        "from envbox.launch.container import Launch\n"
         "from envbox.engine import connect\n"
-        "from envbox.jupyter import ServeOptions, serve\n"
+        "from envbox.launch.jupyter import ServeOptions, serve\n"
         "from envbox.report import SILENT\n"
         "from envbox.settings import Settings\n"
         "image, project, group = sys.argv[1:]\n"

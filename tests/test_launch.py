@@ -14,11 +14,18 @@ from uuid import uuid4
 import pytest
 from containers import Lab
 
-from envbox.bindings import Bind, Volume
-from envbox.container import Launch
 from envbox.engine import Engine, connect
 from envbox.errors import LaunchError
-from envbox.launch import LaunchOptions, NameTakenError, create, from_settings, image_terminal, prepare
+from envbox.launch.bindings import Bind, Volume
+from envbox.launch.container import Launch
+from envbox.launch.session import (
+    LaunchOptions,
+    NameTakenError,
+    create,
+    from_settings,
+    image_terminal,
+    prepare,
+)
 from envbox.settings import EnvironmentSettings, Settings
 
 
@@ -216,7 +223,7 @@ def test_files_belong_to_a_caller_who_is_not_root(lab: Lab, tmp_path: Path) -> N
         "from pathlib import Path\n"
         "import envbox.engine.ask, envbox.engine.docker\n"
         "from envbox.engine import connect\n"
-        "from envbox.launch import LaunchOptions, exec_session, from_settings\n"
+        "from envbox.launch.session import LaunchOptions, exec_session, from_settings\n"
         "from envbox.settings import EnvironmentSettings, Settings\n"
         "image, project, group, *command = sys.argv[1:]\n"
         "os.setgroups([int(group), 4323]); os.setgid(4322); os.setuid(4321)\n"

@@ -34,9 +34,9 @@ BUILD = """
 import json, os, sys
 from pathlib import Path
 os.umask(int(sys.argv[2], 8))
-from envbox.archive import load_manifest
+from envbox.image.archive import load_manifest
 from envbox.base import pull_base
-from envbox.build import make_image, read_locked
+from envbox.image.build import make_image, read_locked
 from envbox.oci import digest_of
 from envbox.project import Environment
 from envbox.report import SILENT

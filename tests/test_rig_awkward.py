@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from rigged import channel_of, installed, solved
 
-from rigging import (
-    awkward,
-    tiny_elf,
-)
+from rigging import awkward, tiny_elf
+from rigging.conda_package import PLACEHOLDER
 
 if TYPE_CHECKING:
     from conftest import Rig

@@ -116,6 +116,7 @@ def test_the_base_is_a_debian_with_a_python(rig: Rig) -> None:
         text=True,
         check=True,
     )
+    subprocess.run(["docker", "image", "rm", reference], capture_output=True, check=True)
     assert done.stdout == "/opt/conda/lib/python3.11/ssl.py\n"
 
 

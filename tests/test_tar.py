@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import tarfile
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packages import File, tarball
 
-from envbox.tar import BLOCK, DIRECTORY, END, FILE, SYMLINK, Member, TarError, TarReader, header, padding
+from envbox.link.tar import BLOCK, DIRECTORY, END, FILE, SYMLINK, Member, TarError, TarReader, header, padding
 
 names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=300).map(
     lambda text: "/".join(part or "x" for part in text.strip("/").split("/"))
@@ -137,7 +138,5 @@ def test_noise_is_refused_or_read_but_never_crashes() -> None:
         data = bytearray(whole)
         for _ in range(dice.randint(1, 3)):
             data[dice.randrange(len(data))] = dice.randrange(256)
-        try:
+        with contextlib.suppress(TarError):
             read(bytes(data))
-        except TarError:
-            pass

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from packages import Wheel
 
-from envbox.entries import EntryWriter
 from envbox.errors import LockfileError, PackageError
-from envbox.link import Source
-from envbox.tar import END
-from envbox.target import PREFIX, ROOT, PythonLayout
-from envbox.wheel import link_wheel
+from envbox.link.conda import Source
+from envbox.link.entries import EntryWriter
+from envbox.link.tar import END
+from envbox.link.target import PREFIX, ROOT, PythonLayout
+from envbox.link.wheel import link_wheel
 
 PYTHON = PythonLayout("3.11.9", "lib/python3.11/site-packages")
 SITE = f"{ROOT}/{PYTHON.site_packages}"

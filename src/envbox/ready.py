@@ -10,8 +10,8 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.build import BuiltImage
     from envbox.engine import Engine
+    from envbox.image.build import BuiltImage
 
 
 def ready_image(
@@ -22,7 +22,7 @@ def ready_image(
     :param frozen: take the lockfile as it is, whatever the spec says
     :raises EnvboxError: what locking and building can raise
     """
-    from envbox.build import build
+    from envbox.image.build import build
 
     ensure_locked(environment, settings, report, frozen=frozen)
     return build(environment, settings, engine, report)

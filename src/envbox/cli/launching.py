@@ -10,7 +10,7 @@ import click
 from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 
 if TYPE_CHECKING:
-    from envbox.container import Kind, Launch
+    from envbox.launch.container import Kind, Launch
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -70,7 +70,7 @@ def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
     """Make an environment's image ready and say what is to be started from it."""
-    from envbox.launch import LaunchOptions, from_settings
+    from envbox.launch.session import LaunchOptions, from_settings
     from envbox.ready import ready_image
 
     environment = session.environment(name)
@@ -93,7 +93,7 @@ def shell(session: Session, /, name: str | None, **options: Any) -> None:
 
     What is missing is made first: the lockfile, the image. The exit code is the shell's.
     """
-    from envbox.launch import exec_session
+    from envbox.launch.session import exec_session
 
     exec_session(prepare_launch(session, name, "shell", (), options), session.engine, session.settings)
 
@@ -113,7 +113,7 @@ def run(ctx: click.Context, /, name: str | None, command: tuple[str, ...], **opt
     Streams, signals and the exit code are the command's. Without a COMMAND, the one that envbox.toml has for
     the environment.
     """
-    from envbox.launch import exec_session
+    from envbox.launch.session import exec_session
 
     session = ctx.find_object(Session)
     assert session is not None

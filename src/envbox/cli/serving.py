@@ -11,7 +11,7 @@ from envbox.cli.context import Session, frozen_option, json_option, name_argumen
 from envbox.cli.launching import launch_options, prepare_launch
 
 if TYPE_CHECKING:
-    from envbox.servers import Server
+    from envbox.launch.servers import Server
 
 PORT_HELP = "The server's port on this machine, instead of the first free one from 8888."
 
@@ -32,7 +32,7 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     unless --detach; then `envbox ps`, `envbox logs` and `envbox stop` are there. A server that runs here
     already is taken.
     """
-    from envbox.jupyter import ServeOptions, attend, serve
+    from envbox.launch.jupyter import ServeOptions, attend, serve
 
     session = ctx.find_object(Session)
     assert session is not None
@@ -58,7 +58,7 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
 @click.pass_obj
 def ps(session: Session, as_json: bool) -> None:
     """List your servers on this engine, of all projects."""
-    from envbox.servers import servers
+    from envbox.launch.servers import servers
 
     found = servers(session.engine)
     if as_json:
@@ -79,7 +79,7 @@ def ps(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def logs(session: Session, name: str | None, follow: bool) -> None:
     """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
-    from envbox import servers
+    from envbox.launch import servers
 
     for chunk in servers.logs(_find(session, name), session.engine, follow=follow):
         sys.stdout.buffer.write(chunk)
@@ -92,7 +92,7 @@ def logs(session: Session, name: str | None, follow: bool) -> None:
 @click.pass_obj
 def stop(session: Session, names: tuple[str, ...], everything: bool) -> None:
     """End servers and their kernels. Nothing is left of them but what they saved."""
-    from envbox import servers
+    from envbox.launch import servers
 
     found = servers.servers(session.engine) if everything else [_find(session, n) for n in names or (None,)]
     for server in found:
@@ -116,15 +116,15 @@ def server_json(server: Server) -> dict[str, Any]:
 
 def open_page(server: Server, session: Session) -> None:
     """Open a server's page in a browser, if there is one."""
-    from envbox.browser import open_browser
-    from envbox.servers import browser_page
+    from envbox.launch.browser import open_browser
+    from envbox.launch.servers import browser_page
 
     if server.url is not None and server.token_path is not None:
         open_browser(server.url, browser_page(server.token_path))
 
 
 def _find(session: Session, name: str | None) -> Server:
-    from envbox.servers import find, servers
+    from envbox.launch.servers import find, servers
 
     if name is None:
         running = [s for s in servers(session.engine) if s.project == session.root]

@@ -30,10 +30,10 @@ from pathlib import Path
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
 from envbox.files import disk_error
+from envbox.link.target import PREFIX
 from envbox.lockfile import Lock, LockedPackage
 from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.target import PREFIX
 
 POLICY = "unchecked-hash-1"
 """Names how byte-code is made and for which files; part of every fragment's key."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from envbox.errors import PackageError
-from envbox.tar import CHUNK, DIRECTORY, Member, TarError, TarReader
+from envbox.link.tar import CHUNK, DIRECTORY, Member, TarError, TarReader
 
 _INFO_FILES = ("index.json", "paths.json", "link.json", "files", "has_prefix", "no_link")
 _INFO_LIMIT = 64 << 20  # of one file in info/; the largest paths.json on conda-forge is about 20 MB

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from envbox.errors import PackageError
-from envbox.target import PythonLayout
+from envbox.link.target import PythonLayout
 
 _ENTRY_POINT = re.compile(r"\s*([^\s=:/]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)\s*(?:\[[^\]]*\]\s*)?")
 _SCRIPT = """\

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from envbox.activation import ENTRYPOINT, WORK, Activation, image_env
 from envbox.base import BaseImage, BaseLayer
-from envbox.frames import CODEC
+from envbox.image.activation import ENTRYPOINT, WORK, Activation, image_env
+from envbox.link.frames import CODEC
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import CONFIG_TYPE, Descriptor, Digest, Manifest, canonical_json, digest_of, image_platform
 
 if TYPE_CHECKING:
-    from envbox.layers import Layer
+    from envbox.image.layers import Layer
 
 IMAGE_FORMAT = "1"
 """Raised, with a line in the CHANGELOG, whenever the same lock and base give another image than before."""

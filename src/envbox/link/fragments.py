@@ -15,21 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envbox import bytecode
-from envbox.conflicts import Claim, settle
-from envbox.entries import PLAIN, EntryWriter
 from envbox.errors import PackageError
 from envbox.files import whole_file, write_whole
-from envbox.frames import CODEC, FrameWriter, check_codec
-from envbox.link import Source, link_package
+from envbox.link import bytecode
+from envbox.link.conda import Source, link_package
+from envbox.link.conflicts import Claim, settle
+from envbox.link.entries import PLAIN, EntryWriter
+from envbox.link.frames import CODEC, FrameWriter, check_codec
+from envbox.link.package import open_package
+from envbox.link.target import GENERATED_TIME, PREFIX, PythonLayout
+from envbox.link.wheel import link_wheel
+from envbox.link.workers import run_all
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
-from envbox.package import open_package
 from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.target import GENERATED_TIME, PREFIX, PythonLayout
-from envbox.wheel import link_wheel
-from envbox.workers import run_all
 
 FORMAT = 1
 """Of a fragment's bytes. Raised whenever the same package would be linked to other bytes than before."""

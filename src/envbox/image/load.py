@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from envbox.archive import image_archive, load_manifest, missing_layers, sent_size
 from envbox.base import BaseImage, fetch_layers
 from envbox.engine import Engine, MissingLayerError
 from envbox.errors import ImageError
-from envbox.image import Image
+from envbox.image.archive import image_archive, load_manifest, missing_layers, sent_size
+from envbox.image.assemble import Image
 from envbox.oci import chain_ids, digest_of
 from envbox.report import Reporter
 from envbox.settings import Settings

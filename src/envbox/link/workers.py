@@ -26,7 +26,7 @@ from envbox.errors import EnvboxError, ToolError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.workers import serve; serve()"
+_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.link.workers import serve; serve()"
 _PATIENCE = 10.0  # seconds for a worker to remove what it had half-written
 
 

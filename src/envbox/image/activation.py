@@ -24,11 +24,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from envbox.errors import PackageError
+from envbox.link.target import PREFIX, ROOT
 from envbox.lockfile import Lock
-from envbox.target import PREFIX, ROOT
 
 if TYPE_CHECKING:
-    from envbox.fragments import FileEntry
+    from envbox.link.fragments import FileEntry
 
 HOME = "/home/envbox"
 WORK = "/work"
@@ -128,7 +128,7 @@ def environment_files(
     :param lockfile: the lockfile's bytes
     :param created: seconds since 1970, for conda's history
     """
-    from envbox.fragments import FileEntry
+    from envbox.link.fragments import FileEntry
 
     texts = {
         f"{SHARE}/activate.sh": activate_script(activation),

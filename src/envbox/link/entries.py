@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from envbox.tar import CHUNK, DIRECTORY, FILE, SYMLINK, header, padding
+from envbox.link.tar import CHUNK, DIRECTORY, FILE, SYMLINK, header, padding
 
 EXECUTABLE, PLAIN = 0o755, 0o644
 

@@ -15,8 +15,9 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 
 from envbox.base import BaseLayer
-from envbox.image import Image
-from envbox.layers import Layer
+from envbox.image.assemble import Image
+from envbox.image.layers import Layer
+from envbox.link.tar import CHUNK, END, header, padding
 from envbox.oci import (
     CONFIG_TYPE,
     INDEX_TYPE,
@@ -28,7 +29,6 @@ from envbox.oci import (
     chain_ids,
     digest_of,
 )
-from envbox.tar import CHUNK, END, header, padding
 
 
 def missing_layers(image: Image, present: Collection[str]) -> tuple[BaseLayer | Layer, ...]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from envbox.bindings import Bind, Volume
-from envbox.identity import IMAGE_HOME, User, current_user
+from envbox.launch.bindings import Bind, Volume
+from envbox.launch.identity import IMAGE_HOME, User, current_user
 
 IMAGE_PROJECT = "/work"
 NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"

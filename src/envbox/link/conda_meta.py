@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from envbox.link.package import PackageInfo, PathEntry
 from envbox.lockfile import LockedPackage
-from envbox.package import PackageInfo, PathEntry
 
 
 def record_of(

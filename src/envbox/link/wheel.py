@@ -19,12 +19,12 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.errors import LockfileError, PackageError
-from envbox.link import Compile, Source
-from envbox.package import safe_path, verify
-from envbox.tar import CHUNK
-from envbox.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
+from envbox.link.conda import Compile, Source
+from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
+from envbox.link.package import safe_path, verify
+from envbox.link.tar import CHUNK
+from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
 
 INSTALLER = b"envbox\n"
 _HELD = 4 << 20  # larger files are streamed through

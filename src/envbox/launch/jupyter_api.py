@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 from dataclasses import dataclass
 
-from envbox.bindings import LOOPBACK
+from envbox.launch.bindings import LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from envbox.bindings import Bind, parse_port, parse_volume
-from envbox.container import Kind, Launch, client_env, run_argv
 from envbox.engine import Engine
 from envbox.errors import LaunchError
-from envbox.identity import write_identity
+from envbox.launch.bindings import Bind, parse_port, parse_volume
+from envbox.launch.container import Kind, Launch, client_env, run_argv
+from envbox.launch.identity import write_identity
 from envbox.settings import EnvironmentSettings, Settings
 
 SHELL = ("bash",)

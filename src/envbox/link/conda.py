@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envbox.conda_meta import conda_meta, generated_record, record_of, timestamp_of
-from envbox.entries import EXECUTABLE, PLAIN, EntryWriter
-from envbox.entry_points import entry_point_scripts
 from envbox.errors import LockfileError, PackageError
+from envbox.link.conda_meta import conda_meta, generated_record, record_of, timestamp_of
+from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
+from envbox.link.entry_points import entry_point_scripts
+from envbox.link.package import Archive, PackageInfo, PathEntry, open_package, safe_path
+from envbox.link.placeholder import replace_prefix
+from envbox.link.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader
+from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
 from envbox.lockfile import LockedPackage
-from envbox.package import Archive, PackageInfo, PathEntry, open_package, safe_path
-from envbox.placeholder import replace_prefix
-from envbox.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader
-from envbox.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
 
 Compile = Callable[[Sequence[tuple[str, bytes]]], list[bytes | None]]
 """(path in the image, source) of many files → their .pyc, None for what does not compile."""

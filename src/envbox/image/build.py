@@ -30,8 +30,8 @@ from envbox.settings import Settings
 if TYPE_CHECKING:
     from envbox.base import BaseImage
     from envbox.engine import Engine
-    from envbox.fragments import Fragment
-    from envbox.image import Image
+    from envbox.image.assemble import Image
+    from envbox.link.fragments import Fragment
     from envbox.lockfile import Base, Lock
 
 MEMO_VERSION = 1
@@ -77,7 +77,7 @@ def build(
     if remembered := _remembered(memo, engine):
         return remembered
     from envbox.base import pull_base
-    from envbox.load import Loading, known_id
+    from envbox.image.load import Loading, known_id
 
     locked = read_locked(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
@@ -194,11 +194,11 @@ def make_image(
     :param base: for the platform that the image is for
     :param beside: done in another thread meanwhile; its event says that it is called off
     """
-    from envbox.activation import environment_files, read_activation
     from envbox.fetch import fetch_archives
-    from envbox.fragments import files_fragment, link_packages
-    from envbox.image import Parts, assemble
-    from envbox.layers import build_layers
+    from envbox.image.activation import environment_files, read_activation
+    from envbox.image.assemble import Parts, assemble
+    from envbox.image.layers import build_layers
+    from envbox.link.fragments import files_fragment, link_packages
 
     lock, platform = locked.lock, base.platform
     with _beside(beside) as finish:
@@ -229,7 +229,7 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[Callable[[], No
 
 def _variables_files(fragments: Sequence[Fragment]) -> Mapping[str, bytes]:
     """The env_vars.d files of the packages; few have one, so hardly ever is a fragment read."""
-    from envbox.activation import is_variables_file
+    from envbox.image.activation import is_variables_file
 
     wanted = [(f, path) for f in fragments for path in f.paths if is_variables_file(path)]
     return {path: _file_in(fragment, path) for fragment, path in wanted}
@@ -238,7 +238,7 @@ def _variables_files(fragments: Sequence[Fragment]) -> Mapping[str, bytes]:
 def _file_in(fragment: Fragment, path: str) -> bytes:
     import zstandard
 
-    from envbox.tar import TarReader
+    from envbox.link.tar import TarReader
 
     with fragment.path.open("rb") as file:
         reader = TarReader(io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from envbox.container import KIND_LABEL, NAME_LABEL, PROJECT_LABEL, Launch
 from envbox.engine import Container, Engine
 from envbox.errors import LaunchError, ToolError
-from envbox.jupyter_api import Door, landing_path
+from envbox.launch.container import KIND_LABEL, NAME_LABEL, PROJECT_LABEL, Launch
+from envbox.launch.jupyter_api import Door, landing_path
 
 PORT_LABEL, UID_LABEL, IMAGE_LABEL = "io.envbox.port", "io.envbox.uid", "io.envbox.image"
 IMAGE_TOKEN = "/run/envbox/token"  # noqa: S105  # a path

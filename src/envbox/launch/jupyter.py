@@ -16,15 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envbox.bindings import LOOPBACK, Bind
-from envbox.container import IMAGE_PROJECT, Launch
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
-from envbox.jupyter_api import Door, status
-from envbox.launch import NameTakenError, create
-from envbox.report import Reporter
-from envbox.servers import (
+from envbox.launch.bindings import LOOPBACK, Bind
+from envbox.launch.container import IMAGE_PROJECT, Launch
+from envbox.launch.jupyter_api import Door, status
+from envbox.launch.servers import (
     IMAGE_LABEL,
     IMAGE_TOKEN,
     PORT_LABEL,
@@ -37,8 +35,10 @@ from envbox.servers import (
     server_of,
     stop,
 )
+from envbox.launch.session import NameTakenError, create
+from envbox.launch.signals import stopping_signals
+from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.signals import stopping_signals
 
 FIRST_PORT, PORTS_TRIED = 8888, 100  # 8888 is Jupyter's own
 NO_JUPYTER = 78  # EX_CONFIG of sysexits.h

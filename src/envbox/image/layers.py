@@ -19,15 +19,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from envbox.entries import directory_entries
 from envbox.errors import ToolError
 from envbox.files import write_whole
-from envbox.fragments import Fragment, forget_fragment
-from envbox.frames import CODEC, HashingReader, check_codec, compress, decompress
+from envbox.link.entries import directory_entries
+from envbox.link.fragments import Fragment, forget_fragment
+from envbox.link.frames import CODEC, HashingReader, check_codec, compress, decompress
+from envbox.link.tar import CHUNK, END
 from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, Digest, canonical_json
 from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.tar import CHUNK, END
 
 BUDGET = 57
 """Layers we add at most: leaves room under overlay2's 125 for the base's and for what a user adds."""

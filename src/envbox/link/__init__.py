@@ -1,0 +1,6 @@
+"""Linking: a package's archive → its tar entries at the image prefix, as a fragment that any layer can take.
+
+The heart of envbox, from the bottom up: `tar` and `frames` (bytes), `target` (the prefix), `package` (reads
+an archive and believes nothing), `conda` and `wheel` (what installing means), `bytecode`, `conflicts`, and on
+top `fragments`, which makes all of a lock's in parallel and keeps them.
+"""
