@@ -69,7 +69,7 @@ def cold_build_row(stage: Stage, runs: int) -> Row:
     def import_tree() -> None:
         subprocess.run(compile_all, capture_output=True, check=False)
         done = subprocess.run(
-            ["sh", "-c", f"tar -C '{tree}' -c . | docker import -q - envbox-bench-import"],
+            ["sh", "-c", f"tar -C '{tree}' -c . | docker import - envbox-bench-import"],
             check=True,
             capture_output=True,
             text=True,
