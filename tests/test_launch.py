@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -342,6 +343,19 @@ def test_a_port_is_published_on_loopback_only(lab: Lab) -> None:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+@pytest.mark.rig
+def test_a_container_that_several_remove_at_once_is_gone_for_each(lab: Lab) -> None:
+    engine: Engine = connect(lab.settings)
+    for _ in range(3):
+        container = create(Launch(lab.image, "lab", lab.project, ("sleep", "60")), engine, lab.settings)
+        engine.start(container)
+        with ThreadPoolExecutor(4) as pool:
+            removals = [pool.submit(connect(lab.settings).remove, container) for _ in range(4)]
+            for removal in removals:
+                removal.result()
+        assert engine.container(container) is None
 
 
 @pytest.mark.rig

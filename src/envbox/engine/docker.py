@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
-NOT_FOUND, NOT_MODIFIED = 404, 304
+NOT_FOUND, NOT_MODIFIED, CONFLICT = 404, 304, 409
+PATIENCE = 20  # seconds for the removal of a container
 # What engines say of a layer that is neither in the archive nor in their store: Docker's own store a file
 # of the unpacked archive, its containerd store a digest.
 _MISSING = re.compile(
@@ -197,9 +199,17 @@ class DockerEngine:
             self._sdk(seconds=grace + SECONDS).stop(container, timeout=grace)
 
     def remove(self, container: str) -> None:
-        """End and remove a container and its unnamed volumes; nothing when it is not there."""
-        with self._errors("remove a container", NOT_FOUND):
+        """End and remove a container and its unnamed volumes; nothing when it is not there.
+
+        It is gone when this returns, also where another removal of it was under way.
+        """
+        deadline = time.monotonic() + PATIENCE
+        with self._errors("remove a container", NOT_FOUND, CONFLICT):
             self._sdk().remove_container(container, force=True, v=True)
+        while self._json(f"/containers/{quote(container)}/json") is not None:
+            if time.monotonic() > deadline:
+                raise ToolError(f"the engine did not remove the container {container} in {PATIENCE} s")
+            time.sleep(0.05)
 
     # --- how it is spoken to
 
