@@ -5,7 +5,7 @@ demo:            ## set up, lock, build, and draw notebooks/maps.png in the cont
 	@tools/demo
 
 test:            ## set up and run the whole test suite
-	@tools/setup
+	@tools/setup tests
 	.venv/bin/python -m pytest $(ARGS)
 
 lint:            ## what CI checks besides the tests

@@ -247,6 +247,7 @@ def test_a_foreign_host_name_is_refused(shared: dict[str, Any]) -> None:
 
 
 @pytest.mark.rig
+@pytest.mark.skipif(shutil.which("ss") is None, reason="there is no ss")
 def test_it_listens_on_loopback_only(shared: dict[str, Any]) -> None:
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
     local = {line.split()[3] for line in listening.splitlines()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,6 +319,7 @@ def test_limits_and_the_network_arrive(lab: Lab) -> None:
 
 
 @pytest.mark.rig
+@pytest.mark.skipif(shutil.which("ss") is None, reason="there is no ss")
 def test_a_port_is_published_on_loopback_only(lab: Lab) -> None:
     from urllib.request import urlopen
 
