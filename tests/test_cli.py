@@ -11,6 +11,7 @@ import click
 import pytest
 
 from envbox.cli import COMMANDS, cli
+from envbox.cli.context import Session
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -101,6 +102,22 @@ def test_names_are_completed(tmp_path: Path) -> None:
     done = envbox(cwd=tmp_path, _ENVBOX_COMPLETE="bash_complete", COMP_WORDS="envbox shell m", COMP_CWORD="2")
     assert "maps" in done.stdout
     assert "base" not in done.stdout
+
+
+def test_names_are_completed_for_another_directory_and_never_with_errors(tmp_path: Path) -> None:
+    (tmp_path / "deep/environments").mkdir(parents=True)
+    (tmp_path / "deep/environments/maps.yml").touch()
+    words = {"_ENVBOX_COMPLETE": "bash_complete", "COMP_WORDS": "envbox -C deep shell m", "COMP_CWORD": "4"}
+    assert "maps" in envbox(cwd=tmp_path, **words).stdout
+    (tmp_path / "deep/envbox.toml").write_text("nonsense = 1\n")
+    done = envbox(cwd=tmp_path, **words)
+    assert "error" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_roundabout_way_to_a_directory_is_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    assert Session(str(tmp_path / "sub" / ".."), quiet=True, verbose=False).here == tmp_path
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

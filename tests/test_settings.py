@@ -75,8 +75,41 @@ def test_every_fault_is_named_at_once(places: Places) -> None:
     environ["ENVBOX_MIRRORS"] = "nonsense"
     with pytest.raises(SettingsError) as caught:
         read_settings(project, environ)
-    for words in ("bsae in", "jobs in", "maps.memroy is not a setting", "ENVBOX_MIRRORS", "envbox.toml"):
+    for words in ("bsae in", "jobs in", "environments.maps.memroy in", "ENVBOX_MIRRORS", "envbox.toml"):
         assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ("", {"ENVBOX_MIRRORS": "u:s3cr3t@host"}),
+        ('[mirrors]\n"docker.io" = ["http://u:s3cr3t@host"]\n', {}),
+        ('[environments.e]\ntypo = 1\nenv = { PGPASSWORD = ["s3cr3t"] }\n', {}),
+        ("[environments.e]\nenv = 's3cr3t'\n", {}),
+    ],
+)
+def test_no_secret_stands_in_an_error(places: Places, text: str, environ: dict[str, str]) -> None:
+    project, variables = places
+    (project / "envbox.toml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(project, variables | environ)
+    assert "s3cr3t" not in caught.value.message
+    assert "MIRRORS" in caught.value.message or "envbox.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ['tool = "tool.envbox"\n', "[tool]\nenvbox = 3\n", "[project]\nname = 'x'\n"]
+)
+def test_a_pyproject_that_says_nothing_of_envbox_is_none_of_ours(places: Places, text: str) -> None:
+    project, environ = places
+    (project / "pyproject.toml").write_text(text)
+    assert read_settings(project, environ).base == DEFAULT_BASE
+
+
+def test_an_unknown_home_is_said(places: Places) -> None:
+    project, environ = places
+    with pytest.raises(SettingsError, match="ENVBOX_CACHE_DIR begins with the home"):
+        read_settings(project, environ | {"ENVBOX_CACHE_DIR": "~nobody-of-that-name/x"})
 
 
 def test_a_file_that_is_not_toml_is_named(places: Places) -> None:

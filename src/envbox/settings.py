@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,12 @@ def user_settings_file(environ: Mapping[str, str]) -> Path:
 
 
 def project_settings_file(directory: Path) -> Path | None:
-    """`envbox.toml`, else a `pyproject.toml` that has `[tool.envbox]`, in the directory itself."""
+    """`envbox.toml`, else `pyproject.toml`, which may have `[tool.envbox]`, in the directory itself."""
     own = directory / "envbox.toml"
     if own.is_file():
         return own
     shared = directory / "pyproject.toml"
-    if shared.is_file() and b"tool.envbox" in shared.read_bytes():
-        return shared
-    return None
+    return shared if shared.is_file() else None
 
 
 # --- reading foreign text: each value is parsed by the one function its key names
@@ -165,7 +164,10 @@ def _pairs(value: str) -> dict[str, str]:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser()
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise _WrongError("begins with the home of somebody who is not known here") from None
 
 
 def _jobs(value: object) -> int:
@@ -176,25 +178,6 @@ def _jobs(value: object) -> int:
     if isinstance(value, bool) or number < 1:
         raise _WrongError("should be a whole number of 1 or more")
     return int(number)
-
-
-def _environments(value: object) -> dict[str, EnvironmentSettings]:
-    if not isinstance(value, dict):
-        raise _WrongError("should be tables, one an environment")
-    found = {}
-    for name, table in value.items():
-        if not isinstance(table, dict):
-            raise _WrongError(f"{name} should be a table")
-        fields = {}
-        for key, item in table.items():
-            try:
-                fields[key] = _ENVIRONMENT_KEYS[key](item)
-            except KeyError:
-                raise _WrongError(f"{name}.{key} is not a setting") from None
-            except _WrongError as error:
-                raise _WrongError(f"{name}.{key} {error.message}") from None
-        found[name] = EnvironmentSettings(**fields)
-    return found
 
 
 Parser = Callable[[Any], Any]
@@ -219,12 +202,9 @@ _KEYS: dict[str, Parser] = {
     "mirrors": _mapping,
     "mapping_url": _text,
     "jobs": _jobs,
-    "environments": _environments,
 }
-_ENVIRON_KEYS: dict[str, Parser] = {
-    **{key: parser for key, parser in _KEYS.items() if key not in ("mirrors", "environments")},
-    "mirrors": _pairs,
-}
+_ENVIRON_KEYS = {**_KEYS, "mirrors": _pairs}
+_MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env")
 
 
 def _from_environ(environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
@@ -252,9 +232,33 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
         faults.append(f"cannot read {path}: {error}")
         return {}
     if path.name == "pyproject.toml":
-        table = table.get("tool", {}).get("envbox", {})
-    parsed = _parse(table, _KEYS, lambda key: f"{key} in {path}", faults)
+        table = _table(_table(table.get("tool")).get("envbox"))
+    environments = table.pop("environments", {})
+    parsed = _parse(table, _KEYS, partial(_place, path, ""), faults)
+    if environments:
+        parsed["environments"] = _parse_environments(environments, path, faults)
     return _rooted(parsed, path.parent)
+
+
+def _table(value: object) -> dict[str, Any]:
+    """What other tools' files have where a table of ours could be, if it is one."""
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_environments(value: object, path: Path, faults: list[str]) -> dict[str, EnvironmentSettings]:
+    if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+        faults.append(f"environments in {path} should be tables, one an environment")
+        return {}
+    return {
+        name: EnvironmentSettings(
+            **_parse(table, _ENVIRONMENT_KEYS, partial(_place, path, f"environments.{name}."), faults)
+        )
+        for name, table in value.items()
+    }
+
+
+def _place(path: Path, above: str, key: str) -> str:
+    return f"{above}{key} in {path}"
 
 
 def _parse(
@@ -268,5 +272,6 @@ def _parse(
         try:
             found[key] = parsers[key](value)
         except _WrongError as error:
-            faults.append(f"{where(key)} {error.message}, not {value!r}")
+            shown = "" if key in _MAY_HOLD_SECRETS else f", not {value!r}"
+            faults.append(f"{where(key)} {error.message}{shown}")
     return found

@@ -29,7 +29,7 @@ COMMANDS = {
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }
 
-USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 class LazyGroup(click.Group):

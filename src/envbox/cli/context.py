@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from envbox.errors import EnvboxError
+
 if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.project import Environment, Project
@@ -24,10 +26,9 @@ class Session:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
     def __init__(self, directory: str, *, quiet: bool, verbose: bool) -> None:
-        self.here = Path(directory).absolute()
+        self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
-        self.overrides: dict[str, Any] = {}
 
     @cached_property
     def report(self) -> Reporter:
@@ -48,7 +49,7 @@ class Session:
         """The settings that hold here."""
         from envbox.settings import read_settings
 
-        return read_settings(self.root, os.environ, self.overrides)
+        return read_settings(self.root, os.environ)
 
     @cached_property
     def project(self) -> Project:
@@ -72,8 +73,12 @@ class Session:
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Offer the project's environments for a NAME on the command line."""
     del param
-    session = ctx.find_object(Session) or Session(".", quiet=True, verbose=False)
-    return [e.name for e in session.project.environments if e.name.startswith(incomplete)]
+    directory = ctx.find_root().params.get("directory") or "."
+    try:
+        project = Session(directory, quiet=True, verbose=False).project
+    except EnvboxError:
+        return []  # a Tab is no place for errors
+    return [e.name for e in project.environments if e.name.startswith(incomplete)]
 
 
 name_argument = click.argument("name", required=False, shell_complete=complete_name)
