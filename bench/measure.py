@@ -21,7 +21,8 @@ Action = Callable[[], None]
 class Row:
     """One comparison. Times in seconds of wall clock, in the order they were taken.
 
-    :param bar: what the ratio (or, with `absolute`, our median in seconds) should not exceed
+    :param bar: what is measured should not exceed it
+    :param kind: what is measured: the `ratio`, the `difference` in seconds, or our own `seconds`
     """
 
     name: str

@@ -21,12 +21,7 @@ async def main(channel, cache, specs):
     virtual_packages=virtual) for p in ("linux-64", "linux-aarch64")))
 asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
 """
-KEPT = (
-    "packages",
-    "blobs",
-    "compilers",
-    "rattler",
-)  # what a cold build finds: archives, the base, the compiler
+KEPT = ("packages", "blobs")  # what a cold build finds: archives, and the base
 
 
 def lock_row(stage: Stage, runs: int) -> Row:
@@ -51,14 +46,26 @@ def lock_row(stage: Stage, runs: int) -> Row:
 def cold_build_row(stage: Stage, runs: int) -> Row:
     """A build with the archives in the cache and no layers, beside importing the finished tree as one layer.
 
-    The baseline takes the prefix out of our own image as plain files, then: byte-compile what has no
-    byte-code from scratch, and `tar | docker import`. It neither links nor checks anything.
+    The baseline takes the prefix out of our own image as plain files, without byte-code, then compiles the
+    same sources with both cores, and runs `tar | docker import`. It neither links nor checks, and has no base.
     """
     image = stage.image
     tree = stage.folder / "tree"
     _copy_out(image, tree)
     python = next((tree / "bin").glob("python3.*[0-9]"))
-    compile_all = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "2", str(tree / "lib")]
+    sources = [str(p.parent.parent / f"{p.name.split('.')[0]}.py") for p in tree.rglob("__pycache__/*.pyc")]
+    (stage.folder / "sources").write_text("\n".join(sources) + "\n")
+    compile_all = [
+        str(python),
+        "-I",
+        "-m",
+        "compileall",
+        "-q",
+        "-j",
+        "2",
+        "-i",
+        str(stage.folder / "sources"),
+    ]
 
     def forget() -> None:
         for entry in stage.cache.iterdir():
@@ -78,6 +85,8 @@ def cold_build_row(stage: Stage, runs: int) -> Row:
 
     def forget_import() -> None:
         subprocess.run(["docker", "rmi", "-f", "envbox-bench-import"], capture_output=True, check=False)
+        for made in tree.rglob("__pycache__/*.pyc"):
+            made.unlink()
 
     try:
         ours, baseline = pairs(
@@ -104,7 +113,7 @@ def synthetic_row(stage: Stage, runs: int) -> Row:
         [root / "tools/rig", "synthetic"], check=True, capture_output=True, text=True
     ).stdout.split()[-1]
     env = stage.env | {"ENVBOX_MIRRORS": stage.env["ENVBOX_MIRRORS"].replace(stage.channel, url)}
-    arguments = ("-m", "envbox", "lock", NAME, "--platform", "linux-64")
+    arguments = ("-m", "envbox", "lock", NAME, "--platform", "linux-64", "--platform", "linux-aarch64")
     reset = lambda: stage.lockfile.unlink(missing_ok=True)  # noqa: E731
     kept = stage.lockfile.read_bytes()
     try:
