@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import LaunchError
-from envbox.launch.bindings import Bind, Volume, parse_port, parse_volume
+from envbox.launch.bindings import Bind, Volume, parse_cpus, parse_memory, parse_port, parse_volume
 
 AWKWARD = ["plain", "with space", "with:colon", "with,comma", 'with"quote', "mit ü", "a=b", " edge "]
 
@@ -84,3 +84,22 @@ def test_a_port_is_published_on_loopback_unless_an_address_is_given(text: str, p
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(LaunchError, match="not a port"):
         parse_port(text)
+
+
+@pytest.mark.parametrize("text", ["0", "512m", "4g", "1.5G", "1 GiB", "100b", "8kb", "33554432"])
+def test_a_size_is_what_the_client_takes(text: str) -> None:
+    assert parse_memory(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1", "4x", "g", "1e3", "4g\n", "4 g b"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(LaunchError, match="not a size") as caught:
+        parse_memory(text)
+    assert "4g" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "inf", "1e1", "2,5", "2 "])
+def test_what_is_no_number_of_cpus_is_refused(text: str) -> None:
+    with pytest.raises(LaunchError, match="not a number of CPUs"):
+        parse_cpus(text)
+    assert parse_cpus("0.5") == "0.5"

@@ -101,6 +101,30 @@ def test_a_missing_env_file_is_named(tmp_path: Path) -> None:
         merged(tmp_path, env_file="gone.env")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "option"),
+    [
+        ("volumes", ("./gone:/x",), "--volume"),
+        ("volumes", ("x",), "--volume"),
+        ("ports", ("x",), "--port"),
+        ("env_file", "gone.env", "--env-file"),
+        ("memory", "lots", "--memory"),
+        ("cpus", "abc", "--cpus"),
+    ],
+)
+def test_a_wrong_value_is_blamed_on_whoever_said_it(
+    tmp_path: Path, key: str, value: object, option: str
+) -> None:
+    text = value if isinstance(value, str) else value[0]  # type: ignore[index]
+    with pytest.raises(LaunchError) as typed:
+        merged(tmp_path, **{key: value})
+    assert typed.value.message.startswith(f"{option} {text}: ")
+    with pytest.raises(LaunchError) as stored:
+        merged(tmp_path, EnvironmentSettings(**{key: value}))  # type: ignore[arg-type]
+    assert f" {text} in [environments.maps]: " in stored.value.message
+    assert option not in stored.value.message
+
+
 def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.env").write_bytes(b"\xff\xfeA\x00")
     with pytest.raises(LaunchError, match=r"x\.env"):
@@ -374,7 +398,7 @@ def test_a_name_that_is_taken_is_told_apart(lab: Lab) -> None:
 
 
 @pytest.mark.rig
-@pytest.mark.parametrize(("field", "value"), [("memory", "much"), ("network", "none-such"), ("gpus", "some")])
+@pytest.mark.parametrize(("field", "value"), [("network", "none-such"), ("gpus", "some")])
 def test_what_the_engine_refuses_is_said_in_its_words(lab: Lab, field: str, value: str) -> None:
     done = lab.run("run", "lab", f"--{field}", value, "--", "true")
     assert done.returncode == 125

@@ -1,4 +1,4 @@
-"""What of the host a container gets: folders and ports, as people write them and as the client takes them.
+"""What of the host a container gets: folders, ports and limits, as people write them and the client takes them.
 
 A folder becomes a `--mount`, which unlike `-v` takes paths with a colon and does not make a missing folder as
 root; its value is one line of CSV. https://docs.docker.com/engine/storage/bind-mounts/
@@ -21,6 +21,9 @@ _PORT = re.compile(
     r"(?:(?P<address>\[[0-9A-Fa-f:.]+\]|\d+\.\d+\.\d+\.\d+):)?"
     r"(?:(?P<host>\d+(?:-\d+)?):)?(?P<container>\d+(?:-\d+)?)(?P<protocol>/(?:tcp|udp|sctp))?"
 )
+# docker/go-units' RAMInBytes, and --cpus
+_SIZE = re.compile(r"(\d+(\.\d*)?|\.\d+) ?([kmgtp]?i?b?)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 LOOPBACK = "127.0.0.1"
 
 
@@ -51,16 +54,25 @@ class Volume:
         return ("--volume", self.text)
 
 
-def parse_volume(text: str, folder: Path) -> Bind | Volume:
+def said(key: str, text: str, table: str | None) -> str:
+    """A value and where it came from, as a message begins.
+
+    :param table: the table of the settings that it stands in, None for the command line
+    """
+    return f"--{key.replace('_', '-')} {text}" if table is None else f"{key} {text} in [{table}]"
+
+
+def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Volume:
     """Read `HOST:CONTAINER[:ro]` or `NAME:CONTAINER[:ro]`.
 
     :param folder: what a relative host path starts from
+    :param table: as `said` takes it
     :raises LaunchError: when it is neither, or the host path is not there
     """
     match = _VOLUME.fullmatch(text)
     if match is None:
         raise LaunchError(
-            f"--volume {text}: not a volume",
+            f"{said('volume', text, table)}: not a volume",
             "write HOST:CONTAINER[:ro] with an absolute path in the container",
         )
     source, target, options = match["source"], match["target"], match["options"] or "rw"
@@ -69,21 +81,50 @@ def parse_volume(text: str, folder: Path) -> Bind | Volume:
     path = Path(os.path.normpath(folder / Path(source).expanduser()))
     if not path.exists():
         raise LaunchError(
-            f"--volume {text}: there is no {path}", f"mkdir -p '{path}', or name another folder"
+            f"{said('volume', text, table)}: there is no {path}",
+            f"mkdir -p '{path}', or name another folder",
         )
     if set(options.split(",")) <= {"ro", "rw"}:
         return Bind(path, target, read_only="ro" in options.split(","))
     return Volume(f"{path}:{target}:{options}")
 
 
-def parse_port(text: str) -> str:
+def parse_port(text: str, table: str | None = None) -> str:
     """Read `[[ADDRESS:]HOST:]CONTAINER[/PROTOCOL]` into what the client publishes: on loopback unless told.
 
+    :param table: as `said` takes it
     :raises LaunchError: when it is not that
     """
     match = _PORT.fullmatch(text)
     numbers = re.findall(r"\d+", f"{match['host'] or ''} {match['container']}") if match else ["0"]
     if match is None or not all(0 < int(number) < 65536 for number in numbers):
-        raise LaunchError(f"--port {text}: not a port", "write [HOST:]CONTAINER, such as 8000 or 9000:8000")
+        raise LaunchError(
+            f"{said('port', text, table)}: not a port", "write [HOST:]CONTAINER, such as 8000 or 9000:8000"
+        )
     address, container = match["address"] or LOOPBACK, match["container"]
     return f"{address}:{match['host'] or container}:{container}{match['protocol'] or ''}"
+
+
+def parse_memory(text: str, table: str | None = None) -> str:
+    """Read a size as the client takes it: a number with b, k, m or g behind it; 0 is no limit.
+
+    :param table: as `said` takes it
+    :raises LaunchError: when it is not that
+    """
+    if not _SIZE.fullmatch(text):
+        raise LaunchError(
+            f"{said('memory', text, table)}: not a size",
+            "write a number with b, k, m or g, such as 512m or 4g",
+        )
+    return text
+
+
+def parse_cpus(text: str, table: str | None = None) -> str:
+    """Read a number of CPUs; 0 is no limit.
+
+    :param table: as `said` takes it
+    :raises LaunchError: when it is not that
+    """
+    if not _NUMBER.fullmatch(text):
+        raise LaunchError(f"{said('cpus', text, table)}: not a number of CPUs", "write one such as 2 or 1.5")
+    return text

@@ -11,13 +11,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from envbox.engine import Engine
 from envbox.errors import LaunchError
-from envbox.launch.bindings import Bind, parse_port, parse_volume
+from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume, said
 from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
 from envbox.settings import EnvironmentSettings, Settings
@@ -76,8 +77,9 @@ def from_settings(
     The command line's volumes and ports come beside those of the settings; of everything else it has the last
     word, variable by variable.
 
-    :raises LaunchError: for a variable, file, volume or port that cannot be
+    :raises LaunchError: for a variable, file, volume, port or limit that cannot be
     """
+    table = f"environments.{name}"
     here = (options.here or project).absolute()
     command = options.command or (SHELL if options.kind == "shell" else settings.command)
     if not command and options.kind == "run":
@@ -86,10 +88,10 @@ def from_settings(
             f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
         )
     set_env: dict[str, str | None] = dict(settings.env)
-    env_files = [(project, settings.env_file)] * bool(settings.env_file)
+    env_files = [_existing(project, settings.env_file, table)] if settings.env_file else []
     if options.env_file:
-        env_files.append((here, options.env_file))
-        for variable in _names_in(_existing(here, options.env_file)):
+        env_files.append(_existing(here, options.env_file))
+        for variable in _names_in(env_files[-1]):
             set_env.pop(variable, None)
     return Launch(
         image=image,
@@ -99,15 +101,18 @@ def from_settings(
         kind=options.kind,
         folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
         env=set_env | dict(map(_parse_variable, options.env)),
-        env_files=tuple(_existing(folder, str(path)) for folder, path in env_files),
+        env_files=tuple(env_files),
         mounts=(
-            *(parse_volume(text, project) for text in settings.volumes),
+            *(parse_volume(text, project, table) for text in settings.volumes),
             *(parse_volume(text, here) for text in options.volumes),
         ),
-        ports=tuple(map(parse_port, (*settings.ports, *options.ports))),
+        ports=(
+            *(parse_port(text, table) for text in settings.ports),
+            *map(parse_port, options.ports),
+        ),
         network=options.network or settings.network,
-        memory=options.memory or settings.memory,
-        cpus=options.cpus or settings.cpus,
+        memory=_limit(parse_memory, options.memory, settings.memory, table),
+        cpus=_limit(parse_cpus, options.cpus, settings.cpus, table),
         gpus=options.gpus or settings.gpus,
     )
 
@@ -220,10 +225,18 @@ def _parse_variable(text: str) -> tuple[str, str | None]:
     return name, value if equals else None
 
 
-def _existing(folder: Path, text: str) -> Path:
+def _limit(
+    parse: Callable[[str, str | None], str], ours: str | None, own: str | None, table: str
+) -> str | None:
+    if ours:
+        return parse(ours, None)
+    return parse(own, table) if own else None
+
+
+def _existing(folder: Path, text: str, table: str | None = None) -> Path:
     path = folder / Path(text).expanduser()
     if not path.is_file():
-        raise LaunchError(f"--env-file {text}: there is no file {path}")
+        raise LaunchError(f"{said('env_file', text, table)}: there is no file {path}")
     return path
 
 
