@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -17,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from conftest import Rig
 from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
@@ -385,6 +388,84 @@ def test_a_build_killed_at_any_moment_is_finished_by_the_next(loaded: Workshop) 
         process.kill()
         process.wait()
     assert loaded.build().config_digest == loaded.make()
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """A project whose next build installs a real Python, all else being there.
+
+    :param compilers: the cache's folder of them
+    """
+
+    folder: Path
+    env: dict[str, str]
+    compilers: Path
+
+    def start(self) -> subprocess.Popen[str]:
+        """Begin to build, and return once the Python is being installed."""
+        argv = [sys.executable, "-m", "envbox", "-v", "build", "tiny"]
+        env = {**os.environ, **self.env}
+        process = subprocess.Popen(argv, cwd=self.folder, env=env, stderr=subprocess.PIPE, text=True)
+        while not list(self.compilers.glob(".*.part")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        return process
+
+    def parts(self) -> list[Path]:
+        return list(self.compilers.parent.rglob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def fetched(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Compiling:
+    folder = tmp_path_factory.mktemp("project")
+    folder.joinpath("environments").mkdir()
+    folder.joinpath("environments/tiny.yml").write_text("dependencies: [python]\n")
+    cache = tmp_path_factory.mktemp("cache")
+    place = Compiling(folder, {**rig.env, "ENVBOX_CACHE_DIR": str(cache)}, cache / "compilers")
+    subprocess.run(
+        [sys.executable, "-m", "envbox", "lock", "tiny"],
+        cwd=folder,
+        env={**os.environ, **place.env},
+        check=True,
+    )
+    process = place.start()
+    process.kill()
+    process.communicate()
+    return place
+
+
+@pytest.fixture
+def compiling(fetched: Compiling) -> Compiling:
+    shutil.rmtree(fetched.compilers)
+    return fetched
+
+
+@needs_engine
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_ctrl_c_while_the_compiler_is_installed_leaves_nothing(compiling: Compiling, delay: float) -> None:
+    process = compiling.start()
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert said.splitlines()[-1:] == ["interrupted"], said
+    assert process.returncode == 130
+    assert compiling.parts() == []
+
+
+@needs_engine
+def test_a_compiler_s_install_that_was_killed_is_swept_by_the_next(compiling: Compiling) -> None:
+    process = compiling.start()
+    time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    (left,) = compiling.parts()
+    process = compiling.start()
+    while left.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert compiling.parts() == []
 
 
 def test_a_full_disk_is_said_in_words(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

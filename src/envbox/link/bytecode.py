@@ -22,6 +22,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,9 @@ from pathlib import Path
 
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.files import disk_error
+from envbox.files import PART, disk_error
 from envbox.link.target import PREFIX
-from envbox.lockfile import Lock, LockedPackage
+from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -69,6 +70,7 @@ for result in results:
 # which would ignore PYTHONHASHSEED; the environment holds nothing else anyway.
 _FLAGS = ("-S", "-s", "-W", "ignore")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+_LOOKS, _MOST_LOOKS, _PAUSE = 6, 100, 0.05  # s; what rattler still writes comes within some hundredths
 _MACHINES = {
     ("linux", "x86_64"): "linux-64",
     ("linux", "aarch64"): "linux-aarch64",
@@ -129,18 +131,18 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
     :raises ToolError: when it does not run here
     """
     host = host_platform()
-    hint = f"envbox lock {lock.name} --platform {','.join(sorted({*lock.platforms, host}))}"
     if host not in lock.platforms:
         raise LockfileError(
             f"byte-code is compiled by the locked Python of this machine's platform, and {lock.name} is not "
             f"locked for {host}",
-            hint,
+            lock_command(lock.name, sorted({*lock.platforms, host})),
         )
     python = locked_python(lock, host)
     if python is None or python.version != version:
         found = f"python {python.version}" if python else "no python"
         raise LockfileError(
-            f"{lock.name} is locked with {found} for {host}, but byte-code needs python {version}", hint
+            f"{lock.name} is locked with {found} for {host}, but byte-code needs python {version}",
+            f"write `python =={version}` in its spec, then: envbox lock {lock.name}",
         )
     closure = _closure(python, lock.for_platform(host))
     key = hashlib.sha256("\n".join(sorted(p.sha256 for p in closure)).encode()).hexdigest()[:32]
@@ -153,7 +155,8 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(folder.with_suffix(".lock")):
             if not compiler.executable.is_file():
-                shutil.rmtree(folder, ignore_errors=True)
+                for leftover in (folder, *folder.parent.glob(f".{folder.name}.*{PART}")):
+                    shutil.rmtree(leftover, ignore_errors=True)  # nobody else is at it: we hold the lock
                 report.detail(f"installing python {version} for {host}, to compile byte-code")
                 _install(sorted(archives.values()), folder, compiler)
     except OSError as error:
@@ -190,16 +193,33 @@ def _install(archives: Sequence[Path], folder: Path, compiler: Compiler) -> None
             alternative_target_prefix=PREFIX,  # a cache folder's path may be longer than the placeholder
         )
 
-    with tempfile.TemporaryDirectory(
-        prefix=f".{folder.name}.", suffix=".part", dir=folder.parent
-    ) as temporary:
-        prefix = Path(temporary) / "prefix"
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PART, dir=folder.parent))
+    prefix = temporary / "prefix"
+    working = work(prefix, temporary / "cache")
+    try:
         try:
-            asyncio.run(work(prefix, Path(temporary) / "cache"))
+            asyncio.run(working)
         except Exception as error:
             raise ToolError(f"cannot install the locked Python: {error}") from error
+        finally:
+            working.close()  # else Python complains when it was interrupted before it began
         _try(prefix / compiler.executable.relative_to(folder), compiler.version)
         prefix.rename(folder)
+    except BaseException:
+        _remove_for_good(temporary)
+        raise
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_for_good(folder: Path) -> None:
+    """Remove it until it stays away: after Ctrl-C rattler's threads still write what they had begun."""
+    absent = 0
+    for _ in range(_MOST_LOOKS):
+        shutil.rmtree(folder, ignore_errors=True)
+        absent = 0 if folder.exists() else absent + 1
+        if absent == _LOOKS:
+            break
+        time.sleep(_PAUSE)
 
 
 def _try(executable: Path, version: str) -> None:
@@ -227,7 +247,7 @@ def _run(executable: Path, script: str, data: bytes) -> bytes:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ToolError(
             f"the locked Python ({executable}) failed with exit status {done.returncode}: {''.join(last)}",
-            "is it made for this machine's C library? envbox clean removes it from the cache",
+            "is it made for this machine's C library? to have it installed again: envbox clean compilers",
         )
     return done.stdout
 

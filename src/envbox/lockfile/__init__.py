@@ -6,7 +6,7 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,9 +104,18 @@ class Lock:
         if platform not in self.platforms:
             raise LockfileError(
                 f"{self.name} is not locked for {platform}, only for {', '.join(self.platforms)}",
-                f"envbox lock {self.name} "
-                + " ".join(f"--platform {p}" for p in (*self.platforms, platform)),
+                lock_command(self.name, (*self.platforms, platform)),
             )
         return tuple(
             sorted((p for p in self.packages if p.platform == platform), key=lambda p: (p.manager, p.name))
         )
+
+
+def lock_command(name: str, platforms: Iterable[str]) -> str:
+    """The command that locks an environment for these platforms."""
+    return f"envbox lock {name} " + " ".join(f"--platform {platform}" for platform in platforms)
+
+
+def lock_anew(name: str) -> str:
+    """What to do about a lock that is fresh by its spec and cannot be used: `lock` alone would keep it."""
+    return f"remove the lockfile of {name}, and lock it anew: envbox lock {name}"
