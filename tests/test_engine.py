@@ -104,6 +104,14 @@ def test_no_engine_over_tcp_says_so_too(settings: Settings, monkeypatch: pytest.
     assert "tcp://127.0.0.1:1" in fault(settings).message
 
 
+def test_an_engine_over_ssh_says_what_it_needs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://nobody@127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    said = fault(settings)
+    assert "ssh://nobody@127.0.0.1:1 (from DOCKER_HOST)" in said.message
+    assert "docker[ssh]" in str(said.hint)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not")
 def test_no_permission_names_the_socket_and_the_group(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"

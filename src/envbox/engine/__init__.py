@@ -65,6 +65,9 @@ class Engine(Protocol):
     def platform(self) -> str:
         """The conda platform that its containers run natively."""
 
+    def check(self) -> None:
+        """See that it answers, and is new enough."""
+
     def client_argv(self) -> tuple[str, ...]:
         """The engine's own command-line client, found and ready to be run."""
 
@@ -108,16 +111,24 @@ class Engine(Protocol):
         """End and remove a container; nothing when it is not there."""
 
 
-def connect(settings: Settings) -> Engine:
-    """Find the engine as the docker command does (DOCKER_HOST, contexts), and see that it answers.
+def find_engine(settings: Settings) -> Engine:
+    """Find the engine as the docker command does (DOCKER_HOST, contexts). Nothing is sent to it yet.
 
-    :raises ToolError: when none answers, or does not let us in, or is too old
+    :raises ToolError: when docker's configuration cannot be read, or names a context that is not there
     """
     import os
 
     from envbox.engine.address import find_address
     from envbox.engine.docker import DockerEngine
 
-    engine = DockerEngine(find_address(os.environ), settings.cache_dir)
+    return DockerEngine(find_address(os.environ), settings.cache_dir)
+
+
+def connect(settings: Settings) -> Engine:
+    """Find the engine, and see that it answers.
+
+    :raises ToolError: when none answers, or does not let us in, or is too old
+    """
+    engine = find_engine(settings)
     engine.check()
     return engine

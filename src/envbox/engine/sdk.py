@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ def make_client(address: Address, version: str | None) -> APIClient:
     """The SDK's client of the engine at an address, with the TLS material that belongs to it.
 
     :param version: the API's, None to ask the engine for its newest
+    :raises ToolError: when it does not answer, or is reached over ssh and the SDK's part for that is missing
     """
+    if address.url.startswith("ssh://") and find_spec("paramiko") is None:
+        raise ToolError(
+            f"the engine at {address} is reached over ssh, for which paramiko is missing",
+            "python -m pip install 'docker[ssh]', where envbox is installed",
+        )
     import docker
     from docker.context import ContextAPI
     from docker.utils import kwargs_from_env
