@@ -465,7 +465,7 @@ def test_a_token_of_the_environments_own_is_found_out_at_once(lab: Lab, clean: N
 
 def test_without_a_network_there_is_no_server(tmp_path: Path) -> None:
     nobody: Any = None
-    with pytest.raises(LaunchError, match="--network none"):
+    with pytest.raises(LaunchError, match="without a network"):
         serve(replace(LAUNCH, network="none"), nobody, nobody, ServeOptions(), SILENT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,8 @@ import pytest
 from containers import Lab
 
 from envbox.engine import Engine, connect
+from envbox.engine.address import Address
+from envbox.engine.docker import DockerEngine
 from envbox.errors import LaunchError
 from envbox.launch.bindings import Bind, Volume
 from envbox.launch.container import Launch
@@ -149,13 +152,47 @@ def test_a_terminal_that_the_image_does_not_know_becomes_one_that_it_does(here: 
     assert image_terminal(here) == there
 
 
-def test_another_machines_engine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from envbox.engine.address import Address
-    from envbox.engine.docker import DockerEngine
-
-    engine = DockerEngine(Address("ssh://user@example.org", "from DOCKER_HOST"), tmp_path)
-    with pytest.raises(LaunchError, match=r"ssh://user@example\.org"):
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("ssh://user@example.org", "engine over ssh"), ("tcp://example.org:1", "another machine")],
+)
+def test_another_machines_engine_is_refused(tmp_path: Path, url: str, words: str) -> None:
+    engine = DockerEngine(Address(url, "from DOCKER_HOST"), tmp_path)
+    with pytest.raises(LaunchError, match=re.escape(f"{url} (from DOCKER_HOST)")) as caught:
         prepare(merged(tmp_path), engine, Settings(cache_dir=tmp_path))
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("command", "docker_host", "words"),
+    [
+        (("run", "maps", "--memory", "lots", "--", "true"), "unix:///nowhere", "--memory lots: not a size"),
+        (("run", "maps", "--cpus", "abc", "--", "true"), "unix:///nowhere", "--cpus abc: not a number"),
+        (("notebook", "maps", "--network", "none"), "unix:///nowhere", "without a network"),
+        (("run", "maps", "--", "true"), "ssh://nobody@127.0.0.1:1", "an engine over ssh"),
+        (("shell", "maps"), "tcp://127.0.0.1:1", "another machine's"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_made(
+    tmp_path: Path, command: tuple[str, ...], docker_host: str, words: str
+) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "maps.yml").write_text("dependencies: [python]\n")
+    cache = tmp_path / "cache"
+    environ = {**os.environ, "DOCKER_HOST": docker_host, "ENVBOX_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-m", "envbox", "-C", str(tmp_path), *command],
+        env={**environ, "ENVBOX_CONFIG": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "\nhint: " in done.stderr
+    assert not cache.exists()
+    assert [path.name for path in (tmp_path / "environments").iterdir()] == ["maps.yml"]
 
 
 # --- running, through the command line

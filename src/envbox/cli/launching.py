@@ -70,17 +70,20 @@ def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
     """Make an environment's image ready and say what is to be started from it."""
-    from envbox.launch.session import LaunchOptions, from_settings
+    from dataclasses import replace
+
+    from envbox.engine import find_engine
+    from envbox.launch.session import LaunchOptions, check_launch, from_settings
     from envbox.ready import ready_image
 
     environment = session.environment(name)
     frozen = options.pop("frozen")
-    # what the command line says is checked before anything is made
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     own = session.settings.for_environment(environment.name)
-    from_settings("", environment.name, session.project.root, own, wanted)
+    launch = from_settings("", environment.name, session.project.root, own, wanted)
+    check_launch(launch, find_engine(session.settings))  # before anything is made
     image = ready_image(environment, session.settings, session.engine, session.report, frozen=frozen)
-    return from_settings(image.id, environment.name, session.project.root, own, wanted)
+    return replace(launch, image=image.id)
 
 
 @click.command()

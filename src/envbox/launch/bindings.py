@@ -1,4 +1,4 @@
-"""What of the host a container gets: folders, ports and limits, as people write them and the client takes them.
+"""What of the host a container gets: folders, ports, limits, as people write them and the client takes them.
 
 A folder becomes a `--mount`, which unlike `-v` takes paths with a colon and does not make a missing folder as
 root; its value is one line of CSV. https://docs.docker.com/engine/storage/bind-mounts/

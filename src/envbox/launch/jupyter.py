@@ -35,7 +35,7 @@ from envbox.launch.servers import (
     server_of,
     stop,
 )
-from envbox.launch.session import NameTakenError, create
+from envbox.launch.session import NameTakenError, check_launch, create
 from envbox.launch.signals import stopping_signals
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -118,8 +118,8 @@ def serve(
 
     :raises LaunchError: when it cannot start, dies, or takes too long, with its last lines
     """
-    if launch.network == "none":
-        raise LaunchError("a server cannot be reached with --network none", "leave it out, or name a network")
+    launch = replace(launch, kind="notebook")
+    check_launch(launch, engine)
     name = container_name(launch)
     deadline = time.monotonic() + STARTING
     with stopping_signals():

@@ -126,11 +126,23 @@ def with_streams(launch: Launch) -> Launch:
     return replace(launch, interactive=True, tty=tty, env=env | dict(launch.env))
 
 
-def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
-    """Add the files that give the user a name, and see that the engine can mount them.
+def check_launch(launch: Launch, engine: Engine) -> None:
+    """See what can be seen before there is an image. Nothing is asked of the engine.
 
-    :raises LaunchError: when the engine is another machine's, or the project is not there
+    :raises LaunchError: when the engine is another machine's, the project is not there, or a server could not
+        be reached
     """
+    if launch.kind == "notebook" and launch.network == "none":
+        raise LaunchError(
+            "a server cannot be reached without a network, and `none` is set", "name one: --network bridge"
+        )
+    if engine.address.startswith("ssh://"):
+        raise LaunchError(
+            f"an engine over ssh can start nothing here: {launch.project} is not on the machine of "
+            f"{engine.address}",
+            "run envbox on that machine, or use an engine on this one: unset DOCKER_HOST, "
+            "docker context use default",
+        )
     if not engine.is_local:
         raise LaunchError(
             f"the engine at {engine.address} is another machine's: {launch.project} cannot be mounted there",
@@ -138,6 +150,14 @@ def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
         )
     if not launch.project.is_dir():
         raise LaunchError(f"there is no folder {launch.project}")
+
+
+def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
+    """Add the files that give the user a name, and see that the engine can mount them.
+
+    :raises LaunchError: as `check_launch`
+    """
+    check_launch(launch, engine)
     identity = write_identity(launch.user, settings.cache_dir)
     binds = tuple(Bind(path, target, read_only=True) for target, path in identity.items())
     return replace(launch, mounts=(*binds, *launch.mounts))
