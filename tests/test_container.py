@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envbox.launch.container import Launch, client_env, run_argv
+from envbox.launch.bindings import Volume
+from envbox.launch.container import Launch, client_env, options_digest, run_argv
 from envbox.launch.identity import User
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
@@ -92,3 +93,37 @@ def test_a_variable_for_the_container_does_not_change_the_client(name: str) -> N
 )
 def test_what_may_be_a_secret_is_never_in_the_argument_list(name: str) -> None:
     assert name in run_argv(replace(LAUNCH, env={name: "geheim"}), ("docker",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mounts": (Volume("data:/data"),)},
+        {"ports": ("127.0.0.1:1:1",)},
+        {"env": {"A": "2", "HERE": None}},
+        {"env": {"A": "1"}},
+        {"env_files": (Path("/x.env"),)},
+        {"network": "lab"},
+        {"memory": "1g"},
+        {"cpus": "1"},
+        {"gpus": "all"},
+    ],
+)
+def test_launches_with_other_options_are_told_apart(changes: dict[str, object]) -> None:
+    launch = replace(LAUNCH, env={"A": "1", "HERE": None})
+    other = replace(launch, **changes)  # type: ignore[arg-type]
+    assert options_digest(launch, {"HERE": "x"}, "key") != options_digest(other, {"HERE": "x"}, "key")
+
+
+def test_the_same_options_are_the_same_wherever_they_are_said() -> None:
+    launch = replace(LAUNCH, env={"A": "1", "B": "2"})
+    digest = options_digest(launch, {"X": "1"}, "key")
+    same = replace(launch, env={"B": "2", "A": "1"}, image="sha256:2", folder="sub", command=("other",))
+    assert options_digest(same, {"X": "2"}, "key") == digest
+    assert options_digest(launch, {"X": "1"}, "other key") != digest
+
+
+def test_a_variable_that_is_passed_on_counts_with_its_value() -> None:
+    launch = replace(LAUNCH, env={"HERE": None})
+    assert options_digest(launch, {"HERE": "1"}, "key") != options_digest(launch, {"HERE": "2"}, "key")
+    assert options_digest(launch, {}, "key") == options_digest(launch, {}, "key")

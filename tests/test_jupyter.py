@@ -174,9 +174,12 @@ def launch_of(lab: Lab, **changes: Any) -> Launch:
     return replace(Launch(lab.image, "lab", lab.project, ()), **changes)
 
 
+def token_folder(lab: Lab) -> Path:
+    return lab.settings.cache_dir / "servers" / container_name(launch_of(lab))
+
+
 def token_files(lab: Lab) -> list[Path]:
-    folder = lab.settings.cache_dir / "servers" / container_name(launch_of(lab))
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return list(token_folder(lab).iterdir())
 
 
 @pytest.mark.rig
@@ -286,6 +289,30 @@ def test_a_second_start_finds_the_first(shared: dict[str, Any], busy: Lab) -> No
     assert done.returncode == 0
     assert done.stdout.strip() == shared["url"]
     assert "already" in done.stderr
+    assert "started" not in done.stderr
+    assert len(busy.containers()) == 1
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize("option", [("--volume", "/:/data:ro"), ("--env", "A=B"), ("--memory", "1g")])
+def test_a_second_start_with_other_options_says_that_they_do_not_apply(
+    shared: dict[str, Any], busy: Lab, option: tuple[str, str]
+) -> None:
+    done = busy.run("notebook", "lab", "--no-browser", *option)
+    assert done.returncode == 0
+    assert done.stdout.strip() == shared["url"]
+    assert "it was started with other options; to change: envbox stop lab" in done.stderr
+
+
+@pytest.mark.rig
+def test_a_second_start_on_another_port_is_refused(shared: dict[str, Any], busy: Lab) -> None:
+    other = busy.free_port()
+    done = busy.run("notebook", "lab", "--no-browser", "--server-port", str(other))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"on port {shared['port']} and not on {other}" in done.stderr
+    assert "hint: envbox stop lab" in done.stderr
+    same = busy.run("notebook", "lab", "--no-browser", "--server-port", str(shared["port"]))
+    assert same.stdout.strip() == shared["url"]
     assert len(busy.containers()) == 1
 
 
@@ -310,7 +337,7 @@ def test_in_the_foreground_ctrl_c_stops_it_and_leaves_nothing(lab: Lab, clean: N
     assert process.wait(20) == 0
     assert process.stdout.read() == ""
     assert lab.containers() == []
-    assert token_files(lab) == []
+    assert not token_folder(lab).exists()
 
 
 @pytest.mark.rig
@@ -331,7 +358,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing(
     # before it began to start something, a signal other than Ctrl-C just ends it
     assert process.returncode in (130, -number, 0 if b"http" in out else 130)
     assert lab.containers() == []
-    assert token_files(lab) == []
+    assert not token_folder(lab).exists()
 
 
 @pytest.mark.rig
@@ -425,7 +452,7 @@ def test_a_port_that_is_asked_for_and_taken_is_an_error(
     with pytest.raises(LaunchError, match=f"port {taken} is taken"):
         serve(launch_of(lab), engine, lab.settings, ServeOptions(port=taken), SILENT)
     assert lab.containers() == []
-    assert token_files(lab) == []
+    assert not token_folder(lab).exists()
 
 
 @pytest.mark.rig
@@ -437,7 +464,7 @@ def test_a_server_that_dies_before_it_is_ready_shows_its_last_lines(
     assert done.returncode == 1
     assert "the server of lab died: exit code 1; it wrote:\nthe sky is falling" in done.stderr
     assert lab.containers() == []
-    assert token_files(lab) == []
+    assert not token_folder(lab).exists()
 
 
 @pytest.mark.rig

@@ -6,10 +6,12 @@ client is told a name, and finds the value in its own environment.
 
 from __future__ import annotations
 
+import hmac
+import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -99,6 +101,19 @@ def client_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of the client: ours, with the values that `run_argv` only names."""
     values = {name: value for name, value in _variables(launch).items() if value is not None}
     return {**environ, **{name: value for name, value in values.items() if not _CLIENTS_OWN.fullmatch(name)}}
+
+
+def options_digest(launch: Launch, environ: Mapping[str, str], key: str) -> str:
+    """What is asked for a container besides its image, as a digest that two launches can be compared by.
+
+    It covers the values of variables, so it is keyed: whoever reads it in a label can try no guesses on them.
+    """
+    asked = replace(
+        launch, image="", command=(), folder=".", env={}, user=replace(launch.user, groups=()), labels={}
+    )
+    values = {name: environ.get(name) if value is None else value for name, value in launch.env.items()}
+    text = json.dumps([run_argv(asked, ()), sorted(values.items())])
+    return hmac.new(key.encode(), text.encode(), "sha256").hexdigest()
 
 
 def _option(flag: str, value: str | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ stands in no argument list, label, environment or log.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import socket
@@ -20,11 +21,12 @@ from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
 from envbox.launch.bindings import LOOPBACK, Bind
-from envbox.launch.container import IMAGE_PROJECT, Launch
+from envbox.launch.container import IMAGE_PROJECT, Launch, options_digest
 from envbox.launch.jupyter_api import Door, status
 from envbox.launch.servers import (
     IMAGE_LABEL,
     IMAGE_TOKEN,
+    OPTIONS_LABEL,
     PORT_LABEL,
     UID_LABEL,
     Server,
@@ -32,6 +34,7 @@ from envbox.launch.servers import (
     last_lines,
     port_of,
     read_token,
+    remove_empty,
     server_of,
     stop,
 )
@@ -167,6 +170,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
+    launch = replace(launch, labels={OPTIONS_LABEL: options_digest(launch, os.environ, token)})
     try:
         for port in _candidates(options):
             with suppress(_PortTakenError):
@@ -180,6 +184,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
         raise LaunchError(f"all ports from {FIRST_PORT} to {last} are taken", "name one: --server-port PORT")
     except BaseException:
         token_path.unlink(missing_ok=True)
+        remove_empty(folder)
         raise
 
 
@@ -207,10 +212,22 @@ def _join(
         raise LaunchError(
             f"a server of {launch.name} runs here, but its token cannot be read", f"envbox stop {launch.name}"
         )
-    _wait_ready(launch, engine, found.id, Door(port_of(found), token), options.seconds)
-    report.say(f"a server of {launch.name} runs here already, on port {port_of(found)}")
-    if found.labels.get(IMAGE_LABEL) != launch.image:
-        report.warn(f"it was started from an older image; to change: envbox stop {launch.name}")
+    port = port_of(found)
+    if options.port not in (None, port):
+        raise LaunchError(
+            f"a server of {launch.name} runs here already, on port {port} and not on {options.port}",
+            f"envbox stop {launch.name} ends it; without --server-port it is taken as it is",
+        )
+    _wait_ready(launch, engine, found.id, Door(port, token), options.seconds)
+    report.say(f"a server of {launch.name} runs here already, on port {port}")
+    asked = options_digest(launch, os.environ, token)
+    differs = {
+        "from an older image": found.labels.get(IMAGE_LABEL) != launch.image,
+        "with other options": found.labels.get(OPTIONS_LABEL) != asked,
+    }
+    if any(differs.values()):
+        how = " and ".join(words for words, is_so in differs.items() if is_so)
+        report.warn(f"it was started {how}; to change: envbox stop {launch.name}")
     return server_of(found)
 
 

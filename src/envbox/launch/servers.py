@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,7 @@ from envbox.launch.container import KIND_LABEL, NAME_LABEL, PROJECT_LABEL, Launc
 from envbox.launch.jupyter_api import Door, landing_path
 
 PORT_LABEL, UID_LABEL, IMAGE_LABEL = "io.envbox.port", "io.envbox.uid", "io.envbox.image"
+OPTIONS_LABEL = "io.envbox.options"
 IMAGE_TOKEN = "/run/envbox/token"  # noqa: S105  # a path
 GRACE = 5  # seconds that kernels have to end
 LAST_LINES = 15
@@ -90,6 +92,13 @@ def stop(server: Server, engine: Engine) -> None:
         if server.token_path is not None:
             server.token_path.unlink(missing_ok=True)
             browser_page(server.token_path).unlink(missing_ok=True)
+            remove_empty(server.token_path.parent)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder of tokens, unless another start's is in it."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _without(token_path: Path | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
