@@ -47,7 +47,7 @@ def cold_build_row(stage: Stage, runs: int) -> Row:
     """A build with the archives in the cache and no layers, beside importing the finished tree as one layer.
 
     The baseline takes the prefix out of our own image as plain files, without byte-code, then compiles the
-    same sources with both cores, and runs `tar | docker import`. It neither links nor checks, and has no base.
+    same sources with both cores, and runs `tar | docker import`. It neither links nor checks; it has no base.
     """
     image = stage.image
     tree = stage.folder / "tree"
