@@ -11,7 +11,7 @@ import pytest
 
 from envbox import fetch as room
 from envbox.errors import PackageError, ToolError
-from envbox.fetch import archive_path, fetch, fetch_archives, public
+from envbox.fetch import archive_path, fetch, fetch_archives
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.report import SILENT
@@ -198,20 +198,6 @@ def test_progress_tells_every_byte(server: Server, settings: Settings) -> None:
     told: list[int] = []
     fetch(f"{server.url}/a", settings.cache_dir / "a", SHA, settings, told.append)
     assert sum(told) == len(DATA)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://me:secret@host/a",
-        "https://host/t/secret/a",
-        "https://host/a?token=secret",
-        "https://host/a#secret",
-    ],
-)
-def test_secrets_in_an_address_are_not_shown(url: str) -> None:
-    assert "secret" not in public(url)
-    assert public(url).startswith("https://host/")
 
 
 def test_an_archive_s_place_is_known_before_it_is_fetched(tmp_path: Path) -> None:

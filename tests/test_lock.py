@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,19 @@ import pytest
 from paper_channel import record, served, write_channel
 
 from envbox.errors import EnvboxError, ImageError, LockfileError, SolveError, SpecError, ToolError
+from envbox.fetch import fetch
 from envbox.freshness import differences, is_fresh
 from envbox.lock import lock, solve_spec
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
+from envbox.registry import parse_reference, resolve
 from envbox.report import SILENT
 from envbox.settings import Settings
 from envbox.solve.match_specs import joined_depends
 from envbox.solve.question import virtual_packages
+from envbox.solve.wheels import names_table
 from envbox.spec import read_spec
 
 FORGE = "https://conda.anaconda.org/conda-forge"
@@ -570,6 +576,99 @@ def index(tmp_path: Path, place: Place) -> Iterator[Path]:
         mirrors = Mirrors({**place.settings.mirrors.rules, "https://pypi.org/simple": url})
         place.settings = replace(place.settings, mirrors=mirrors, mapping_url=str(names))
         yield folder
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that says the same to everything; gives its host."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words", "hint"),
+    [
+        (401, ToolError, "cannot read the package index http://{}/simple", "the login for it"),
+        (403, ToolError, "it answers 403 for http://{}/simple/tee/", "check its address"),
+        (500, ToolError, "cannot read the package index http://{}/simple for", "mirror"),
+        (404, SolveError, "cannot be satisfied", "the index http://{}/simple answered 404"),
+    ],
+)
+def test_an_index_that_fails_is_named_and_no_requirement_blamed(  # noqa: PLR0917
+    place: Place, index: Path, monkeypatch: pytest.MonkeyPatch,
+    status: int, kind: type[EnvboxError], words: str, hint: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("conda_lock._vendor.poetry.utils.authenticator.STATUS_FORCELIST", [])  # no retries
+    with answering(status) as host:
+        rules = {
+            **place.settings.mirrors.rules,
+            "https://pypi.org/simple": f"http://bob:s3cr3t@{host}/simple",
+        }
+        place.settings = replace(place.settings, mirrors=Mirrors(rules))
+        place.spec("  - python", "  - pip:", "      - tee")
+        error = place.refused(kind, "linux-64")
+    assert words.format(host) in error.message
+    assert hint.format(host) in str(error.hint)
+    assert "s3cr3t" not in f"{error.message}{error.hint}"
+
+
+DOORS = ("channel", "index", "names", "registry", "archive")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, None])
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_shows_the_login_of_a_mirror(
+    place: Place, monkeypatch: pytest.MonkeyPatch, door: str, status: int | None
+) -> None:
+    monkeypatch.undo()  # the real way to a base
+    monkeypatch.setattr("envbox.registry.access.RETRY_DELAYS", ())
+    monkeypatch.setattr("envbox.fetch._ATTEMPTS", 1)
+    place.spec("  - python", "  - pip:", "      - tee")
+    path, table = place.environment.spec_path, place.environment.spec_path.with_name("names.json")
+    table.write_text("{}")
+    with answering(status) if status else nullcontext("127.0.0.1:1") as host:
+        address = f"http://bob:s3cr3t@{host}"
+        login = {"channel": FORGE, "index": "https://pypi.org/simple", "registry": "docker.io"}
+        rules = {**place.settings.mirrors.rules, login.get(door, FORGE): f"{address}/t/tk-1/x"}
+        names = f"{address}/t/tk-1/x.json" if door == "names" else str(table)
+        settings = replace(place.settings, mirrors=Mirrors(rules), mapping_url=names)
+        doors: dict[str, Callable[[], object]] = {
+            "channel": lambda: solve_spec(
+                read_spec(place.environment.spec_path, BOTH, settings), BASE, settings
+            ),
+            "names": lambda: names_table(settings, place.told),
+            "registry": lambda: resolve(parse_reference("a/b:1"), ["linux-64"], settings),
+            "archive": lambda: fetch(
+                f"{FORGE}/noarch/a.conda", place.settings.cache_dir / "a", "0" * 64, settings
+            ),
+        }
+        doors["index"] = doors["channel"]
+        said = []
+        try:
+            doors[door]()
+        except EnvboxError as error:
+            said = [error.message, str(error.hint)]
+        said += place.told.warned
+    assert said
+    for secret in ("s3cr3t", "tk-1", "bob"):
+        assert secret not in " ".join(said)
 
 
 def test_requirements_become_wheels_with_hashes_and_canonical_addresses(place: Place, index: Path) -> None:

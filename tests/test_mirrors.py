@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbox.mirrors import Mirrors
+from envbox.mirrors import Mirrors, public
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 MIRRORS = Mirrors({FORGE: "http://127.0.0.1:8000/forge/", "docker.io": "127.0.0.1:5000"})
@@ -27,3 +28,25 @@ def test_the_longest_prefix_wins() -> None:
 def test_canonical_undoes_rewrite(rest: str) -> None:
     url = f"{FORGE}/{rest}"
     assert MIRRORS.canonical(MIRRORS.rewrite(url)) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@host/a",
+        "https://host/t/secret/a",
+        "https://host/a?token=secret",
+        "https://host/a#secret",
+    ],
+)
+def test_secrets_in_an_address_are_not_shown(url: str) -> None:
+    assert "secret" not in public(url)
+    assert public(url).startswith("https://host/")
+
+
+def test_a_text_keeps_its_words_and_a_wheel_its_folder() -> None:
+    said = "no answer (https://me:it's,(1)@host/t/tk-1/lab/a.json), so none from http://b:s3@[::1]:1/x?k=s3."
+    assert public(said) == "no answer (https://host/lab/a.json), so none from http://[::1]:1/x."
+    wheel = "https://files.pythonhosted.org/packages/t/tqdm/tqdm-4-py3-none-any.whl"
+    assert public(f"not at {wheel}") == f"not at {wheel}"
+    assert "s3" not in public("cannot parse http://me:s3@[host/x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,22 @@ def test_docker_s_login_is_used_where_it_is_asked_for(
     log_in(settings, auths={registry.host: {"auth": "bWU6c2VjcmV0"}})  # me:secret
     assert resolve(parse_reference("a/b:1"), ["linux-64"], settings)
     assert registry.authorizations[0] == ""
+
+
+@pytest.mark.parametrize("basic", [True, False])
+def test_a_mirror_s_own_login_is_used_and_never_shown(
+    registry: PaperRegistry, settings: Settings, basic: bool
+) -> None:
+    registry.put_image("a/b:1")
+    registry.wants_token, registry.wants_basic = not basic, basic
+    registry.password = ("bob", "s3:cr@t")
+    settings = replace(settings, mirrors=Mirrors({"docker.io": f"http://bob:s3:cr%40t@{registry.host}"}))
+    assert resolve(parse_reference("a/b:1"), ["linux-64"], settings)
+    registry.password = ("bob", "another")
+    with pytest.raises(ImageError, match=r"with the login that \[mirrors\] has") as caught:
+        resolve(parse_reference("a/b:2"), ["linux-64"], settings)
+    for secret in ("bob", "s3:", "cr@t"):
+        assert secret not in f"{caught.value.message}{caught.value.hint}"
 
 
 def test_a_login_for_another_registry_stays_at_home(registry: PaperRegistry, settings: Settings) -> None:

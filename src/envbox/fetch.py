@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from envbox.errors import EnvboxError, PackageError, ToolError
 from envbox.files import whole_file
 from envbox.lockfile import LockedPackage
+from envbox.mirrors import public
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
 
@@ -109,18 +110,6 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
     raise AssertionError("unreachable")
 
 
-def public(url: str) -> str:
-    """A URL that may be shown: without user, password, token or query."""
-    parts = urlsplit(url)
-    path = "/".join("…" if before == "t" else part for before, part in _pairs(parts.path.split("/")))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
-
-
-def _pairs(parts: list[str]) -> Iterator[tuple[str, str]]:
-    """Each part with the one before it: a channel's token follows `/t/`."""
-    return zip(["", *parts], parts, strict=False)
-
-
 def _fetch_once(address: str, dest: Path, sha256: str, progress: Progress | None) -> Path:
     digest = hashlib.sha256()
     with _open(address) as (pieces, length), whole_file(dest) as file:
@@ -181,7 +170,7 @@ def _open_http(address: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
             yield _pieces(answer.raw), int(length) if length.isdigit() else None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-            raise ToolError(f"cannot fetch {public(address)}: {error}") from error
+            raise ToolError(public(f"cannot fetch {address}: {error}")) from error
         raise _PassingError(_reason(error)) from error
 
 
@@ -203,4 +192,4 @@ def _reason(error: BaseException) -> str:
     """The innermost reason, which is the one a person can use."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return str(error) or type(error).__name__
+    return public(str(error)) or type(error).__name__

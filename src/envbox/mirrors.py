@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
-_TOKEN = re.compile(r"/t/[^/]+")
+_TOKEN = re.compile(r"/t/[^/\s]+")
+_SECRET = re.compile(rf"\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}")  # where one may be in a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,15 @@ def without_credentials(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path if parts.path.endswith(".whl") else _TOKEN.sub("", parts.path, count=1)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
+
+
+def public(text: str) -> str:
+    """A URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
+    return _SECRET.sub(lambda found: _public_url(found[0]) if "://" in found[0] else "", text)
+
+
+def _public_url(url: str) -> str:
+    try:
+        return without_credentials(re.split(r"[?#]", url, maxsplit=1)[0])
+    except ValueError:  # its host is none
+        return url.partition("://")[0] + "://…"

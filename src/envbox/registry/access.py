@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from envbox.errors import ImageError, ToolError
+from envbox.mirrors import public
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback
 from envbox.settings import Settings
@@ -137,7 +138,9 @@ class Access:
         asked = {k.lower(): v for k, v in re.findall(r'([A-Za-z]+)="([^"]*)"', rest)}
         with self._lock:
             if self._credentials is None:
-                self._credentials = find_credentials(self.endpoint.host)
+                there = self.endpoint
+                said = Credentials(there.user, there.password)
+                self._credentials = said or find_credentials(there.host)
             known = self._credentials
         if scheme.lower() == "basic" and known.user:
             self._authorization = _basic(known)
@@ -180,6 +183,8 @@ class Access:
         known = Credentials() if self._credentials is None else self._credentials
         if known.problem:
             who = f"docker's credentials could not be read: {known.problem}"
+        elif self.endpoint.user and known:  # it may be a token: not shown
+            who = "with the login that [mirrors] has for it"
         elif known:
             who = f"as {known.user or 'the user that docker is logged in as'}"
         else:
@@ -220,7 +225,7 @@ def reason(error: Exception) -> str:
         return f"its certificate is not trusted: {found[1].strip()}"
     if "NameResolutionError" in text or "Failed to resolve" in text:
         return "there is no host of that name"
-    return text.partition("\n")[0][:200] or type(error).__name__
+    return public(text.partition("\n")[0])[:200] or type(error).__name__
 
 
 def _session() -> requests.Session:

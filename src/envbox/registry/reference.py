@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from envbox.errors import ImageError
 from envbox.mirrors import Mirrors
@@ -48,11 +49,14 @@ class Endpoint:
 
     :param url: scheme and host of the API, without a slash at the end
     :param repository: as it is called there
+    :param user: with its password, when the mirror is set with them
     """
 
     host: str
     url: str
     repository: str
+    user: str = ""
+    password: str = field(default="", repr=False)
 
 
 def parse_reference(text: str) -> Reference:
@@ -93,11 +97,13 @@ def endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
     scheme, separator, rest = address.partition("://")
     if not separator:
         scheme, rest = "", address
-    host, _, repository = rest.partition("/")
+    authority, _, repository = rest.partition("/")
+    login, _, host = authority.rpartition("@")
+    user, _, password = login.partition(":")
     if not scheme:
         scheme = "http" if is_loopback(host) else "https"
     api_host = _HUB_HOST if host in _HUB_NAMES else host
-    return Endpoint(host, f"{scheme}://{api_host}", repository)
+    return Endpoint(host, f"{scheme}://{api_host}", repository, unquote(user), unquote(password))
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envbox.errors import EnvboxError, SpecError, ToolError
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public, without_credentials
 from envbox.settings import Settings
 from envbox.solve.match_specs import channel_url, parse_match_spec
 from envbox.solve.question import Question
@@ -42,12 +42,12 @@ async def channel_failure(
 
 
 def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> EnvboxError:
-    text = re.sub(r"(?<=://)[^/@\s]+@|/t/[^/\s]+", "", text)  # no secret in a message
+    text = public(text)
     cause = text.replace("\n", "").split(_CAUSE)[-1]
     url = next(iter(re.findall(r"\((\w+://[^)]+)\)", text)), "")
     urls = {without_credentials(channel_url(channel)): channel for channel in asked}
     named = next(
-        (c for u, c in urls.items() if u in text or url.startswith(settings.mirrors.rewrite(u))), url
+        (c for u, c in urls.items() if u in text or url.startswith(public(settings.mirrors.rewrite(u)))), url
     )
     channel = without_credentials(named) if "://" in named else named or ", ".join(urls)
     if "could not find subdir" in text or "404" in text:
@@ -55,7 +55,7 @@ def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> Envbo
             f"there is no channel {channel}: {cause}", "check its name under `channels:` in the spec"
         )
     return ToolError(
-        f"the channel {channel} cannot be read: {cause}" + (f" ({url})" if url else ""),
+        f"the channel {channel} cannot be read: {cause}" + (f" ({url})" if url not in cause else ""),
         "check the network and try again; a mirror can be set under [mirrors] in envbox.toml",
     )
 
@@ -64,7 +64,7 @@ async def no_solution(
     text: str, question: Question, asked: Sequence[str], gateway: Any
 ) -> tuple[str, str | None]:
     """Say which requirements clash; the solver's own tree follows, indented."""
-    tree = text.removeprefix("Cannot solve the request because of: ").strip()
+    tree = public(text).removeprefix("Cannot solve the request because of: ").strip()
     missing = re.fullmatch(r"No candidates were found for (\S+) ?(.*?)\.?", tree)
     if missing:
         return await _missing(missing[1].rpartition("::")[2], missing[2], (question, asked, gateway))

@@ -2,34 +2,32 @@
 
 conda-lock's resolver (poetry's, inside it) does the work: it knows which conda packages already are what a
 requirement asks for. The difficulty is what it takes from this machine or leaves open: its caches, its
-output, the index's address, and manylinux tags that end at glibc 2.28; all of that is set here, for one call.
+output, the index's address, and manylinux tags that end at glibc 2.28; all of that is set for one call.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from envbox.errors import SolveError, SpecError, ToolError
 from envbox.files import write_whole
 from envbox.lockfile import LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public, without_credentials
 from envbox.report import Reporter
 from envbox.settings import Settings
+from envbox.solve.poetry import conda_first, no_code_run, poetry_at, statuses_kept, tags_up_to
 from envbox.spec import quiet_conda_lock
 
 INDEX = "https://pypi.org/simple"
 _FRESH_FOR = 24 * 3600  # seconds; conda names change slowly
-_OLDEST_GLIBC = 5  # of manylinux1: 2.5
-_LEGACY_TAGS = {5: "1", 12: "2010", 17: "2014"}  # glibc 2.x → the manylinux tags from before PEP 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +64,11 @@ def lock_requirements(
     repositories = [settings.mirrors.rewrite(r.url) for r in specification.pip_repositories]
     with (
         quiet_conda_lock(),
-        _poetry_at(settings.cache_dir / "pypi"),
-        _tags_up_to(asked.glibc),
-        _no_code_run(),
-        _conda_first(),
+        poetry_at(settings.cache_dir / "pypi"),
+        tags_up_to(asked.glibc),
+        no_code_run(),
+        conda_first(),
+        statuses_kept() as statuses,
     ):
         from conda_lock.models.pip_repository import PipRepository
         from conda_lock.pypi_solver import solve_pypi
@@ -91,7 +90,7 @@ def lock_requirements(
                 mapping_url=str(names),
             )
         except Exception as error:  # poetry has no base class for what can go wrong
-            raise _in_words(error, asked.platform) from error
+            raise _in_words(error, asked.platform, repositories, statuses) from error
     _refuse_shadows(found, asked, names)
     return _wheels(found.values(), asked.platform, settings)
 
@@ -147,9 +146,11 @@ def _fetched_table(url: str) -> bytes:
         answer.raise_for_status()
         table = json.loads(answer.content)
     except (requests.RequestException, ValueError) as error:
-        raise ToolError(f"cannot fetch the table of conda's names for PyPI's projects from {url}") from error
+        raise ToolError(
+            f"cannot fetch the table of conda's names for PyPI's projects from {public(url)}"
+        ) from error
     if not isinstance(table, dict):
-        raise ToolError(f"what {url} gives is no table of names")
+        raise ToolError(f"what {public(url)} gives is no table of names")
     return answer.content
 
 
@@ -197,15 +198,20 @@ def _instead(names: str) -> str:
     return f"take {names} from conda instead, or ask for a version that has a wheel"
 
 
-def _in_words(error: Exception, platform: str) -> SolveError | ToolError:
+def _in_words(
+    error: Exception, platform: str, indexes: Sequence[str], statuses: Mapping[str, int]
+) -> SolveError | ToolError:
     import requests
+    from conda_lock._vendor.poetry.repositories.exceptions import RepositoryError
 
-    said = str(error).strip() or type(error).__name__
-    if isinstance(error, requests.RequestException | ConnectionError):
-        return ToolError(
-            f"cannot read the package index for the pip requirements: {said.splitlines()[0]}",
-            f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}',
-        )
+    said = public(str(error).strip()) or type(error).__name__
+    if isinstance(error, requests.RequestException | ConnectionError | RepositoryError):
+        return _unreadable(_index_of(str(error), indexes), said)
+    for url, status in statuses.items():
+        if status in (401, 403):
+            return _unreadable(
+                _index_of(url, indexes), f"it answers {status} for {public(url)}", refused=True
+            )
     unbuilt = re.search(r"package info for path: \S*/([^/\s]+)-([^-/\s]+)\s", said)
     if sourced := unbuilt or re.fullmatch(r"Package (\S+) \((\S+)\) not found\.?", said):
         return SolveError(
@@ -216,79 +222,33 @@ def _in_words(error: Exception, platform: str) -> SolveError | ToolError:
         line.rstrip().replace("-dummy-package-", "the spec") for line in said.splitlines() if line.strip()
     ]
     tree = "\n".join(["", *(f"  {line}" for line in lines)])
-    return SolveError(f"the pip requirements cannot be satisfied on {platform}:{tree}")
+    return SolveError(
+        f"the pip requirements cannot be satisfied on {platform}:{tree}", _nowhere(indexes, statuses)
+    )
 
 
-# --- what is set for one call -------------------------------------------------------------------------------
+def _unreadable(index: str, said: str, refused: bool = False) -> ToolError:
+    system = re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", said)
+    hint = (
+        "check its address, and the login for it"
+        if refused
+        else f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}'
+    )
+    why = system[1].strip().lower() if system else said.splitlines()[0]
+    return ToolError(f"cannot read the package index {index} for the pip requirements: {why}", hint)
 
 
-@contextmanager
-def _poetry_at(folder: Path) -> Iterator[None]:
-    """Keep poetry's caches in ours, and keep it from asking a keyring, which can wait for a person."""
-    ours: Mapping[str, str] = {"POETRY_CACHE_DIR": str(folder), "POETRY_KEYRING_ENABLED": "false"}
-    before = {key: os.environ.get(key) for key in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
+def _nowhere(indexes: Sequence[str], statuses: Mapping[str, int]) -> str | None:
+    """A hint where an index has nothing at all of what was asked for: its address may be wrong."""
+    for index in map(public, indexes):
+        found = {status for url, status in statuses.items() if public(url).startswith(index)}
+        if found == {404}:
+            return f"the index {index} answered 404 to every question: is that its address?"
+    return None
 
 
-@contextmanager
-def _tags_up_to(glibc: str | None) -> Iterator[None]:
-    """Have all manylinux tags that the base's glibc allows (PEP 600); conda-lock's own list ends at 2.28."""
-    from conda_lock import pypi_solver
-
-    before = pypi_solver.MANYLINUX_TAGS
-    if glibc:
-        newest = int(glibc.split(".")[1])
-        every = range(_OLDEST_GLIBC, newest + 1)
-        pypi_solver.MANYLINUX_TAGS = [
-            tag for minor in every for tag in (_LEGACY_TAGS.get(minor), f"_2_{minor}") if tag
-        ]
-    try:
-        yield
-    finally:
-        pypi_solver.MANYLINUX_TAGS = before
-
-
-@contextmanager
-def _no_code_run() -> Iterator[None]:
-    """Keep poetry from running a source archive's build to learn what it depends on: no wheel, no package."""
-    from conda_lock._vendor.poetry.inspection import info
-
-    def refuse(path: Path) -> Any:
-        raise info.PackageInfoError(path, "only a source archive")
-
-    before = info.get_pep517_metadata
-    info.get_pep517_metadata = refuse
-    try:
-        yield
-    finally:
-        info.get_pep517_metadata = before
-
-
-@contextmanager
-def _conda_first() -> Iterator[None]:
-    """Let a package that conda has stand for PyPI's of that name, also where PyPI lacks the version.
-
-    Poetry would fetch its metadata from the index, and resolve once more what conda has resolved.
-    """
-    from conda_lock import pypi_solver
-    from conda_lock.interfaces.vendored_poetry import Pool, Repository
-
-    before = pypi_solver.PoetrySolver
-
-    def solver(package: Any, *, pool: Any, installed: Any, **rest: Any) -> Any:
-        ours = Pool([Repository("conda", installed), *pool.repositories])
-        return before(package, pool=ours, installed=installed, **rest)
-
-    pypi_solver.PoetrySolver = solver
-    try:
-        yield
-    finally:
-        pypi_solver.PoetrySolver = before
+def _index_of(text: str, indexes: Sequence[str]) -> str:
+    """The index that a text is about; all of them where it does not say."""
+    shown = [public(index) for index in indexes]
+    about = [index for index in shown if index in public(text) or f"'{urlsplit(index).hostname}'" in text]
+    return ", ".join(about[:1] or shown)
