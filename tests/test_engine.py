@@ -18,6 +18,7 @@ import pytest
 
 from envbox.engine import Engine, MissingLayerError, connect
 from envbox.engine.address import Address, find_address
+from envbox.engine.docker import DockerEngine
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.oci import digest_of
 from envbox.settings import Settings
@@ -258,6 +259,20 @@ def test_layers_that_are_there_may_be_left_out(engine: Engine, layers: list[byte
     assert engine.has_image(second)
     for image in (second, first):
         engine.remove_image(image)
+
+
+def test_an_image_that_goes_while_it_is_asked_about_is_not_remembered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, diff_id = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    answers = {"/info": {}, "/images/json": [{"Id": image}]}
+    monkeypatch.setattr(DockerEngine, "_json", lambda self, path: answers.get(path))
+    engine = DockerEngine(Address("unix:///nowhere", "a test"), settings.cache_dir)
+    assert engine.chain_ids() == set()
+    answers[f"/images/{image}/json"] = {"RootFS": {"Layers": [diff_id]}}
+    assert engine.chain_ids() == {diff_id}
+    del answers[f"/images/{image}/json"]
+    assert engine.chain_ids() == {diff_id}, "what was asked once is remembered"
 
 
 @needs_engine

@@ -113,7 +113,9 @@ class DockerEngine:
         memo = self._remembered / image.removeprefix("sha256:")
         with suppress(OSError, UnicodeDecodeError, ImageError):  # not there, or damaged
             return [parse_digest(line) for line in memo.read_text(encoding="ascii").split()]
-        inspected = self._json(f"/images/{image}/json") or {}  # none when it was removed in between
+        inspected = self._json(f"/images/{image}/json")
+        if inspected is None:  # removed in between; it may come back
+            return []
         diff_ids = [parse_digest(layer) for layer in inspected.get("RootFS", {}).get("Layers") or ()]
         write_whole(memo, "\n".join(diff_ids).encode())
         return diff_ids
