@@ -42,6 +42,13 @@ def test_a_name_that_could_be_a_path_is_refused(tmp_path: Path, name: str) -> No
         read_project(tmp_path).environment(name)
 
 
+def test_an_empty_name_is_no_name_rather_than_none(tmp_path: Path) -> None:
+    touch(tmp_path, "environments/maps.yml")
+    for default in (None, "maps"):
+        with pytest.raises(SpecError, match="'' is not an environment's name"):
+            read_project(tmp_path, default).environment("")
+
+
 def test_an_unknown_or_missing_name_lists_what_there_is(tmp_path: Path) -> None:
     touch(tmp_path, "environments/maps.yml", "environments/base.yml")
     with pytest.raises(SpecError) as unknown:

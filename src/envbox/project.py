@@ -43,7 +43,7 @@ class Project:
 
         :raises SpecError: when the name is not a name, or there is no such environment, or none can be chosen
         """
-        wanted = name or self.default
+        wanted = self.default if name is None else name
         names = ", ".join(e.name for e in self.environments)
         if wanted is not None:
             check_name(wanted)
