@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
@@ -24,7 +24,7 @@ import pytest
 import websocket
 from containers import Lab
 
-from envbox.engine import Engine, connect
+from envbox.engine import Container, Engine, connect
 from envbox.errors import LaunchError
 from envbox.launch import jupyter, servers
 from envbox.launch.container import Launch
@@ -33,6 +33,9 @@ from envbox.launch.jupyter import ServeOptions, serve, server_argv, server_launc
 from envbox.launch.jupyter_api import Door
 from envbox.launch.servers import Server, container_name
 from envbox.report import SILENT
+
+if TYPE_CHECKING:
+    from conftest import Rig
 
 ADA = User(1234, 100, "ada", "users")
 LAUNCH = Launch(
@@ -501,6 +504,57 @@ def test_a_server_that_is_not_there_is_named(lab: Lab) -> None:
     done = lab.run("stop", "lab")
     assert done.returncode == 1
     assert "no server of lab" in done.stderr
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize("command", ["stop", "logs"])
+def test_without_a_name_and_a_server_it_says_that_none_runs(rig: Rig, tmp_path: Path, command: str) -> None:
+    (tmp_path / "environments").mkdir()
+    for name in ("maps", "other"):
+        (tmp_path / "environments" / f"{name}.yml").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "envbox", "-C", str(tmp_path), command],
+        env={**os.environ, **rig.env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: no server runs in {tmp_path}\n")
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize("command", ["stop", "logs"])
+def test_an_empty_name_does_not_mean_the_only_server(shared: dict[str, Any], busy: Lab, command: str) -> None:
+    done = busy.run(command, "")
+    assert done.returncode == 1
+    assert "'' is not an environment's name" in done.stderr
+    assert busy.containers() == [shared["container"]]
+
+
+class Listing:
+    """An engine that knows some servers, all of /project."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def containers(self, labels: dict[str, str]) -> tuple[Container, ...]:
+        project = {"io.envbox.project": "/project"}
+        return tuple(
+            Container(n, f"envbox-{n}-1", "i", "exited", 0, {**labels, **project, "io.envbox.name": n})
+            for n in self.names
+        )
+
+
+def test_without_a_name_the_only_server_is_meant_or_the_defaults() -> None:
+    one, two = (cast(Engine, Listing(*names)) for names in (["maps"], ["maps", "other"]))
+    here = Path("/project")
+    assert servers.find_only(one, here, "other").name == "maps"
+    assert servers.find_only(two, here, "other").name == "other"
+    with pytest.raises(LaunchError, match=r"which server.*maps, other"):
+        servers.find_only(two, here)
+    with pytest.raises(LaunchError, match="no server runs in /elsewhere"):
+        servers.find_only(two, Path("/elsewhere"))
 
 
 @pytest.mark.rig

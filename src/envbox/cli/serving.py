@@ -124,13 +124,12 @@ def open_page(server: Server, session: Session) -> None:
 
 
 def _find(session: Session, name: str | None) -> Server:
-    from envbox.launch.servers import find, servers
+    from envbox.launch.servers import find, find_only
+    from envbox.project import check_name
 
-    if name is None:
-        running = [s for s in servers(session.engine) if s.project == session.root]
-        if len(running) == 1:
-            return running[0]
-    return find(session.engine, name or session.environment(None).name, session.root)
+    if name is not None:
+        return find(session.engine, check_name(name), session.root)
+    return find_only(session.engine, session.root, session.settings.environment)
 
 
 def _row(server: Server) -> tuple[str, str, str, str, str]:

@@ -78,6 +78,20 @@ def find(engine: Engine, wanted: str, project: Path) -> Server:
     )
 
 
+def find_only(engine: Engine, project: Path, default: str | None = None) -> Server:
+    """The one server of a project; of several, that of the default environment.
+
+    :raises LaunchError: when there is none, or none can be chosen
+    """
+    here = [server for server in servers(engine) if server.project == project]
+    if not here:
+        raise LaunchError(f"no server runs in {project}", "envbox ps lists those of all projects")
+    chosen = here if len(here) == 1 else [server for server in here if server.name == default]
+    if not chosen:
+        raise LaunchError(f"which server? {project} has {', '.join(s.name for s in here)}", "name one")
+    return chosen[0]
+
+
 def logs(server: Server, engine: Engine, *, follow: bool = False) -> Iterator[bytes]:
     """What a server has written, line by line, without its token: Jupyter itself shows it now and then."""
     return _without(server.token_path, engine.logs(server.container, follow=follow))
