@@ -83,7 +83,7 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 name_argument = click.argument("name", required=False, shell_complete=complete_name)
 names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_name)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 frozen_option = click.option(
     "--frozen", is_flag=True, help="Take the lockfile as it is, even if the spec has changed."
 )
