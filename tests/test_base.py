@@ -6,7 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from paper_registry import BASE, LIBC, PaperRegistry, digest, serving
@@ -135,10 +135,26 @@ def test_a_pulled_base_needs_no_tag_and_no_second_question(
     assert registry.log == []
 
 
+def test_reading_a_base_says_its_name_and_platform_and_no_digest(
+    registry: PaperRegistry, settings: Settings
+) -> None:
+    labels = []
+
+    class Told(type(SILENT)):  # type: ignore[misc]
+        def task(self, label: str, *rest: Any) -> Any:
+            labels.append(label)
+            return SILENT.task(label, *rest)
+
+    registry.put_image("a/b:1")
+    resolve_base("a/b:1", ["linux-64"], settings, Told())
+    assert labels == ["reading docker.io/a/b:1 for linux-64"]
+
+
 def test_a_base_for_another_platform_is_refused(registry: PaperRegistry, settings: Settings) -> None:
     found = registry.put_image("a/b:1", platform="linux-aarch64")
-    with pytest.raises(ImageError, match="is for linux/arm64, not for linux-64"):
+    with pytest.raises(ImageError, match="is for linux/arm64, not for linux-64") as caught:
         pull_base(Base(NAME, {"linux-64": found}, {}), "linux-64", settings)
+    assert str(caught.value.hint).startswith("remove the lockfile")  # it is fresh: `lock` alone keeps it
     with pytest.raises(LockfileError, match="pins no base for linux-ppc64le"):
         pull_base(Base(NAME, {"linux-64": found}, {}), "linux-ppc64le", settings)
 

@@ -24,6 +24,7 @@ from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.base import pull_base, resolve_base
+from envbox.cache import free
 from envbox.engine import Engine, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
 from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
@@ -388,6 +389,11 @@ def test_a_build_killed_at_any_moment_is_finished_by_the_next(loaded: Workshop) 
         process.kill()
         process.wait()
     assert loaded.build().config_digest == loaded.make()
+    cache = loaded.settings.cache_dir
+    for left in cache.rglob("*.part"):
+        os.utime(left, (0, 0))  # a day later
+    free(cache, ("leftovers",))
+    assert list(cache.rglob("*.part")) == []
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from envbox.cache import free, holdings
-from envbox.errors import SettingsError
+from envbox.errors import SettingsError, ToolError
 
 
 @pytest.fixture
@@ -40,3 +42,44 @@ def test_what_the_cache_does_not_hold_is_refused(cache: Path) -> None:
 
 def test_a_cache_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert holdings(tmp_path / "none") == ()
+
+
+def left_by_a_killed_run(path: Path, age: float) -> Path:
+    """A folder that was written aside, with a file in it that was, too."""
+    path.mkdir(parents=True)
+    (path / ".x.part").write_bytes(b"x" * 30_000)
+    for each in (path / ".x.part", path):
+        os.utime(each, (time.time() - age,) * 2)
+    return path
+
+
+def test_what_killed_runs_left_is_listed_and_freed_and_nothing_younger(cache: Path) -> None:
+    old = [
+        left_by_a_killed_run(cache / name, 25 * 3600)
+        for name in (".blobs.1.part", "compilers/.k.2.part", "packages/a/.y.part")
+    ]
+    young = left_by_a_killed_run(cache / "compilers/.k.3.part", 3600)
+    held = {h.kind: (h.files, h.size) for h in holdings(cache)}
+    assert set(held) == {"packages", "fragments", "compilers", "leftovers"}
+    assert held["leftovers"][0] == len(old)
+    assert held["packages"][0] == held["compilers"][0] == 1
+    assert free(cache, ("leftovers",)) == held["leftovers"][1] >= 90_000
+    assert young.is_dir()
+    assert [path for path in old if path.exists()] == []
+    assert sorted(p.name for p in cache.iterdir()) == ["compilers", "fragments", "packages", "servers"]
+    assert free(cache, ("leftovers",)) == 0
+
+
+def test_a_folder_that_one_may_not_enter_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "packages").chmod(0)
+    user = os.geteuid()
+    cache.chmod(0o755)
+    monkeypatch.chdir(cache)
+    try:
+        if user == 0:  # who may enter everything
+            os.seteuid(65534)
+        with pytest.raises(ToolError, match="packages: Permission denied"):
+            holdings(Path())
+    finally:
+        os.seteuid(user)
+        (cache / "packages").chmod(0o755)

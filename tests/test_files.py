@@ -29,6 +29,15 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_only_the_cache_can_be_put_elsewhere(number: int, tmp_path: Path) -> None:
+    for is_cache in (True, False):
+        with pytest.raises(ToolError) as caught, whole_file(tmp_path / "x", is_cache=is_cache):
+            raise OSError(number, "no")
+        assert ("ENVBOX_CACHE_DIR" in str(caught.value.hint)) == is_cache
+        assert caught.value.hint
+
+
 def test_a_folder_that_is_a_file_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ToolError, match="file/x"):

@@ -21,8 +21,16 @@ from typing import Any
 import pytest
 from paper_channel import record, served, write_channel
 
-from envbox.errors import EnvboxError, ImageError, LockfileError, SolveError, SpecError, ToolError
-from envbox.fetch import fetch
+from envbox.errors import (
+    EnvboxError,
+    ImageError,
+    LockfileError,
+    PackageError,
+    SolveError,
+    SpecError,
+    ToolError,
+)
+from envbox.fetch import fetch, fetch_archives
 from envbox.freshness import differences, is_fresh
 from envbox.lock import lock, solve_spec
 from envbox.lockfile import Base, Lock
@@ -499,6 +507,18 @@ def test_a_channel_that_is_down_is_named_and_its_secret_is_not(place: Place) -> 
     assert "tk-123" not in error.message
 
 
+def test_what_a_killed_lock_left_is_swept_and_a_running_one_s_is_not(place: Place) -> None:
+    path = place.environment.lock_path
+    old, young = (path.with_name(f".{path.name}.{n}.part") for n in ("old", "young"))
+    for part in (old, young):
+        part.touch()
+    os.utime(old, (0, 0))
+    place.spec("  - tzdata")
+    place.lock()
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_a_lockfile_that_cannot_be_read_is_not_replaced(place: Place) -> None:
     place.spec("  - numpy")
     place.environment.lock_path.write_text("version: 9\n")
@@ -650,9 +670,7 @@ def test_no_door_shows_the_login_of_a_mirror(
         names = f"{address}/t/tk-1/x.json" if door == "names" else str(table)
         settings = replace(place.settings, mirrors=Mirrors(rules), mapping_url=names)
         doors: dict[str, Callable[[], object]] = {
-            "channel": lambda: solve_spec(
-                read_spec(place.environment.spec_path, BOTH, settings), BASE, settings
-            ),
+            "channel": lambda: solve_spec(read_spec(path, BOTH, settings), BASE, settings),
             "names": lambda: names_table(settings, place.told),
             "registry": lambda: resolve(parse_reference("a/b:1"), ["linux-64"], settings),
             "archive": lambda: fetch(
@@ -669,6 +687,30 @@ def test_no_door_shows_the_login_of_a_mirror(
     assert said
     for secret in ("s3cr3t", "tk-1", "bob"):
         assert secret not in " ".join(said)
+
+
+def test_a_lock_of_what_the_channel_has_replaced_is_mended_as_its_hint_says(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = write_channel(tmp_path / "own", [record("tzdata", "2026a")])
+    archive = folder / "noarch" / "tzdata-2026a-0.conda"
+    with served(folder) as url:
+        rules = {**place.settings.mirrors.rules, FORGE: url}
+        place.settings = replace(place.settings, mirrors=Mirrors(rules))
+        place.spec("  - tzdata")
+        (package,) = place.lock("linux-64").packages
+        (tmp_path / "own" / "noarch" / package.file_name).write_bytes(b"another")
+        with pytest.raises(PackageError) as changed:
+            fetch_archives([package], place.settings)
+        archive.unlink()
+        with pytest.raises(ToolError) as gone:
+            fetch_archives([package], place.settings)
+        for error in (changed.value, gone.value):
+            assert "remove the lockfile (NAME.conda-lock.yml), and run: envbox lock NAME" in str(error.hint)
+        write_channel(tmp_path / "own", [record("tzdata", "2026b")])
+        assert versions(place.lock("linux-64")) == {"tzdata": "2026a"}  # it is fresh by its own lights
+        place.environment.lock_path.unlink()
+        assert versions(place.lock("linux-64")) == {"tzdata": "2026b"}
 
 
 def test_requirements_become_wheels_with_hashes_and_canonical_addresses(place: Place, index: Path) -> None:

@@ -23,7 +23,7 @@ from typing import IO, Any, cast
 
 from envbox.errors import ImageError, LockfileError
 from envbox.files import write_whole
-from envbox.lockfile import Base, LockedPackage
+from envbox.lockfile import Base, LockedPackage, lock_anew
 from envbox.oci import (
     LAYER_GZIP_TYPE,
     LAYER_TAR_TYPE,
@@ -97,7 +97,8 @@ def resolve_base(reference: str, platforms: Sequence[str], settings: Settings, r
     stop = threading.Event()
 
     def glibc_of(platform: str) -> str:
-        return _glibc(_access(parsed, digests[platform], settings, stop), settings, report)
+        label = f"reading {parsed} for {platform}"
+        return _glibc(_access(parsed, digests[platform], settings, stop), label, settings, report)
 
     with ThreadPoolExecutor(len(platforms) or 1, "base") as pool:
         try:
@@ -117,7 +118,7 @@ def pull_base(
     :raises LockfileError: when the lock pins none for the platform
     """
     if platform not in base.digests:
-        raise LockfileError(f"the lock pins no base for {platform}", "lock again: envbox lock")
+        raise LockfileError(f"the lock pins no base for {platform}", lock_anew())
     digest = parse_digest(base.digests[platform])
     reference = parse_reference(base.reference)
     access = _access(reference, digest, settings, stop)
@@ -127,7 +128,7 @@ def pull_base(
     if found != image_platform(platform):
         raise ImageError(
             f"the base {reference.name}@{digest} is for {found[0]}/{found[1]}, not for {platform}",
-            "lock again: envbox lock",
+            lock_anew(),
         )
     return BaseImage(platform, reference, digest, config, _layers(manifest, config, reference, settings))
 
@@ -167,7 +168,7 @@ def check_glibc(packages: Sequence[LockedPackage], base: Base, platform: str) ->
         most = ".".join(map(str, max(need for _, need in needs)))
         raise ImageError(
             f"the base {base.reference} has glibc {have}, but {names}{more} {most}",
-            "take a newer base, or lock for this one: envbox lock",
+            f"take a newer base; or, to lock for this one, {lock_anew()}",
         )
 
 
@@ -223,7 +224,7 @@ def _layers(
 # --- what is in it ------------------------------------------------------------------------------------------
 
 
-def _glibc(access: Access, settings: Settings, report: Reporter) -> str:
+def _glibc(access: Access, label: str, settings: Settings, report: Reporter) -> str:
     reference, digest = access.reference, access.reference.digest
     assert digest
     memo = settings.cache_dir / "bases" / f"{digest.removeprefix('sha256:')}.json"
@@ -237,7 +238,7 @@ def _glibc(access: Access, settings: Settings, report: Reporter) -> str:
     layers = _layers(manifest, _config(access, manifest, settings), reference, settings)
     found = _Facts()
     for layer in layers:
-        with report.task(f"reading {reference}", layer.blob.size, "bytes") as task:
+        with report.task(label, layer.blob.size, "bytes") as task:
             fetch_blob(access, layer.blob, settings, task.advance)
         _look_into(layer, found, str(reference))
         if found.glibc and found.has_shell:

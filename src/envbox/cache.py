@@ -6,13 +6,17 @@ at all.
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import SettingsError
-from envbox.files import PART, disk_error
+from envbox.files import PART, disk_error, is_leftover
 
 KINDS = {
     "packages": "archives as downloaded",
@@ -21,7 +25,9 @@ KINDS = {
     "blobs": "base images",
     "compilers": "the Pythons that byte-compile",
     "builds": "which image belongs to which lockfile",
+    "leftovers": "what killed runs left",
 }
+LEFTOVERS = "leftovers"
 _LIVE = ("servers",)  # of running servers; not ours to remove
 
 
@@ -39,18 +45,25 @@ class Holding:
 
 
 def holdings(cache_dir: Path) -> tuple[Holding, ...]:
-    """What the cache holds, by folder, the largest first."""
-    folders = [path for path in _folders(cache_dir) if path.name not in _LIVE]
-    found = [
-        Holding(path.name, KINDS.get(path.name, "indexes and records"), *_weigh(path)) for path in folders
-    ]
-    return tuple(sorted(found, key=lambda h: (-h.size, h.kind)))
+    """What the cache holds, by folder, the largest first.
+
+    :raises ToolError: when a folder in it cannot be read
+    """
+    found = {
+        path.name: _weigh(p for p in _walk(path, into_leftovers=False) if not is_leftover(p))
+        for path in _folders(cache_dir)
+    }
+    if left := _leftovers(cache_dir):
+        found[LEFTOVERS] = _weigh(p for path in left for p in (path, *_walk(path)))
+    holds = (Holding(kind, KINDS.get(kind, "indexes and records"), *weight) for kind, weight in found.items())
+    return tuple(sorted(holds, key=lambda h: (-h.size, h.kind)))
 
 
 def free(cache_dir: Path, kinds: tuple[str, ...]) -> int:
     """Remove folders of the cache, and give the bytes that this frees.
 
     :raises SettingsError: when there is no such folder
+    :raises ToolError: when a folder cannot be read or removed
     """
     known = {holding.kind: holding for holding in holdings(cache_dir)}
     unknown = sorted(set(kinds) - known.keys() - KINDS.keys())
@@ -58,20 +71,53 @@ def free(cache_dir: Path, kinds: tuple[str, ...]) -> int:
         raise SettingsError(f"the cache has no {', '.join(unknown)}", f"it has {', '.join(sorted(known))}")
     gone = [known[kind] for kind in kinds if kind in known]
     for holding in gone:
-        path = cache_dir / holding.kind
-        try:
-            aside = Path(tempfile.mkdtemp(prefix=f".{holding.kind}.", suffix=PART, dir=cache_dir))
-            path.rename(aside / holding.kind)
-            shutil.rmtree(aside)
-        except OSError as error:
-            raise disk_error(path, error) from error
+        left = holding.kind == LEFTOVERS
+        for path in _leftovers(cache_dir) if left else [cache_dir / holding.kind]:
+            _remove(path, cache_dir)
     return sum(holding.size for holding in gone)
 
 
+def _remove(path: Path, cache_dir: Path) -> None:
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name.strip('.')[:100]}.", suffix=PART, dir=cache_dir))
+        with suppress(FileNotFoundError):  # another was quicker
+            path.rename(aside / path.name)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
 def _folders(cache_dir: Path) -> list[Path]:
-    return [path for path in cache_dir.iterdir() if path.is_dir()] if cache_dir.is_dir() else []
+    """The kinds' folders; what begins with a dot is on its way out of the cache."""
+    try:
+        found = list(cache_dir.iterdir()) if cache_dir.is_dir() else []
+        return [p for p in found if p.is_dir() and p.name not in _LIVE and not p.name.startswith(".")]
+    except OSError as error:
+        raise disk_error(cache_dir, error) from error
 
 
-def _weigh(folder: Path) -> tuple[int, int]:
-    sizes = {s.st_ino: s.st_blocks * 512 for s in (p.lstat() for p in folder.rglob("*") if not p.is_dir())}
+def _leftovers(cache_dir: Path) -> list[Path]:
+    """What killed runs left, in all folders."""
+    return [path for path in _walk(cache_dir, into_leftovers=False) if is_leftover(path)]
+
+
+def _weigh(paths: Iterable[Path]) -> tuple[int, int]:
+    sizes = {}
+    for path in paths:
+        with suppress(FileNotFoundError):  # removed beside us
+            found = path.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                sizes[found.st_ino] = found.st_blocks * 512
     return len(sizes), sum(sizes.values())
+
+
+def _walk(top: Path, into_leftovers: bool = True) -> Iterator[Path]:
+    """All that is in a folder."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise disk_error(Path(error.filename), error) from error
+
+    for folder, folders, files in os.walk(top, onerror=fail):
+        yield from (Path(folder, name) for name in (*folders, *files))
+        folders[:] = [n for n in folders if into_leftovers or not is_leftover(Path(folder, n))]

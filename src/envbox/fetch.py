@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from envbox.errors import EnvboxError, PackageError, ToolError
 from envbox.files import whole_file
-from envbox.lockfile import LockedPackage
+from envbox.lockfile import LockedPackage, lock_anew
 from envbox.mirrors import public
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
@@ -30,6 +30,7 @@ _CHUNK = 1 << 20
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CONNECTIONS = 8  # more of them bring no speed and annoy servers
 
+_ANEW = lock_anew()
 Progress = Callable[[int], None]
 
 
@@ -125,7 +126,7 @@ def _fetch_once(address: str, dest: Path, sha256: str, progress: Progress | None
         if digest.hexdigest() != sha256:
             raise PackageError(
                 f"{dest.name} from {public(address)} has sha256 {digest.hexdigest()}, the lock says {sha256}",
-                "it was deleted; the server's file was changed or damaged: lock again, or use another mirror",
+                f"it was deleted; the server's file was changed or damaged: use another mirror, or {_ANEW}",
             )
     return dest
 
@@ -182,7 +183,7 @@ def _pieces(raw: Any) -> Iterator[bytes]:
 
 def _status_hint(status: int) -> str | None:
     if status in (404, 410):
-        return "the channel no longer has this file: lock again"
+        return f"the channel no longer has this file: {_ANEW}"
     if status in (401, 403):
         return "the server asks for credentials: put them in ~/.netrc"
     return None

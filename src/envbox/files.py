@@ -2,14 +2,17 @@
 
 The one rule behind "any command can be killed at any moment": a path either has its old content or all of its
 new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never
-crosses a filesystem and a leftover is recognised.
+crosses a filesystem and a leftover is recognised. Once it is older than a day, whoever wrote it is gone:
+`envbox clean` frees it, and a lockfile's or a compiler's is swept when the next one is made.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +21,22 @@ from typing import IO
 from envbox.errors import ToolError
 
 PART = ".part"
+_ASIDE = re.compile(rf"\..+{re.escape(PART)}")
+_LONG = 24 * 3600  # seconds; no download or install takes a day
 
 
 @contextmanager
-def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes `path` when the block ends well, and is removed when it does not.
 
+    :param is_cache: whether it lies in the cache folder, which can be put elsewhere
     :raises ToolError: when the disk is full or the directory cannot be written
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
     except OSError as error:
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, is_cache) from error
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -41,31 +47,40 @@ def whole_file(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
+        raise disk_error(path, error, is_cache) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_whole(path: Path, data: bytes, mode: int = 0o644, is_cache: bool = True) -> None:
     """Put `data` at `path`, whole or not at all.
 
+    :param is_cache: as for `whole_file`
     :raises ToolError: when the disk is full or the directory cannot be written
     """
-    with whole_file(path, mode) as file:
+    with whole_file(path, mode, is_cache) as file:
         file.write(data)
 
 
-def disk_error(path: Path, error: OSError) -> ToolError:
+def is_leftover(path: Path) -> bool:
+    """Whether it was written aside, and so long ago that nobody can be at it any more."""
+    try:
+        return bool(_ASIDE.fullmatch(path.name)) and path.lstat().st_mtime < time.time() - _LONG
+    except FileNotFoundError:  # it has its name now
+        return False
+
+
+def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:
     """Say an OSError met at `path` in words, with a way out."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ToolError(
             f"no space left on the disk while writing {path}",
-            "free some space, or set ENVBOX_CACHE_DIR to a folder on another disk",
+            "free some space" + ", or set ENVBOX_CACHE_DIR to a folder on another disk" * is_cache,
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ToolError(
             f"not allowed to write {path}: {error.strerror}",
-            "check the folder's permissions, or set ENVBOX_CACHE_DIR to one that is yours",
+            "check the folder's permissions" + ", or set ENVBOX_CACHE_DIR to one that is yours" * is_cache,
         )
     return ToolError(f"cannot write {path}: {error.strerror or error}")

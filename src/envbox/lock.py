@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from envbox.errors import ImageError, SolveError
-from envbox.files import write_whole
+from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.mirrors import without_credentials
@@ -49,7 +49,10 @@ def lock(
         report.warn(words)
     base = _base(spec, previous, settings, report)
     solved = solve_spec(spec, base, settings, previous, report)
-    write_whole(path, dumps(solved))
+    for leftover in path.parent.glob(f".{path.name}.*{PART}"):
+        if is_leftover(leftover):
+            leftover.unlink(missing_ok=True)
+    write_whole(path, dumps(solved), is_cache=False)
     if not platforms or set(spec.named) <= set(solved.platforms):
         remember_fresh(environment, settings)
     counts = ", ".join(f"{len(solved.for_platform(p))} packages for {p}" for p in solved.platforms)

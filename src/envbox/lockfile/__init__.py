@@ -116,6 +116,6 @@ def lock_command(name: str, platforms: Iterable[str]) -> str:
     return f"envbox lock {name} " + " ".join(f"--platform {platform}" for platform in platforms)
 
 
-def lock_anew(name: str) -> str:
+def lock_anew() -> str:
     """What to do about a lock that is fresh by its spec and cannot be used: `lock` alone would keep it."""
-    return f"remove the lockfile of {name}, and lock it anew: envbox lock {name}"
+    return "remove the lockfile (NAME.conda-lock.yml), and run: envbox lock NAME"
