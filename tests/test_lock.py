@@ -274,6 +274,16 @@ def test_a_packages_url_names_the_package(place: Place) -> None:
     assert next(p for p in found.packages if p.name == "numpy").md5
 
 
+def test_a_base_that_is_nowhere_is_said_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*rest: object) -> Base:
+        raise ImageError("there is no image docker.io/library/b:1")
+
+    monkeypatch.setattr("envbox.base.resolve_base", nowhere)
+    place.spec("  - numpy")
+    assert "there is no image" in place.refused(ImageError).message
+    assert place.told.said == []
+
+
 def test_no_secret_of_a_channel_is_written(place: Place, channel: str) -> None:
     secret = channel.replace("http://", "http://me:pass-word@")
     place.spec("  - tzdata", channels=f"[{secret}]")

@@ -190,6 +190,6 @@ def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Repo
         required = [p for p in missing if p not in spec.optional]
         if len(required) == len(missing) or not (required or known.digests):
             raise
-        report.say(f"{', '.join(spec.optional)} is left out: {error.message}")
         found = resolve_base(reference, required, settings, report) if required else known
+        report.say(f"{', '.join(spec.optional)} is left out: {error.message}")
     return Base(reference, {**known.digests, **found.digests}, {**known.glibc, **found.glibc})
