@@ -18,7 +18,7 @@ ROOMS: dict[str, set[str]] = {
     "settings": set(),
     "project": set(),
     "cache": set(),
-    "lockfile": set(),
+    "lockfile": {"project"},
     "fetch": SETTLED,
     "registry": SETTLED,
     "base": SETTLED | {"registry"},

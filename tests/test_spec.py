@@ -303,3 +303,12 @@ def test_no_dependency_brings_a_traceback(
     path = tmp_path_factory.getbasetemp() / "fuzz.yml"
     with contextlib.suppress(SpecError):
         read(path, "\n".join(lines), Settings(cache_dir=path.parent / "cache"))
+
+
+@pytest.mark.parametrize("item", ['" numpy >=2"', "' numpy'"])
+def test_a_match_spec_that_begins_with_a_blank_is_named_with_its_line(
+    path: Path, settings: Settings, item: str
+) -> None:
+    path.write_text(f"dependencies:\n  - python\n  # numpy\n  - {item}\n")
+    with pytest.raises(SpecError, match=r"line 4: ' numpy"):
+        read_spec(path, ["linux-64"], settings)

@@ -21,6 +21,7 @@ from typing import IO
 from envbox.errors import ToolError
 
 PART = ".part"
+_CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
 _ASIDE = re.compile(rf"\..+{re.escape(PART)}")
 _LONG = 24 * 3600  # seconds; no download or install takes a day
 
@@ -69,6 +70,12 @@ def is_leftover(path: Path) -> bool:
         return bool(_ASIDE.fullmatch(path.name)) and path.lstat().st_mtime < time.time() - _LONG
     except FileNotFoundError:  # it has its name now
         return False
+
+
+def conflict_line(data: bytes) -> int:
+    """The line of the first of git's conflict markers in a text file; 0 when there is none."""
+    found = _CONFLICT.search(data)
+    return data.count(b"\n", 0, found.start()) + 1 if found else 0
 
 
 def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:

@@ -33,6 +33,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"  # conda's, where has_prefix names none
 
 
+def honest_limit(size: int) -> int:
+    """How many bytes an archive or wheel of `size` bytes may unpack to."""
+    return max(_HONEST_SIZE, _HONEST_RATIO * size)
+
+
 @dataclass(frozen=True, slots=True)
 class PathEntry:
     """One line of paths.json.
@@ -78,7 +83,7 @@ class Archive:
 
     def __post_init__(self) -> None:
         size = self.file.seek(0, io.SEEK_END)
-        self.limit = max(_HONEST_SIZE, _HONEST_RATIO * size)
+        self.limit = honest_limit(size)
         self.info = _read_info(self)
         total = sum(entry.size or 0 for entry in self.info.paths.values())
         if total > self.limit:

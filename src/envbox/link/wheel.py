@@ -22,14 +22,13 @@ from typing import Any, BinaryIO
 from envbox.errors import LockfileError, PackageError
 from envbox.link.conda import Compile, Source
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
-from envbox.link.package import safe_path, verify
+from envbox.link.package import honest_limit, safe_path, verify
 from envbox.link.tar import CHUNK
 from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
 
 INSTALLER = b"envbox\n"
 _HELD = 4 << 20  # larger files are streamed through
 _TOTAL_LIMIT = 16 << 30
-_HONEST_SIZE, _HONEST_RATIO = 1 << 30, 1000
 
 
 def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
@@ -98,7 +97,7 @@ def _refuse_harm(archive: zipfile.ZipFile) -> None:
             raise PackageError(f"has {path!r} with a setuid or setgid bit")
         compressed += info.compress_size
         total += info.file_size
-    if total > min(_TOTAL_LIMIT, max(_HONEST_SIZE, _HONEST_RATIO * compressed)):
+    if total > min(_TOTAL_LIMIT, honest_limit(compressed)):
         raise PackageError(f"says it unpacks to {total} bytes, from {compressed}")
 
 

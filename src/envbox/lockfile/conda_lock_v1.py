@@ -22,18 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import LockfileError
+from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS, Base, Lock, LockedPackage
-from envbox.lockfile.entries import read_packages, read_texts
+from envbox.lockfile.entries import SHA256, read_packages, read_texts
 from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
+from envbox.project import LOCK_SUFFIX
 
 VERSION = 1
-LOCK_SUFFIX = ".conda-lock.yml"
 PIP_PREFIX = "pip: "
 MOST_FAULTS = 10  # more than a screen of them helps nobody
 
-_CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
 
 
@@ -148,8 +147,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
 
     if not data.strip():
         raise LockfileError(f"the lockfile {path} is empty", again)
-    if conflict := _CONFLICT.search(data):
-        line = data.count(b"\n", 0, conflict.start()) + 1
+    if line := conflict_line(data):
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
     try:
         document = yaml.load(data, Loader=yaml.CSafeLoader)
@@ -268,7 +266,7 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
         for kind in ("base-digest", "glibc")
     }
     for platform, digest in found["base-digest"].items():
-        if not _SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
+        if not SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
             faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
     for platform in platforms:
         if platform.startswith("linux-") and not all(platform in part for part in found.values()):

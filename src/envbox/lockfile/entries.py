@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ def _package(
     sha256, md5 = hashes.get("sha256"), hashes.get("md5")
     if not sha256:
         faults.append(f"{label} has no sha256, and without it nothing that is fetched can be checked")
-    elif not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
+    elif not isinstance(sha256, str) or not SHA256.fullmatch(sha256.lower()):
         faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
     if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):
         faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")

@@ -215,12 +215,18 @@ def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple
     _check_shape(document, unfit)
     _raise(path, [f"on {platform}, {words}" for words in unfit])
     dependencies = document["dependencies"]
+    blank = [item for item in dependencies if isinstance(item, str) and item[0].isspace()]
+    _raise(path, [f"line {_quoted_line(s, text)}: {s!r} begins with a blank; take it away" for s in blank])
     conda = [item.strip() for item in dependencies if isinstance(item, str)]
     sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
     pip = [line.strip() for section in sections for line in section]
     if pip and "pip" not in conda:
         conda.append("pip")
     return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
+
+
+def _quoted_line(value: str, text: str) -> int:
+    return _line(f'"{value}', text) or _line(f"'{value}", text)
 
 
 def _line(value: str, text: str) -> int:

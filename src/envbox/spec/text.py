@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
+from envbox.files import conflict_line
 
 _LARGEST = 1 << 18  # bytes; a full export of a large environment has 60 KB
-_CONFLICT = re.compile(r"^(<{7} |>{7} |={7}$)", re.MULTILINE)
 _EXAMPLE = "a spec looks like this: {channels: [conda-forge], dependencies: [python, numpy >=2]}"
 
 
@@ -32,8 +32,7 @@ def read_text(path: Path) -> str:
         raise SpecError(f"the spec {path} is empty", _EXAMPLE)
     if text.lstrip()[:15].lower().startswith(("<!doctype", "<html", "<?xml")):
         raise SpecError(f"{path} is a web page, not a spec", "save the raw file, not the page that shows it")
-    if found := _CONFLICT.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+    if line := conflict_line(text.encode()):
         raise SpecError(f"the spec {path} has merge conflict markers (line {line})", "settle the merge first")
     return text
 
