@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, MissingLayerError
+from envbox.engine import Container, Ending, MissingLayerError, Present
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
 from envbox.engine.sdk import engine_errors, make_client, unreachable
+from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
-from envbox.files import write_whole
-from envbox.oci import Digest, chain_ids, conda_platform, parse_digest
+from envbox.oci import Digest, conda_platform
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
+ZSTD_API = (1, 42)  # Docker 23
 NOT_FOUND, NOT_MODIFIED = 404, 304
 # What engines say of a layer that is neither in the archive nor in their store: Docker's own store a file
 # of the unpacked archive, its containerd store a digest.
@@ -38,7 +39,8 @@ class DockerEngine:
     def __init__(self, address: Address, cache_dir: Path) -> None:
         self._address = address
         self._client: APIClient | None = None
-        self._remembered = cache_dir / "engine" / "images"
+        self._folder = cache_dir / "engine"
+        self._store = Store(self._json, self._folder)
 
     @property
     def address(self) -> str:
@@ -65,15 +67,19 @@ class DockerEngine:
             )
         return platform
 
+    @property
+    def reads_zstd(self) -> bool:
+        """Whether it loads layers that are compressed with zstd."""
+        return self._api >= ZSTD_API
+
     def check(self) -> None:
         """See that the engine answers, and is new enough.
 
         :raises ToolError: when not
         """
-        version = self._version
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_API:
+        if self._api < OLDEST_API:
             raise ToolError(
-                f"the engine at {self.address} is too old: API {version}",
+                f"the engine at {self.address} is too old: API {self._version}",
                 f"envbox needs API {'.'.join(map(str, OLDEST_API))} (Docker 19.03) or newer",
             )
 
@@ -95,26 +101,30 @@ class DockerEngine:
         """Whether an image, by ID or reference, is there."""
         return self._json(f"/images/{quote(image)}/json") is not None
 
-    def chain_ids(self) -> set[str]:
-        """The chain IDs of the layers of all images; none where layers are stored by blob (containerd).
+    def image_id(self, image: str) -> str | None:
+        """What the engine calls an image, given by ID or reference; None when it is not there."""
+        inspected = self._json(f"/images/{quote(image)}/json")
+        return None if inspected is None else str(inspected["Id"])
 
-        An image's ID is the digest of what it is made of, so what was asked about it once is remembered.
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image as an archive, as `docker save` gives it, streamed.
+
+        :raises ToolError: when it is not there, or the transfer breaks off
         """
-        if ["driver-type", "io.containerd.snapshotter.v1"] in (self._json("/info").get("DriverStatus") or []):
-            return set()
-        found: set[str] = set()
-        for image in self._json("/images/json"):
-            found.update(chain_ids(self._diff_ids(image["Id"])))
-        return found
+        with self._errors(f"save the image {image}"):
+            yield from self._sdk(seconds=None).get_image(image, chunk_size=1 << 20)
 
-    def _diff_ids(self, image: str) -> list[Digest]:
-        memo = self._remembered / image.removeprefix("sha256:")
-        with suppress(OSError, UnicodeDecodeError, ImageError):  # not there, or damaged
-            return [parse_digest(line) for line in memo.read_text(encoding="ascii").split()]
-        inspected = self._json(f"/images/{image}/json") or {}  # none when it was removed in between
-        diff_ids = [parse_digest(layer) for layer in inspected.get("RootFS", {}).get("Layers") or ()]
-        write_whole(memo, "\n".join(diff_ids).encode())
-        return diff_ids
+    def is_whole(self, image: str) -> bool:
+        """Whether an image is there, by ID, and all that it consists of."""
+        return self._store.is_whole(image)
+
+    def present(self) -> Present:
+        """What may be left out of an archive to load."""
+        return self._store.present()
+
+    def remember(self, image: str, blobs: Collection[Digest]) -> None:
+        """Note of an image that was loaded, and is whole, which layers it was sent as."""
+        self._store.remember(image, blobs)
 
     def load(self, stream: Iterator[bytes]) -> None:
         """Load a docker or OCI archive.
@@ -193,7 +203,8 @@ class DockerEngine:
 
     def stop(self, container: str, grace: int) -> None:
         """Ask a container to end, and end it after `grace` seconds; nothing when it is not there."""
-        with self._errors("stop a container", NOT_FOUND, NOT_MODIFIED):
+        with self._errors("stop a container", ZSTD_API = (1, 42)  # Docker 23
+NOT_FOUND, NOT_MODIFIED):
             self._sdk(seconds=grace + SECONDS).stop(container, timeout=grace)
 
     def remove(self, container: str) -> None:
@@ -208,6 +219,10 @@ class DockerEngine:
         """The newest version of the API that the engine speaks."""
         _, headers, _ = self._ask("GET", "/_ping")
         return headers.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
+
+    @property
+    def _api(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self._version.split(".")[:2])
 
     def _json(self, path: str) -> Any:
         """What the engine answers to a GET, None when it has no such thing."""
