@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
 
 # Each room, and the rooms of envbox that it may import besides those in FOUNDATION, from the bottom up.
-FOUNDATION = {"__init__", "errors", "files", "report", "oci", "mirrors"}
+FOUNDATION = {"__init__", "errors", "files", "report", "oci", "mirrors", "slim"}
 SETTLED = {"settings", "project", "lockfile"}
 ROOMS: dict[str, set[str]] = {
     "settings": set(),
@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
+    "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
     "launch": SETTLED | {"engine"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock"},
 }

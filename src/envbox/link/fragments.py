@@ -30,6 +30,7 @@ from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
 from envbox.report import Reporter
 from envbox.settings import Settings
+from envbox.slim import FORMAT as SLIM_FORMAT
 
 FORMAT = 1
 """Of a fragment's bytes. Raised whenever the same package would be linked to other bytes than before."""
@@ -98,7 +99,7 @@ def link_packages(
     check_codec()
     packages = lock.for_platform(platform)
     python = _python_layout(lock, platform, archives, settings)
-    sources = [_source(package, archives[package.sha256], python) for package in packages]
+    sources = [_source(package, archives[package.sha256], python, lock.slim) for package in packages]
     fragments = _obtain(sources, lock, settings, report)
     lost = settle([_claim(s.package, f) for s, f in zip(sources, fragments, strict=True)])
     if lost:
@@ -234,16 +235,19 @@ def _key(source: Source) -> str:
                 # what conda-meta says that is not in the archive
                 "record": [package.url, package.md5, sorted(package.depends.items())],
                 "name": [package.manager, package.name, package.version, package.build],
+                **({"slim": [SLIM_FORMAT, *source.slim]} if source.slim else {}),
             }
         )
     )
 
 
-def _source(package: LockedPackage, archive: Path, python: PythonLayout | None) -> Source:
+def _source(
+    package: LockedPackage, archive: Path, python: PythonLayout | None, slim: tuple[str, ...]
+) -> Source:
     """A package has to do with Python when it is one for it; others stay the same when Python changes."""
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends
-    return Source(package, archive, python if needs else None)
+    return Source(package, archive, python if needs else None, slim=slim)
 
 
 def _claim(package: LockedPackage, fragment: Fragment) -> Claim:
