@@ -25,6 +25,7 @@ COMMANDS = {
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
+    "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }

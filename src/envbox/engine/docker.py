@@ -203,8 +203,7 @@ class DockerEngine:
 
     def stop(self, container: str, grace: int) -> None:
         """Ask a container to end, and end it after `grace` seconds; nothing when it is not there."""
-        with self._errors("stop a container", ZSTD_API = (1, 42)  # Docker 23
-NOT_FOUND, NOT_MODIFIED):
+        with self._errors("stop a container", NOT_FOUND, NOT_MODIFIED):
             self._sdk(seconds=grace + SECONDS).stop(container, timeout=grace)
 
     def remove(self, container: str) -> None:
