@@ -12,6 +12,9 @@ from envbox.cli.context import Session, complete_name, json_option, print_json
 
 if TYPE_CHECKING:
     from envbox.verify.compare import Difference
+    from envbox.verify.content import ContentCheck
+    from envbox.verify.rebuild import Read, Verification
+    from envbox.verify.saved import Keep
 
 _SHOWN = 40  # differences; --json has all of them
 
@@ -45,21 +48,39 @@ def verify(
     """
     if content and (lockfile or fresh):
         raise click.UsageError("--content makes nothing anew: it takes neither --lock nor --fresh")
-    from envbox.verify import find, rebuild
-
-    keep = rebuild.is_lockfile
-    read = find.find_image(
-        image, session.project, lambda: session.engine, keep, session.settings, session.report
-    )
-    found = rebuild.verify_image(read, session.settings, session.report, lockfile, fresh=fresh)
-    for note in found.notes:
-        session.report.say(note)
+    found = _check_content(session, image) if content else _compare(session, image, lockfile, fresh=fresh)
     if as_json:
         print_json({**asdict(found), "identical": found.is_identical})
     else:
         _print(found.differences)
         click.echo("identical" if found.is_identical else f"{len(found.differences)} differences")
     return 0 if found.is_identical else 1
+
+
+def _compare(session: Session, image: str | None, lockfile: Path | None, *, fresh: bool) -> Verification:
+    from envbox.verify.rebuild import is_lockfile, verify_image
+
+    read = _find(session, image, is_lockfile)
+    found = verify_image(read, session.settings, session.report, lockfile, fresh=fresh)
+    for note in found.notes:
+        session.report.say(note)
+    return found
+
+
+def _check_content(session: Session, image: str | None) -> ContentCheck:
+    from envbox.verify.content import is_listing, verify_content
+
+    found = verify_content(_find(session, image, is_listing)(True))
+    session.report.say(
+        f"{found.checked} files checked; {found.unlisted} have no hash in their package's list"
+    )
+    return found
+
+
+def _find(session: Session, image: str | None, keep: Keep) -> Read:
+    from envbox.verify.find import find_image
+
+    return find_image(image, session.project, lambda: session.engine, keep, session.settings, session.report)
 
 
 def _print(differences: tuple[Difference, ...]) -> None:
