@@ -21,7 +21,7 @@ from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.base import pull_base, resolve_base
-from envbox.engine import Engine, connect
+from envbox.engine import Engine, Present, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
 from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
 from envbox.lockfile import Base, Lock
@@ -344,7 +344,7 @@ def test_an_engine_that_lacks_more_than_it_said_gets_everything(loaded: Workshop
     )
     engine = connect(loaded.settings)
     claimed = chain_ids([layer.diff_id for layer in base.layers])
-    engine.chain_ids = lambda: set(claimed)  # type: ignore[method-assign]
+    engine.present = lambda: Present(chain_ids=frozenset(claimed))  # type: ignore[method-assign]
     assert loaded.build(engine).is_new
     assert "the engine lacks a layer that it seemed to have: sending all of them" in loaded.report.said
 

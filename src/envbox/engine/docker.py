@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, MissingLayerError, Present
+from envbox.engine import Container, Ending, Present
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
-from envbox.oci import Digest, conda_platform
+from envbox.files import write_whole
+from envbox.oci import Digest, conda_platform, image_platform
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
 ZSTD_API = (1, 42)  # Docker 23
 NOT_FOUND, NOT_MODIFIED = 404, 304
-# What engines say of a layer that is neither in the archive nor in their store: Docker's own store a file
-# of the unpacked archive, its containerd store a digest.
-_MISSING = re.compile(
-    r"(blobs/sha256/|layer\.tar|sha256:[0-9a-f]{64}).*(no such file|not found|does not exist)"
-)
 
 
 class DockerEngine:
@@ -58,6 +54,12 @@ class DockerEngine:
 
         :raises ToolError: when its containers are not Linux, or of an architecture that conda does not have
         """
+        memo = self._platform_memo
+        with suppress(OSError, UnicodeDecodeError, ImageError):
+            if memo is not None:
+                known = memo.read_text(encoding="ascii")
+                image_platform(known)
+                return known
         said = self._json("/version")
         platform = conda_platform(str(said.get("Arch"))) if said.get("Os") == "linux" else None
         if platform is None:
@@ -65,12 +67,27 @@ class DockerEngine:
                 f"the engine at {self.address} runs {said.get('Os')}/{said.get('Arch')} containers",
                 "switch it to Linux containers, or use another engine (DOCKER_HOST)",
             )
+        if memo is not None:
+            write_whole(memo, platform.encode())
         return platform
 
     @property
+    def _platform_memo(self) -> Path | None:
+        """Where the platform is remembered: of this very socket (a new engine makes a new one) and version.
+
+        What is elsewhere is asked each time: behind an address of the network there may now be a new machine.
+        """
+        try:
+            found = (self._address.socket_path or Path("/dev/null/none")).stat()
+        except OSError:
+            return None
+        about = [found.st_dev, found.st_ino, found.st_ctime_ns, self._ping.get("server"), self._address.url]
+        return self._folder / "platforms" / sha256(repr(about).encode()).hexdigest()[:32]
+
+    @property
     def reads_zstd(self) -> bool:
-        """Whether it loads layers that are compressed with zstd."""
-        return self._api >= ZSTD_API
+        """Whether it loads layers that are compressed with zstd: podman always has."""
+        return self._api >= ZSTD_API or self._ping.get("server", "").startswith("Libpod/")
 
     def check(self) -> None:
         """See that the engine answers, and is new enough.
@@ -131,13 +148,12 @@ class DockerEngine:
 
         :raises MissingLayerError: when it left out a layer that the engine does not have
         :raises ImageError: when the engine refuses it, with the engine's words
+        :raises ToolError: when the engine goes away
         """
+        from envbox.engine.loading import load
+
         with self._errors("load an image"):
-            api: Any = self._sdk(seconds=None)  # the stubs have no types for load_image
-            for line in api.load_image(stream, quiet=True):
-                detail = line.get("errorDetail") or {}
-                if refused := detail.get("message") or line.get("error") or line.get("message"):
-                    raise _refusal(str(refused))
+            load(self._sdk(seconds=None), stream)
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name."""
@@ -214,10 +230,14 @@ class DockerEngine:
     # --- how it is spoken to
 
     @cached_property
+    def _ping(self) -> Mapping[str, str]:
+        """What the engine says of itself in the headers of any answer."""
+        return self._ask("GET", "/_ping")[1]
+
+    @cached_property
     def _version(self) -> str:
         """The newest version of the API that the engine speaks."""
-        _, headers, _ = self._ask("GET", "/_ping")
-        return headers.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
+        return self._ping.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
 
     @property
     def _api(self) -> tuple[int, ...]:
@@ -279,11 +299,3 @@ def _listed(said: Mapping[str, Any]) -> Container:
         labels=said.get("Labels") or {},
         binds={m["Destination"]: m["Source"] for m in said.get("Mounts") or () if m.get("Type") == "bind"},
     )
-
-
-def _refusal(words: str) -> ImageError:
-    if "no space left" in words:
-        return ImageError(f"the engine could not load the image: {words}", "docker system prune frees space")
-    if _MISSING.search(words):
-        return MissingLayerError(f"the engine does not have a layer that was left out: {words}")
-    return ImageError(f"the engine refused the image: {words}")
