@@ -11,6 +11,7 @@ from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 
 if TYPE_CHECKING:
     from envbox.launch.container import Kind, Launch
+    from envbox.launch.session import LaunchOptions
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -69,18 +70,36 @@ class CommandAfterDashes(click.Command):
 def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
-    """Make an environment's image ready and say what is to be started from it."""
+    """Make an environment's image ready, or pull the one that is named, and say what is to be started."""
     from envbox.launch.session import LaunchOptions, from_settings
+    from envbox.project import is_reference
     from envbox.ready import ready_image
 
-    environment = session.environment(name)
     frozen = options.pop("frozen")
     # what the command line says is checked before anything is made
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
+    if name is not None and is_reference(name):
+        return _prepare_pulled(session, name, wanted)
+    environment = session.environment(name)
     own = session.settings.for_environment(environment.name)
     from_settings("", environment.name, session.project.root, own, wanted)
     image = ready_image(environment, session.settings, session.engine, session.report, frozen=frozen)
     return from_settings(image.id, environment.name, session.project.root, own, wanted)
+
+
+def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
+    """Pull what somebody pushed. None of the project's settings count for it, whatever its name is."""
+    from envbox.image.pull import pull_to_launch
+    from envbox.launch.session import from_settings
+    from envbox.registry import parse_reference
+    from envbox.settings import EnvironmentSettings
+
+    nothing, root = EnvironmentSettings(), session.project.root
+    from_settings("", name, root, nothing, wanted)
+    image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
+    # a server's name must not be that of an environment of this project, or of another version
+    own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name
+    return from_settings(image.id, own, root, nothing, wanted)
 
 
 @click.command()
@@ -91,7 +110,8 @@ def prepare_launch(
 def shell(session: Session, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
-    What is missing is made first: the lockfile, the image. The exit code is the shell's.
+    What is missing is made first: the lockfile, the image. The exit code is the shell's. NAME may also be an
+    image in a registry that envbox has pushed, with its tag or digest: it is pulled.
     """
     from envbox.launch.session import exec_session
 

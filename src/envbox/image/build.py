@@ -72,7 +72,7 @@ def build(
     :raises ToolError: when the engine, the registry, a channel or the disk fails
     """
     platform = platform or engine.platform
-    data = _read(environment.lock_path)
+    data = read_bytes(environment.lock_path)
     memo = _memo_path(environment.name, digest_of(data), platform, settings)
     if remembered := _remembered(memo, engine):
         return remembered
@@ -113,7 +113,11 @@ def repository(name: str) -> str:
 # --- nothing changed ----------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A lockfile's bytes.
+
+    :raises LockfileError: when there are none
+    """
     try:
         return path.read_bytes()
     except OSError:

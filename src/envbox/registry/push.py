@@ -16,8 +16,8 @@ from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor, Digest, digest_of
 from envbox.registry.access import CONNECTIONS, Access
 from envbox.registry.pull import ACCEPT
-from envbox.registry.reference import Reference
-from envbox.registry.upload import Blob, has_blob, upload_blob
+from envbox.registry.reference import Reference, push_endpoint
+from envbox.registry.upload import Blob, has_blob, mount_source, upload_blob
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -38,17 +38,19 @@ class Document:
         return Descriptor(self.media_type, digest_of(self.data), len(self.data))
 
 
-def push_access(reference: Reference, settings: Settings, mount_from: Iterable[str] = ()) -> Access:
+def push_access(reference: Reference, settings: Settings, blobs: Iterable[Blob] = ()) -> Access:
     """The way to a repository that is to be written.
 
-    :param mount_from: repositories of the same registry that blobs may be mounted from
+    :param blobs: what is to be stored; what can be mounted must be allowed to be read
     :raises ImageError: when the reference has a digest: what is pushed has its own
     """
     if reference.digest is not None:
         raise ImageError(
             f"{reference} names what is to be made by its digest", f"push to a tag: {reference.name}:latest"
         )
-    return Access(reference, settings, actions="pull,push", also=mount_from)
+    target = push_endpoint(reference, settings.mirrors)
+    sources = {source for blob in blobs if (source := mount_source(blob, target))}
+    return Access(reference, settings, actions="pull,push", also=sorted(sources))
 
 
 def missing_blobs(access: Access, descriptors: Iterable[Descriptor]) -> set[Digest]:

@@ -20,6 +20,7 @@ from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
+from envbox.registry.reference import Endpoint
 
 if TYPE_CHECKING:
     import requests
@@ -34,12 +35,12 @@ class Blob:
     """Something to be stored in a registry.
 
     :param open: its bytes, from the start; called for each attempt, and not at all when it can be mounted
-    :param mount_from: a repository of the same registry that has it
+    :param origin: a repository that has it; it can be mounted from there when that is of the same registry
     """
 
     descriptor: Descriptor
     open: Callable[[], Iterator[bytes]]
-    mount_from: str | None = None
+    origin: Endpoint | None = None
 
 
 class _BrokenError(Exception):
@@ -91,7 +92,7 @@ class _Upload:
 
     def _is_mounted_or_begun(self) -> bool:
         """Mount the blob, or have an address to send it to; whether nothing is left to do."""
-        digest, source = self.blob.descriptor.digest, self.blob.mount_from
+        digest, source = self.blob.descriptor.digest, mount_source(self.blob, self.access.endpoint)
         response = None
         if source is not None:
             with suppress(ImageError):  # not allowed to read there: then it is sent
@@ -219,6 +220,13 @@ class _Upload:
 
 class _WrongDigestError(Exception):
     """The registry hashed something else."""
+
+
+def mount_source(blob: Blob, target: Endpoint) -> str | None:
+    """The repository that a blob may be mounted from: another one of the same registry, or None."""
+    origin = blob.origin
+    is_near = origin is not None and origin.url == target.url and origin.repository != target.repository
+    return origin.repository if origin is not None and is_near else None
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> bool:
