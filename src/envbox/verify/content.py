@@ -14,7 +14,7 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,8 @@ from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import LOCK_SUFFIX, loads
 from envbox.oci import Digest, digest_of
 from envbox.verify.compare import Difference
-from envbox.verify.saved import Entry, SavedImage
+from envbox.verify.saved import SavedImage
+from envbox.verify.tree import Tree, tree_of
 
 ENVIRONMENT = "(environment)"
 """Who has the files that are envbox's own: activation, the lockfile, conda's history."""
@@ -38,7 +39,8 @@ ENVIRONMENT = "(environment)"
 _LOCKFILE = LOCKFILE.lstrip("/")
 _RECORD = re.compile(rf"{ROOT}/conda-meta/([^/]+)\.json")
 _WHEEL = re.compile(rf"{ROOT}/lib/[^/]+/site-packages/([^/]+)\.dist-info/RECORD")
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_EMPTY = hashlib.sha256().hexdigest()  # what conda-build lists for a link to a folder, or to nothing
+_LONGEST_CHAIN = 40  # of links; Linux's own limit
 _USUAL = {FILE: (EXECUTABLE, PLAIN), DIRECTORY: (EXECUTABLE,), SYMLINK: (0o777,)}
 
 
@@ -76,57 +78,18 @@ def verify_content(saved: SavedImage) -> ContentCheck:
 
     :raises ImageError: when it has no environment of envbox's
     """
-    checking = _Checking(saved, _tree(saved))
+    checking = _Checking(saved, tree_of(saved))
     checking.run()
     differences = sorted(checking.differences, key=lambda d: (d.path, d.field))
     return ContentCheck(saved.name, saved.id, checking.checked, checking.unlisted, tuple(differences))
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """What the layers above the base come to.
-
-    :param removed: files of the base that a layer of ours takes away
-    """
-
-    entries: Mapping[str, Entry]
-    kept: Mapping[str, bytes]
-    removed: tuple[str, ...]
-
-
-def _tree(saved: SavedImage) -> _Tree:
-    first = next(
-        (n for n, x in enumerate(saved.layers) if any(e.path.startswith(f"{ROOT}/") for e in x.entries)), None
-    )
-    if first is None:
-        raise ImageError(f"there is nothing at /{ROOT} in {saved.name}: it was not made by envbox")
-    entries: dict[str, Entry] = {}
-    kept: dict[str, bytes] = {}
-    removed: list[str] = []
-    for layer in saved.layers[first:]:
-        for entry in layer.entries:
-            folder, _, name = entry.path.rpartition("/")
-            if not name.startswith(_WHITEOUT):
-                continue
-            gone = folder if name == _OPAQUE else posixpath.join(folder, name.removeprefix(_WHITEOUT))
-            inner = [path for path in entries if path.startswith(f"{gone}/") or (path == gone != folder)]
-            for path in inner:
-                del entries[path]
-            if not inner:
-                removed.append(gone)
-        plain = [e for e in layer.entries if not e.path.rpartition("/")[2].startswith(_WHITEOUT)]
-        entries |= {entry.path: entry for entry in plain}
-        kept |= layer.kept
-    return _Tree(entries, {path: data for path, data in kept.items() if path in entries}, tuple(removed))
-
-
 @dataclass
 class _Checking:
     saved: SavedImage
-    tree: _Tree
+    tree: Tree
     differences: list[Difference] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
-    archived: dict[str, str] = field(default_factory=dict)
     checked: int = 0
     unlisted: int = 0
 
@@ -189,24 +152,23 @@ class _Checking:
         for path in records.keys() - wanted.keys():
             self._differs(path, "extra", "", "a package that is not locked", str(records[path].get("name")))
 
-    def _conda_package(self, name: str, lines: list[dict[str, Any]]) -> None:
-        links = []
+    def _conda_package(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        links: list[tuple[str, str | None]] = []
+        listed: dict[str, set[str]] = {}
         for line in lines:
-            path = f"{ROOT}/{line['_path']}"
+            path, sha256 = f"{ROOT}/{line['_path']}", line.get("sha256")
             self.owners[path] = name
-            if line.get("sha256"):
-                self.archived[path] = str(line["sha256"])
             if line.get("path_type") == "softlink":
-                links.append((path, line))
+                links.append((path, sha256))
             elif line.get("path_type") == "directory":
-                if self._is_there(path, DIRECTORY, "a directory", name):
-                    self.checked += 1
+                self.checked += self._is_there(path, DIRECTORY, "a directory", name)
             else:
-                self._file(
-                    path, line.get("sha256_in_prefix") or line.get("sha256"), line.get("size_in_bytes"), name
-                )
-        for path, line in links:
-            self._link(path, line.get("sha256"), name)
+                listed.setdefault(str(sha256), set()).add(path)
+                self._file(path, line.get("sha256_in_prefix") or sha256, line.get("size_in_bytes"), name)
+        files = {path for paths in listed.values() for path in paths}
+        for path, sha256 in links:
+            expected = listed.get(sha256, set()) if sha256 and sha256 != _EMPTY else set()
+            self._link(path, expected, files, name)
 
     def _file(self, path: str, sha256: str | None, size: int | None, name: str) -> None:
         if not self._is_there(path, FILE, f"{size} bytes, sha256 {sha256}", name):
@@ -225,25 +187,32 @@ class _Checking:
                 name,
             )
 
-    def _link(self, path: str, sha256: str | None, name: str) -> None:
-        """A link's target is listed nowhere, but what it should lead to is: by the hash in its archive."""
+    def _link(self, path: str, expected: set[str], files: set[str], name: str) -> None:
+        """A link's target is listed nowhere; the hash of what it led to when the package was made is.
+
+        That tells only where it led within its own package: others may have been of another version then.
+
+        :param expected: the package's files that have that hash
+        :param files: all of the package's
+        """
         if not self._is_there(path, SYMLINK, "a symlink", name):
             return
-        self.checked += 1
-        end, target = path, ""
-        for _ in range(40):
-            entry = self.tree.entries.get(end)
-            if entry is None or entry.kind != SYMLINK:
-                break
-            target = entry.link
-            end = posixpath.normpath(posixpath.join("/", posixpath.dirname(end), target)).lstrip("/")
-        leads_to = self.archived.get(end)
+        target, end = self.tree.entries[path].link, self._end(path, files)
         if end != ROOT and not end.startswith(f"{ROOT}/"):
-            self._differs(path, "link target", "inside the prefix", self.tree.entries[path].link, name)
-        elif sha256 and leads_to and leads_to != sha256:
-            self._differs(
-                path, "link target", f"a file of sha256 {sha256}", self.tree.entries[path].link, name
-            )
+            self._differs(path, "link target", "inside the prefix", target, name)
+        elif expected and end not in expected:
+            self._differs(path, "link target", f"leads to /{min(expected)}", target, name)
+        self.checked += bool(expected)
+        self.unlisted += not expected
+
+    def _end(self, path: str, files: set[str]) -> str:
+        """Where a chain of links ends: at a file of the package, whatever is there now, or at no link."""
+        for _ in range(_LONGEST_CHAIN):
+            entry = self.tree.entries.get(path)
+            if entry is None or entry.kind != SYMLINK or path in files:
+                break
+            path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), entry.link)).lstrip("/")
+        return path
 
     def _wheel(self, name: str, record: str, text: str) -> None:
         site_packages = record.rsplit("/", 2)[0]

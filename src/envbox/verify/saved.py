@@ -12,9 +12,10 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from envbox.errors import ImageError
+from envbox.link.frames import FrameWriter
 from envbox.link.tar import CHUNK, FILE, SYMLINK, TarError, TarReader
 from envbox.oci import Digest, conda_platform, digest_of
 
@@ -52,11 +53,13 @@ class SavedLayer:
     :param diff_id: computed from the bytes, whatever anybody says of them
     :param entries: in the tar's order
     :param kept: path → content
+    :param packed: what its tar takes compressed by our codec, in bytes; 0 where nobody asked
     """
 
     diff_id: Digest
     entries: tuple[Entry, ...]
     kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    packed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,19 @@ class SavedImage:
 
 
 def read_archive(
-    pieces: Iterable[bytes], name: str, keep: Keep, image_id: str = "", *, hashed: bool = True
+    pieces: Iterable[bytes],
+    name: str,
+    keep: Keep,
+    image_id: str = "",
+    *,
+    hashed: bool = True,
+    packed: bool = False,
 ) -> SavedImage:
     """Read what `docker save` gives for one image, in the old layout or OCI's.
 
     :param image_id: what the engine calls the image, to find its manifest by
     :param hashed: whether to hash every file; without, entries have no `sha256`
+    :param packed: whether to compress every layer, only to know what it takes
     :raises ImageError: when it is damaged, or no such archive
     """
     documents: dict[str, bytes] = {}
@@ -139,7 +149,7 @@ def read_archive(
                 stream = io.BufferedReader(_Pieces(reader.chunks()), CHUNK)
                 head = stream.peek(1)[:1]
                 if path.endswith(".tar") or (path.startswith("blobs/") and head not in (b"{", b"[")):
-                    layers[path] = _read_layer(stream, keep, hashed=hashed)
+                    layers[path] = _read_layer(stream, keep, hashed=hashed, packed=packed)
                 elif member.size <= _DOCUMENT_LIMIT:
                     documents[path] = stream.read()
         (said,) = json.loads(documents["manifest.json"])
@@ -161,14 +171,16 @@ def read_layer(pieces: Iterable[bytes], keep: Keep, *, hashed: bool = True) -> S
     return _read_layer(io.BufferedReader(_Pieces(pieces), CHUNK), keep, hashed=hashed)
 
 
-def _read_layer(stream: io.BufferedReader[Any], keep: Keep, *, hashed: bool) -> SavedLayer:
+def _read_layer(
+    stream: io.BufferedReader[Any], keep: Keep, *, hashed: bool, packed: bool = False
+) -> SavedLayer:
     import zlib
 
     import zstandard
 
     entries: list[Entry] = []
     kept: dict[str, bytes] = {}
-    raw = _Hashed(_decompressed(stream))
+    raw = _Hashed(_decompressed(stream), packed=packed)
     try:
         buffered = io.BufferedReader(raw, CHUNK)
         reader = TarReader(cast(BinaryIO, buffered))
@@ -200,7 +212,7 @@ def _read_layer(stream: io.BufferedReader[Any], keep: Keep, *, hashed: bool) -> 
             pass  # what follows the end marker is a part of the digest
     except (TarError, EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
         raise ImageError(f"a layer is damaged: {error}") from error
-    return SavedLayer(Digest(f"sha256:{raw.digest.hexdigest()}"), tuple(entries), kept)
+    return SavedLayer(Digest(f"sha256:{raw.digest.hexdigest()}"), tuple(entries), kept, raw.packed())
 
 
 def _decompressed(stream: io.BufferedReader[Any]) -> Any:
@@ -244,10 +256,11 @@ class _Pieces(io.RawIOBase):
 
 
 class _Hashed(io.RawIOBase):
-    """A file that hashes what is read from it."""
+    """A file that hashes what is read from it, and compresses it when asked, to know what it takes."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, *, packed: bool = False) -> None:
         self._file = file
+        self._frame = FrameWriter(cast(IO[bytes], _Nowhere())) if packed else None
         self.digest = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -256,4 +269,19 @@ class _Hashed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         size = int(self._file.readinto(buffer) or 0)
         self.digest.update(memoryview(buffer)[:size])
+        if self._frame:
+            self._frame.write(memoryview(buffer)[:size])
         return size
+
+    def packed(self) -> int:
+        """Say what all of it takes compressed, in bytes; 0 when nobody asked."""
+        if self._frame:
+            self._frame.close()
+        return self._frame.size if self._frame else 0
+
+
+class _Nowhere(io.RawIOBase):
+    """A file that takes everything and keeps nothing."""
+
+    def write(self, data: Any) -> int:
+        return len(data)

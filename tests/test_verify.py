@@ -1,0 +1,351 @@
+"""Verifying: an honest image is identical; whatever is changed in one is named, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from paper_registry import PaperRegistry, serving
+from tampering import Loose, Members, saved, taken_apart, tar_of
+from tiny import SHORT, Tiny, make_tiny
+
+from envbox.base import fetch_layers, pull_base
+from envbox.errors import ImageError, LockfileError, PackageError
+from envbox.image.build import make_image, read_locked
+from envbox.oci import digest_of
+from envbox.report import SILENT
+from envbox.settings import Settings
+from envbox.verify.compare import Difference, compare_values, paired_layers
+from envbox.verify.content import is_listing, verify_content
+from envbox.verify.rebuild import Verification, is_lockfile, verify_image
+
+if TYPE_CHECKING:
+    from envbox.image.assemble import Image
+
+ONE = "opt/envbox/share/one.txt"
+LOCKFILE = "opt/envbox/share/envbox/conda-lock.yml"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The tiny environment, and its image as it should be."""
+
+    tiny: Tiny
+    image: Image
+
+    def loose(self) -> Loose:
+        """The image, to be changed."""
+        return taken_apart(self.image)
+
+    def verify(self, loose: Loose, **options: Any) -> Verification:
+        """Compare a changed one with what the lockfile says."""
+        archive = loose.archive("it:1")
+        return verify_image(
+            lambda hashed: saved(archive, is_lockfile, hashed=hashed), self.tiny.settings(), SILENT, **options
+        )
+
+    def content(self, loose: Loose) -> tuple[Difference, ...]:
+        """What the lists of its packages say of a changed one."""
+        return verify_content(saved(loose.archive("it:1"), is_listing)).differences
+
+
+def made(tiny: Tiny, settings: Settings) -> Image:
+    """The image of the lockfile, with the base's layers in the cache."""
+    data = tiny.environment.lock_path.read_bytes()
+    locked = read_locked(tiny.environment, data, "linux-64", settings, SILENT)
+    base = pull_base(locked.base, "linux-64", settings)
+    fetch_layers(base, base.layers, settings, SILENT)
+    return make_image(locked, base, settings, SILENT)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with serving(PaperRegistry()) as registry:
+        tiny = make_tiny(tmp_path_factory.mktemp("shop"), registry)
+        yield Shop(tiny, made(tiny, tiny.settings()))
+
+
+def test_an_honest_image_is_identical(shop: Shop) -> None:
+    loose = shop.loose()
+    found = shop.verify(loose)
+    assert [d.path for d in found.differences] == ["config"]  # json.dumps is not how envbox writes it
+    assert found.differences[0].field == "encoding"
+    archive = loose.archive("it:1")
+    honest = replace(saved(archive, is_lockfile, hashed=False), config=shop.image.config)
+    found = verify_image(lambda hashed: honest, shop.tiny.settings(), SILENT)
+    assert found.is_identical
+    assert found.id == found.expected_id == shop.image.id
+    assert found.lock_digest == shop.image.labels["io.envbox.lock"]
+    assert found.notes == ("its manifest was not compared: this engine keeps none",)
+
+
+def content(info: tarfile.TarInfo, data: bytes) -> bytes:
+    return data.upper()
+
+
+def mode(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.mode = 0o4755
+    return data
+
+
+def mtime(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.mtime += 1
+    return data
+
+
+def owner(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.uid = 1000
+    return data
+
+
+def attribute(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.pax_headers = {"SCHILY.xattr.security.capability": "x"}
+    return data
+
+
+def target(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.linkname = "two"
+    return data
+
+
+def kind(info: tarfile.TarInfo, data: bytes) -> bytes:
+    info.type, info.linkname, info.mode = tarfile.SYMTYPE, "two", 0o777
+    return b""
+
+
+SITE_PACKAGES = f"opt/envbox/lib/python{SHORT}/site-packages"
+PYC = f"{SITE_PACKAGES}/installer/__pycache__/utils.{sys.implementation.cache_tag}.pyc"
+CHANGES: list[tuple[str, Callable[[tarfile.TarInfo, bytes], bytes], str, str, str | None]] = [
+    (ONE, content, "content", "one", "content"),
+    (ONE, mode, "mode", "one", "mode"),
+    (ONE, mtime, "mtime", "one", None),
+    (ONE, owner, "owner", "one", "owner"),
+    (ONE, attribute, "attributes", "one", None),
+    (ONE, kind, "kind", "one", "kind"),
+    ("opt/envbox/share/link", target, "link target", "one", "link target"),
+    ("opt/envbox/bin/install", content, "content", "pure", "content"),
+    (PYC, content, "content", "pure", "content"),
+    ("opt/envbox/share/both", content, "content", "three", "content"),
+    ("opt/envbox/bin/wheeled", content, "content", "pip:wheeled", "content"),
+    ("opt/envbox/share/envbox/entrypoint.sh", content, "content", "environment", "content"),
+    ("opt/envbox/conda-meta/history", content, "content", "environment", "content"),
+    ("etc/motd", content, "content", "(base)", None),
+]
+
+
+@pytest.mark.parametrize(("path", "edit", "field", "package", "by_list"), CHANGES)
+def test_one_thing_changed_is_named_and_nothing_else(
+    shop: Shop,
+    path: str,
+    edit: Callable[[tarfile.TarInfo, bytes], bytes],
+    field: str,
+    package: str,
+    by_list: str | None,
+) -> None:
+    loose = shop.loose()
+    loose.change(path, edit)
+    found = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert [(d.path, d.field, d.package) for d in found] == [(f"/{path}", field, package)]
+    assert found[0].expected != found[0].found
+    listed = {(d.path, d.field) for d in shop.content(loose)}
+    assert listed == ({(f"/{path}", by_list)} if by_list else set())
+
+
+def test_a_changed_mtime_is_all_that_the_lists_of_packages_cannot_see(shop: Shop) -> None:
+    """As documented: the base, times and extended attributes are for the full comparison."""
+    assert {(change[0], change[2]) for change in CHANGES if change[4] is None} == {
+        (ONE, "mtime"), (ONE, "attributes"), ("etc/motd", "content"),
+    }  # fmt: skip
+
+
+def test_a_file_too_many_and_one_too_few(shop: Shop) -> None:
+    loose = shop.loose()
+
+    def edit(members: Members) -> Members:
+        extra = tarfile.TarInfo("opt/envbox/bin/backdoor")
+        return [m for m in members if m[0].name != ONE] + [(extra, b"#!/bin/sh\n")]
+
+    loose.rewrite(loose.layer_of(ONE), edit)
+    found = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert {(d.path, d.field, d.package) for d in found} == {
+        ("/opt/envbox/bin/backdoor", "extra", None),
+        (f"/{ONE}", "missing", "one"),
+    }
+    assert {(d.path, d.field, d.package) for d in shop.content(loose)} == {
+        ("/opt/envbox/bin/backdoor", "extra", None),
+        (f"/{ONE}", "missing", "one"),
+    }
+
+
+def test_a_layer_on_top_is_told_by_what_it_has(shop: Shop) -> None:
+    loose = shop.loose()
+    files = [
+        ("etc/passwd", b"root::0:0::/:/bin/sh\n"),
+        ("opt/envbox/share/.wh.two", b""),
+        ("bin/.wh.sh", b""),
+    ]
+    loose.layers.append(tar_of([(tarfile.TarInfo(name), data) for name, data in files]))
+    found = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert {(d.path, d.field) for d in found} == {(f"/{name}", "extra") for name, _ in files}
+    assert {(d.path, d.field, d.package) for d in shop.content(loose)} == {
+        ("/etc/passwd", "extra", None),
+        ("/opt/envbox/share/two", "missing", "two"),
+        ("/bin/sh", "missing", "(base)"),
+    }
+
+
+def test_a_layer_too_few_is_told_by_what_it_had(shop: Shop) -> None:
+    loose = shop.loose()
+    number = loose.layer_of("opt/envbox/share/two")
+    del loose.layers[number]
+    loose.config["history"] = []
+    found = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert {d.field for d in found} == {"missing"}
+    assert "/opt/envbox/share/two" in {d.path for d in found}
+
+
+def test_the_order_of_entries_and_the_way_they_are_written_count(shop: Shop) -> None:
+    loose = shop.loose()
+    number = loose.layer_of(ONE)
+    loose.rewrite(number, lambda members: members[:-2] + members[-1:] + members[-2:-1])
+    (found,) = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert found.field == "order"
+    loose = shop.loose()
+    loose.layers[number] += bytes(512)
+    (found,) = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert (found.path, found.field) == (f"layer {number}", "encoding")
+
+
+def test_a_path_that_is_there_twice_is_said(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.rewrite(loose.layer_of(ONE), lambda members: members + [m for m in members if m[0].name == ONE])
+    (found,) = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert (found.path, found.field) == (f"/{ONE}", "twice")
+
+
+def test_a_label_or_variable_is_named_by_its_key(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.config["config"]["Labels"]["org.opencontainers.image.title"] = "something else"
+    loose.config["config"]["Labels"]["added"] = "by somebody"
+    loose.config["config"]["Env"][0] = "PATH=/tmp"
+    loose.config["config"]["Entrypoint"] = ["/tmp/start"]
+    assert {(d.path, d.field) for d in shop.verify(loose).differences} == {
+        ("config.config.Labels.org.opencontainers.image.title", "value"),
+        ("config.config.Labels.added", "extra"),
+        ("config.config.Env[0]", "value"),
+        ("config.config.Entrypoint[0]", "value"),
+    }
+
+
+def test_a_label_that_names_another_lockfile_than_the_one_inside_is_said(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.config["config"]["Labels"]["io.envbox.lock"] = digest_of(b"another")
+    (found,) = shop.verify(loose).differences
+    assert (found.path, found.found) == ("config.config.Labels.io.envbox.lock", digest_of(b"another"))
+    (found,) = shop.content(loose)
+    assert (found.path, found.field) == (f"/{LOCKFILE}", "content")
+
+
+def test_another_lockfile_than_the_one_inside(shop: Shop, tmp_path: Path) -> None:
+    from envbox.lockfile.conda_lock_v1 import dumps
+
+    lock = replace(shop.tiny.lock, packages=tuple(p for p in shop.tiny.lock.packages if p.name != "act"))
+    path = tmp_path / "other.conda-lock.yml"
+    path.write_bytes(dumps(lock))
+    found = shop.verify(shop.loose(), lockfile=path)
+    assert found.lock_digest == digest_of(path.read_bytes())
+    said = {(d.path, d.field, d.package) for d in found.differences}
+    assert ("/opt/envbox/etc/conda/activate.d/act.sh", "extra", None) in said
+    assert (f"/{LOCKFILE}", "content", "environment") in said
+
+
+def test_a_file_and_its_record_changed_together_are_found_by_making_it_anew_only(shop: Shop) -> None:
+    loose = shop.loose()
+    new = b"changed\n"
+    loose.change(ONE, lambda info, data: new)
+    loose.change("opt/envbox/share/hard", lambda info, data: new)
+
+    def forge(info: tarfile.TarInfo, data: bytes) -> bytes:
+        record = json.loads(data)
+        for line in record["paths_data"]["paths"]:
+            if line["_path"] in ("share/one.txt", "share/hard", "share/link"):
+                line |= {"sha256": digest_of(new).removeprefix("sha256:"), "size_in_bytes": len(new)}
+        return json.dumps(record).encode()
+
+    loose.change("opt/envbox/conda-meta/one-1.0-h0_0.json", forge)
+    assert shop.content(loose) == ()
+    assert {d.path for d in shop.verify(loose).differences if d.path.startswith("/")} == {
+        f"/{ONE}", "/opt/envbox/share/hard", "/opt/envbox/conda-meta/one-1.0-h0_0.json",
+    }  # fmt: skip
+
+
+def test_an_image_that_is_not_envbox_s_is_said(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.layers = loose.layers[:2]
+    with pytest.raises(ImageError, match="there is no lockfile in it") as caught:
+        shop.verify(loose)
+    assert caught.value.hint == "envbox verify IMAGE --lock FILE"
+    with pytest.raises(ImageError, match="not made by envbox"):
+        shop.content(loose)
+
+
+def test_a_lockfile_without_the_image_s_platform_is_said(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.config["architecture"] = "arm64"
+    with pytest.raises(LockfileError, match="not locked for linux-aarch64"):
+        shop.verify(loose)
+
+
+@pytest.mark.parametrize("cut", [0, 5000, 12_345])
+def test_an_archive_that_is_cut_off_or_none_is_said(shop: Shop, cut: int) -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        saved(shop.loose().archive("it:1")[:cut], is_lockfile)
+
+
+def test_damage_in_the_caches_does_not_decide(shop: Shop) -> None:
+    """Fragments of another build are not looked at; an archive is held against the lock's hash."""
+    settings, archive = shop.tiny.settings("damaged"), shop.loose().archive("it:1")
+
+    def differing(**options: bool) -> set[str]:
+        read = partial(saved, archive, is_lockfile)
+        found = verify_image(lambda hashed: read(hashed=hashed), settings, SILENT, **options)
+        return {d.path for d in found.differences}
+
+    made(shop.tiny, settings)
+    for path in (settings.cache_dir / "fragments").iterdir():
+        path.write_bytes(b"damaged")
+    assert differing() == {"config"}
+    (package,) = (settings.cache_dir / "packages").glob("*/two-1.0-h0_0.conda")
+    package.write_bytes(package.read_bytes()[:-1] + b"x")
+    assert differing(fresh=True) == {"config"}
+    with pytest.raises(PackageError, match="two-1"):
+        differing()
+    assert not package.exists()
+    assert differing() == {"config"}
+    assert list(settings.cache_dir.glob(".verify*")) == []
+
+
+def test_layers_are_lined_up() -> None:
+    a, b, c, d = (digest_of(bytes([n])) for n in range(4))
+    assert list(paired_layers([a, b, c], [a, b, c])) == []
+    assert list(paired_layers([a, b, c], [a, d, c])) == [(1, 1)]
+    assert list(paired_layers([a, b], [a, b, c])) == [(None, 2)]
+    assert list(paired_layers([a, b, c], [a, c])) == [(1, None)]
+    assert list(paired_layers([a, b], [c, d, a])) == [(None, 0), (None, 1), (1, None)]
+
+
+def test_values_are_compared_by_key_and_type() -> None:
+    one = {"a": [1, {"b": "x"}], "c": True}
+    assert list(compare_values(one, json.loads(json.dumps(one)))) == []
+    other = {"a": [1, {"b": "y"}], "c": 1, "d": None}
+    assert [(d.path, d.field) for d in compare_values(one, other)] == [
+        ("config.a[1].b", "value"), ("config.c", "value"), ("config.d", "extra"),
+    ]  # fmt: skip
+    assert [d.path for d in compare_values([1], [1, 2])] == ["config"]
