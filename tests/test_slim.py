@@ -71,6 +71,7 @@ def test_without_a_python_there_are_no_tests_of_its_packages() -> None:
         ("a/b.py", "def f():\n    from a.tests import \\\n        x", "a/tests"),
         ("z/b.py", "from a import tests", "a/tests"),
         ("a/b.py", "from a.testing import tests_of", None),
+        ("a/conftest.py", "from a.tests import x", None),
         ("a/b.py", "# from a.tests import x\n>>> import a.tests\nimport tests, test\nfrom . import a", None),
     ],
 )

@@ -91,7 +91,8 @@ def imported_tests(path: str, source: bytes | bytearray, site_packages: str) -> 
 
     :param path: of the module, relative to the prefix
     """
-    if b"test" not in source or len(source) > _LARGEST:
+    is_test = path.endswith("/conftest.py")  # pytest's own
+    if b"test" not in source or len(source) > _LARGEST or is_test:
         return frozenset()
     roots = (site_packages, site_packages.rsplit("/", 1)[0])
     text = source.decode("utf-8", "replace").replace("\\\n", " ").replace("\\\r\n", " ")
