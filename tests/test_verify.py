@@ -83,7 +83,7 @@ def test_an_honest_image_is_identical(shop: Shop) -> None:
     assert found.is_identical
     assert found.id == found.expected_id == shop.image.id
     assert found.lock_digest == shop.image.labels["io.envbox.lock"]
-    assert found.notes == ("its manifest was not compared: this engine keeps none",)
+    assert found.notes == ("layers and config were compared; the engine keeps no manifest",)
 
 
 def content(info: tarfile.TarInfo, data: bytes) -> bytes:
@@ -184,21 +184,54 @@ def test_a_file_too_many_and_one_too_few(shop: Shop) -> None:
     }
 
 
-def test_a_layer_on_top_is_told_by_what_it_has(shop: Shop) -> None:
+def test_a_layer_on_top_is_told_by_what_it_does(shop: Shop) -> None:
     loose = shop.loose()
-    files = [
-        ("etc/passwd", b"root::0:0::/:/bin/sh\n"),
-        ("opt/envbox/share/.wh.two", b""),
-        ("bin/.wh.sh", b""),
-    ]
-    loose.layers.append(tar_of([(tarfile.TarInfo(name), data) for name, data in files]))
+    files = {
+        "etc/passwd": b"root::0:0::/:/bin/sh\n",
+        "opt/envbox/share/.wh.two": b"",
+        "usr/bin/.wh.sh": b"",
+        "etc/motd": b"changed",
+        "opt/envbox/share/nothing/.wh..wh..opq": b"",
+        ONE: b"changed\n",
+    }
+    members = [(tarfile.TarInfo(name), data) for name, data in files.items()]
+    for info, _ in members:
+        info.mtime = 1_700_000_000 if info.name == ONE else 0
+    loose.layers.append(tar_of(members))
     found = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
-    assert {(d.path, d.field) for d in found} == {(f"/{name}", "extra") for name, _ in files}
+    assert {(d.path, d.field, d.package) for d in found} == {
+        ("/etc/passwd", "extra", None),
+        ("/etc/motd", "content", None),
+        ("/usr/bin/sh", "missing", None),
+        ("/opt/envbox/share/two", "missing", "two"),
+        (f"/{ONE}", "content", "one"),
+    }
     assert {(d.path, d.field, d.package) for d in shop.content(loose)} == {
         ("/etc/passwd", "extra", None),
+        ("/etc/motd", "extra", None),
         ("/opt/envbox/share/two", "missing", "two"),
-        ("/bin/sh", "missing", "(base)"),
+        ("/usr/bin/sh", "missing", "(base)"),
+        ("/opt/envbox/share/nothing", "missing", "(base)"),
+        (f"/{ONE}", "content", "one"),
     }
+
+
+def test_a_layer_that_does_nothing_is_one_too_many(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.layers.append(tar_of([]))
+    (found,) = [d for d in shop.verify(loose).differences if not d.path.startswith("config")]
+    assert (found.path, found.field) == (f"layer {len(loose.layers) - 1}", "extra")
+    assert shop.content(loose) == ()
+
+
+def test_what_an_engine_writes_into_a_config_and_says_nothing_is_not_listed(shop: Shop) -> None:
+    loose = shop.loose()
+    loose.config["config"] |= {"Tty": False, "Volumes": None, "OnBuild": [], "User": "root"}
+    assert [d.path for d in shop.verify(loose).differences] == ["config.config.User"]
+    del loose.config["config"]["User"]
+    assert {d.path for d in shop.verify(loose).differences} == {
+        "config.config.Tty", "config.config.Volumes", "config.config.OnBuild",
+    }  # fmt: skip
 
 
 def test_a_layer_too_few_is_told_by_what_it_had(shop: Shop) -> None:
@@ -348,4 +381,5 @@ def test_values_are_compared_by_key_and_type() -> None:
     assert [(d.path, d.field) for d in compare_values(one, other)] == [
         ("config.a[1].b", "value"), ("config.c", "value"), ("config.d", "extra"),
     ]  # fmt: skip
-    assert [d.path for d in compare_values([1], [1, 2])] == ["config"]
+    assert [(d.path, d.field) for d in compare_values([1], [1, 2])] == [("config[1]", "extra")]
+    assert [(d.path, d.field) for d in compare_values([1, 2], [1])] == [("config[1]", "missing")]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from envbox.verify.rebuild import Read, Verification
     from envbox.verify.saved import Keep
 
-_SHOWN = 40  # differences; --json has all of them
+_SHOWN = 40  # differences, and
+_LONGEST = 160  # characters of a value; --json has all
 
 
 @click.command()
@@ -89,11 +90,15 @@ def _print(differences: tuple[Difference, ...]) -> None:
     packages = [d.package or "-" for d in shown]
     wide = max(map(len, packages), default=0)
     field = max((len(d.field) for d in shown), default=0)
+    field = max(field, len("expected"))
     for d, package in zip(shown, packages, strict=True):
         click.echo(f"{package:<{wide}}  {d.field:<{field}}  {d.path}")
-        if d.expected:
-            click.echo(f"{'':<{wide}}  {'expected':>{field}}  {d.expected}")
-        if d.found:
-            click.echo(f"{'':<{wide}}  {'found':>{field}}  {d.found}")
+        for word, value in (("expected", d.expected), ("found", d.found)):
+            if value:
+                click.echo(f"{'':<{wide}}  {word:>{field}}  {_short(value)}")
     if len(differences) > len(shown):
         click.echo(f"… and {len(differences) - len(shown)} more (--json has all)")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"

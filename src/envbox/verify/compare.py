@@ -15,6 +15,7 @@ from typing import Any
 from envbox.link.tar import DIRECTORY, FILE, HARD_LINK, SYMLINK
 from envbox.oci import Digest
 from envbox.verify.saved import Entry
+from envbox.verify.tree import hides, is_whiteout
 
 Owner = Callable[[str], str | None]
 """Path (relative to `/`) → the package that it is from."""
@@ -82,6 +83,30 @@ def compare_entries(
         yield _arrangement(expected, found, owner, where)
 
 
+def compare_on_top(
+    below: Mapping[str, Entry], found: Sequence[Entry], owner: Owner, where: str
+) -> Iterator[Difference]:
+    """Say what a layer that should not be there does to what should; at least one thing is said.
+
+    :param below: what should be at each path, all layers laid over each other
+    """
+    silent = True
+    for entry in found:
+        if is_whiteout(entry.path):
+            gone = [path for path in below if hides(entry.path, path) and below[path].kind != DIRECTORY]
+            differences = [
+                Difference(f"/{path}", "missing", _in_words(below[path]), "", owner(path)) for path in gone
+            ]
+        elif entry.path in below:
+            differences = list(compare_entry(below[entry.path], entry, owner(entry.path)))
+        else:
+            differences = [Difference(f"/{entry.path}", "extra", "", _in_words(entry), None)]
+        silent = silent and not differences
+        yield from differences
+    if silent:
+        yield Difference(where, "extra", "", "a layer that changes nothing")
+
+
 def compare_entry(expected: Entry, found: Entry, package: str | None) -> Iterator[Difference]:
     """The fields in which two entries of one path differ."""
     path = f"/{found.path}"
@@ -114,9 +139,13 @@ def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[
                 yield Difference(inner, "extra", "", str(found[key]))
             else:
                 yield from compare_values(expected[key], found[key], inner)
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for number, (one, other) in enumerate(zip(expected, found, strict=True)):
+    elif isinstance(expected, list) and isinstance(found, list):
+        for number, (one, other) in enumerate(zip(expected, found, strict=False)):
             yield from compare_values(one, other, f"{path}[{number}]")
+        for number in range(len(found), len(expected)):
+            yield Difference(f"{path}[{number}]", "missing", str(expected[number]), "")
+        for number in range(len(expected), len(found)):
+            yield Difference(f"{path}[{number}]", "extra", "", str(found[number]))
     elif expected != found or type(expected) is not type(found):
         yield Difference(path, "value", str(expected), str(found))
 

@@ -227,7 +227,8 @@ class _Checking:
 
     def _environment(self, lock: Lock) -> None:
         """What belongs to the environment is a function of the lock: made again, in memory."""
-        created = int(datetime.fromisoformat(str(self.saved.document.get("created"))).timestamp())
+        said = self.saved.labels.get("org.opencontainers.image.created") or self.saved.document.get("created")
+        created = int(datetime.fromisoformat(str(said)).timestamp())
         variables = {p: d for p, d in self.tree.kept.items() if is_variables_file(p) and p in self.owners}
         platform, data = self.saved.platform, self.tree.kept[_LOCKFILE]
         activation = read_activation(lock, self.owners, variables)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +29,9 @@ from envbox.oci import Digest, digest_of, parse_digest
 from envbox.registry import blob_path
 from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.verify.compare import Difference, compare_entries, compare_values, paired_layers
-from envbox.verify.saved import Entry, SavedImage, read_layer
+from envbox.verify.compare import Difference, compare_entries, compare_on_top, compare_values, paired_layers
+from envbox.verify.saved import Entry, SavedImage, SavedLayer, read_layer
+from envbox.verify.tree import overlay
 
 if TYPE_CHECKING:
     from envbox.base import BaseImage
@@ -40,6 +41,7 @@ Read = Callable[[bool], SavedImage]
 """Read the image; True: with a hash of every file."""
 
 _TITLE = "org.opencontainers.image.title"
+_SAYS_NOTHING = ("", "None", "False", "[]", "{}")
 _BASE_NAME, _BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 
 
@@ -170,23 +172,25 @@ def _layer_differences(
         return
     settings, report = ways
     found = read(True).layers  # once more, now with the hash of every file
-    fetch_layers(
-        base,
-        [x for n, _ in pairs if n is not None and isinstance(x := image.layers[n], BaseLayer)],
-        settings,
-        report,
-    )
+    read_anew = [image.layers[mine] for mine, _ in pairs if mine is not None]
+    fetch_layers(base, [x for x in read_anew if isinstance(x, BaseLayer)], settings, report)
     for mine, theirs in pairs:
         layer = None if mine is None else image.layers[mine]
-        expected = _entries(layer)
-        number = mine if mine is not None else theirs
-        entries = found[theirs].entries if theirs is not None else ()
-        yield from compare_entries(expected, entries, _owner(image, layer), f"layer {number}")
+        entries = () if theirs is None else found[theirs].entries
+        owner = _owner(image, layer)
+        if layer is None:
+            yield from compare_on_top(_all_entries(image, found), entries, owner, f"layer {theirs}")
+        else:
+            yield from compare_entries(_entries(layer), entries, owner, f"layer {mine}")
 
 
-def _entries(layer: BaseLayer | Layer | None) -> Sequence[Entry]:
-    if layer is None:
-        return ()
+def _all_entries(image: Image, found: Sequence[SavedLayer]) -> Mapping[str, Entry]:
+    """What should be at each path. A layer that is there already need not be read anew."""
+    known = {layer.diff_id: layer.entries for layer in found}
+    return overlay(known.get(layer.diff_id) or _entries(layer) for layer in image.layers)
+
+
+def _entries(layer: BaseLayer | Layer) -> Sequence[Entry]:
     if not isinstance(layer, BaseLayer):
         return read_layer(layer.open_raw(), lambda path: False).entries
     with layer.path.open("rb") as file:
@@ -214,7 +218,9 @@ def _config_differences(image: Image, saved: SavedImage, *, is_same: bool) -> It
         expected.pop("rootfs", None)
         found.pop("rootfs", None)
     differences = list(compare_values(expected, found))
-    yield from differences
+    # engines that wrote a config themselves put in a lot that says nothing
+    telling = [d for d in differences if not (d.field == "extra" and d.found in _SAYS_NOTHING)]
+    yield from telling or differences
     if is_same and not differences:
         yield Difference(
             "config", "encoding", "the JSON that envbox writes", "JSON that says the same otherwise"
@@ -225,7 +231,7 @@ def _manifest_differences(
     image: Image, saved: SavedImage, notes: Sequence[str]
 ) -> tuple[list[Difference], list[str]]:
     if saved.manifest is None:
-        return [], [*notes, "its manifest was not compared: this engine keeps none"]
+        return [], [*notes, "layers and config were compared; the engine keeps no manifest"]
     if saved.manifest in (image.manifest, load_manifest(image)):
         return [], list(notes)
     found = json.loads(saved.manifest)

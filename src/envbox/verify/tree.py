@@ -1,4 +1,4 @@
-"""What the layers above the base come to: as an engine would lay them over each other, whiteouts included.
+"""Layers laid over each other, as an engine does it: an upper entry hides a lower one, a whiteout removes it.
 
 https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
 """
@@ -6,7 +6,7 @@ https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envbox.errors import ImageError
@@ -20,7 +20,9 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 class Tree:
     """What the layers above the base come to.
 
-    :param removed: files of the base that a layer of ours takes away
+    :param entries: by path
+    :param kept: content of the files that were kept, by path
+    :param removed: what a layer of ours takes away that is not ours
     """
 
     entries: Mapping[str, Entry]
@@ -29,26 +31,53 @@ class Tree:
 
 
 def tree_of(saved: SavedImage) -> Tree:
-    first = next(
-        (n for n, x in enumerate(saved.layers) if any(e.path.startswith(f"{ROOT}/") for e in x.entries)), None
-    )
+    """Lay the layers over each other, from the first that has something at the image's prefix.
+
+    :raises ImageError: when none has
+    """
+    first = next((n for n, layer in enumerate(saved.layers) if any(map(_is_ours, layer.entries))), None)
     if first is None:
         raise ImageError(f"there is nothing at /{ROOT} in {saved.name}: it was not made by envbox")
-    entries: dict[str, Entry] = {}
-    kept: dict[str, bytes] = {}
+    ours = saved.layers[first:]
     removed: list[str] = []
-    for layer in saved.layers[first:]:
-        for entry in layer.entries:
-            folder, _, name = entry.path.rpartition("/")
-            if not name.startswith(_WHITEOUT):
-                continue
-            gone = folder if name == _OPAQUE else posixpath.join(folder, name.removeprefix(_WHITEOUT))
-            inner = [path for path in entries if path.startswith(f"{gone}/") or (path == gone != folder)]
-            for path in inner:
+    entries = overlay((layer.entries for layer in ours), removed)
+    kept = {path: data for layer in ours for path, data in layer.kept.items() if path in entries}
+    return Tree(entries, kept, tuple(removed))
+
+
+def overlay(layers: Iterable[Sequence[Entry]], removed: list[str] | None = None) -> dict[str, Entry]:
+    """What is at each path in the end.
+
+    :param removed: gets the paths of whiteouts that hide nothing of these layers
+    """
+    entries: dict[str, Entry] = {}
+    for layer in layers:
+        for whiteout in (entry.path for entry in layer if is_whiteout(entry.path)):
+            gone = [path for path in entries if hides(whiteout, path)]
+            for path in gone:
                 del entries[path]
-            if not inner:
-                removed.append(gone)
-        plain = [e for e in layer.entries if not e.path.rpartition("/")[2].startswith(_WHITEOUT)]
-        entries |= {entry.path: entry for entry in plain}
-        kept |= layer.kept
-    return Tree(entries, {path: data for path, data in kept.items() if path in entries}, tuple(removed))
+            if not gone and removed is not None:
+                removed.append(_target(whiteout))
+        entries |= {entry.path: entry for entry in layer if not is_whiteout(entry.path)}
+    return entries
+
+
+def is_whiteout(path: str) -> bool:
+    """Whether an entry of this name says that something is gone."""
+    return posixpath.basename(path).startswith(_WHITEOUT)
+
+
+def hides(whiteout: str, path: str) -> bool:
+    """Whether a whiteout takes away what is at a path in the layers below."""
+    target = _target(whiteout)
+    is_opaque = posixpath.basename(whiteout) == _OPAQUE  # the folder stays, and is empty
+    return path.startswith(f"{target}/") or (path == target and not is_opaque)
+
+
+def _target(whiteout: str) -> str:
+    folder, name = posixpath.split(whiteout)
+    return folder if name == _OPAQUE else posixpath.join(folder, name.removeprefix(_WHITEOUT))
+
+
+def _is_ours(entry: Entry) -> bool:
+    return entry.path.startswith(f"{ROOT}/")
