@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -10,20 +12,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from paper_registry import PaperRegistry, serving
 from tampering import Loose, Members, saved, taken_apart, tar_of
 from tiny import SHORT, Tiny, make_tiny
 
-from envbox.base import fetch_layers, pull_base
+from envbox.base import BaseLayer, fetch_layers, pull_base
+from envbox.engine import connect
 from envbox.errors import ImageError, LockfileError, PackageError
-from envbox.image.build import make_image, read_locked
-from envbox.oci import digest_of
+from envbox.image.build import build, make_image, read_locked, repository
+from envbox.oci import MANIFEST_TYPE, digest_of
+from envbox.project import Project, read_project
 from envbox.report import SILENT
 from envbox.settings import Settings
 from envbox.verify.compare import Difference, compare_values, paired_layers
 from envbox.verify.content import is_listing, verify_content
+from envbox.verify.find import find_image
 from envbox.verify.rebuild import Verification, is_lockfile, verify_image
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ def made(tiny: Tiny, settings: Settings) -> Image:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with serving(PaperRegistry()) as registry:
-        tiny = make_tiny(tmp_path_factory.mktemp("shop"), registry)
+        tiny = make_tiny(tmp_path_factory.mktemp(f"shop-{uuid4().hex[:12]}-"), registry)
         yield Shop(tiny, made(tiny, tiny.settings()))
 
 
@@ -383,3 +389,121 @@ def test_values_are_compared_by_key_and_type() -> None:
     ]  # fmt: skip
     assert [(d.path, d.field) for d in compare_values([1], [1, 2])] == [("config[1]", "extra")]
     assert [(d.path, d.field) for d in compare_values([1, 2], [1])] == [("config[1]", "missing")]
+
+
+# --- where images lie
+
+
+def in_registry(shop: Shop, manifest: bytes) -> None:
+    """Put the image into the registry as `a/b:pushed`."""
+    registry, image = shop.tiny.registry, shop.image
+    registry.blobs[image.id] = image.config
+    for layer in image.layers:
+        stored = layer.path.read_bytes() if isinstance(layer, BaseLayer) else b"".join(layer.open_blob())
+        registry.blobs[digest_of(stored)] = stored
+    registry.put_manifest("a/b:pushed", MANIFEST_TYPE, manifest)
+
+
+def from_registry(shop: Shop, cache: str) -> Verification:
+    settings = shop.tiny.settings(cache)
+    project = Project(shop.tiny.folder, ())
+    name = "docker://a/b:pushed"
+    read = find_image(name, project, lambda: pytest.fail("no engine"), is_lockfile, settings, SILENT)
+    return verify_image(read, settings, SILENT)
+
+
+def test_an_image_in_a_registry_is_compared_to_its_manifest(shop: Shop) -> None:
+    in_registry(shop, shop.image.manifest)
+    found = from_registry(shop, "one")
+    assert found.is_identical
+    assert found.notes == ()
+    assert found.image == "docker.io/a/b:pushed"
+    changed = json.loads(shop.image.manifest)
+    changed["annotations"]["added"] = "by somebody"
+    in_registry(shop, json.dumps(changed).encode())
+    assert [(d.path, d.field) for d in from_registry(shop, "two").differences] == [
+        ("manifest.annotations.added", "extra")
+    ]
+    changed["annotations"] = {}
+    in_registry(shop, json.dumps(changed).encode())
+    found = from_registry(shop, "three")
+    assert found.is_identical
+    assert "its manifest was not compared: the layers were compressed by somebody else" in found.notes[0]
+
+
+def envbox(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in the project of the shop."""
+    mirrors = " ".join(f"{here}={there}" for here, there in shop.tiny.rules.items())
+    environ = {
+        **os.environ,
+        "ENVBOX_MIRRORS": mirrors,
+        "ENVBOX_CACHE_DIR": str(shop.tiny.folder / "cache"),
+        "ENVBOX_CONFIG": os.devnull,
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "envbox", "-C", str(shop.tiny.folder), *arguments],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def loaded(shop: Shop) -> Iterator[Callable[[Loose], str]]:
+    """Load a changed image into the engine; it is removed at the end."""
+    names = []
+
+    def load(loose: Loose) -> str:
+        names.append(f"envbox-verify/{uuid4().hex[:12]}:1")
+        subprocess.run(["docker", "load", "-q"], input=loose.archive(names[-1]), check=True)
+        return names[-1]
+
+    yield load
+    for name in names:
+        subprocess.run(["docker", "rmi", "-f", name], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.rig
+def test_a_changed_image_in_the_engine_is_told_from_the_honest_one(
+    shop: Shop, loaded: Callable[[Loose], str]
+) -> None:
+    engine = connect(shop.tiny.settings())
+    data = shop.tiny.environment.lock_path.read_bytes()
+    (shop.tiny.folder / "environment.yml").write_text("dependencies: [python]\n")
+    (shop.tiny.folder / "conda-lock.yml").write_bytes(data)
+    environment = read_project(shop.tiny.folder).environment()
+    honest = build(environment, shop.tiny.settings(), engine, SILENT, "linux-64")
+    try:
+        lock = ("--lock", str(shop.tiny.environment.lock_path))
+        for arguments in ((), (honest.id, *lock), (honest.reference, "--content")):
+            done = envbox(shop, "verify", *arguments)
+            assert (done.returncode, done.stdout) == (0, "identical\n")
+    finally:
+        for reference in (honest.reference, f"{repository(environment.name)}:latest"):
+            engine.remove_image(reference)
+    loose = shop.loose()
+    loose.change(ONE, content)
+    loose.change("opt/envbox/share/two", mode)
+    loose.config["config"]["Labels"]["added"] = "by somebody"
+    changed = loaded(loose)
+    done = envbox(shop, "verify", changed, "--json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert not said["identical"]
+    assert said["expected_id"] == shop.image.id != said["id"]
+    assert {(d["path"], d["field"], d["package"]) for d in said["differences"]} == {
+        (f"/{ONE}", "content", "one"),
+        ("/opt/envbox/share/two", "mode", "two"),
+        ("config.config.Labels.added", "extra", None),
+    }
+    done = envbox(shop, "verify", changed, "--content")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "2 differences"
+    assert done.stdout.startswith(f"one  content   /{ONE}\n")
+
+
+@pytest.mark.rig
+def test_an_image_that_is_nowhere_is_said(shop: Shop) -> None:
+    done = envbox(shop, "verify", "envbox-verify/nothing:1")
+    assert done.returncode == 1
+    assert "there is no image envbox-verify/nothing:1 in the engine" in done.stderr
+    assert "hint: for one in a registry: docker://envbox-verify/nothing:1" in done.stderr
+    assert envbox(shop, "verify", "x", "--content", "--fresh").returncode == 2
