@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
+    "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
     "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
     "launch": SETTLED | {"engine"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock"},

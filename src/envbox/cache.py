@@ -21,6 +21,7 @@ KINDS = {
     "blobs": "base images",
     "compilers": "the Pythons that byte-compile",
     "builds": "which image belongs to which lockfile",
+    "sizes": "how large the files of packages are",
 }
 _LIVE = ("servers",)  # of running servers; not ours to remove
 

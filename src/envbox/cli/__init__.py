@@ -28,6 +28,7 @@ COMMANDS = {
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
+    "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }
