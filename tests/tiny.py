@@ -136,13 +136,13 @@ def make_tiny(
     environment = Environment("tiny", folder / "tiny.yml", folder / "tiny.conda-lock.yml")
     made = Tiny(folder, registry, environment, Lock("tiny", (), (), {}, (), None, ""))
     locked: list[LockedPackage] = []
-    archive = wheel().write(folder / "channel" / "wheels")
+    written = wheel().write(folder / "channel" / "wheels")
     for platform, own in zip(platforms, pythons or [python(subdir=p) for p in platforms], strict=True):
         for package in [own, pure(), *packages()]:
             subdir = "noarch" if package.noarch else package.subdir
-            path = folder / "channel" / subdir / f"{package.stem}.conda"
-            locked.append(package.locked(path if path.exists() else package.write(path.parent), platform))
-        locked.append(wheel().locked(archive, platform))
+            archive = package.write(folder / "channel" / subdir)
+            locked.append(package.locked(archive, platform))
+        locked.append(wheel().locked(written, platform))
     base: Base = resolve_base(BASE_NAME, list(platforms), made.settings(), SILENT)
     lock = Lock(
         name="tiny",
