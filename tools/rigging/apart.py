@@ -55,6 +55,7 @@ def _enter(tree: Path, folder: Path, size: int) -> None:
         _mount("--rbind", f"/{shared}", tree / shared)
     for fresh in ("etc/docker", "run", "tmp", "var/lib/containers"):
         _mount("-t", "tmpfs", "tmpfs", tree / fresh)
+    (folder / "tmp").mkdir(exist_ok=True)
     _mount("--bind", folder, tree / "rig")
     if size:
         _mount("-t", "tmpfs", "-o", f"size={size}m", "tmpfs", tree / "rig/data")
@@ -63,7 +64,7 @@ def _enter(tree: Path, folder: Path, size: int) -> None:
     os.chroot(".")
     os.chdir("/")
     os.environ.clear()
-    os.environ.update(PATH="/usr/sbin:/usr/bin", HOME="/rig", XDG_RUNTIME_DIR="/run")
+    os.environ.update(PATH="/usr/sbin:/usr/bin", HOME="/rig", TMPDIR="/rig/tmp", XDG_RUNTIME_DIR="/run")
 
 
 def _mount(*words: str | Path) -> None:
