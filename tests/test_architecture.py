@@ -31,8 +31,9 @@ ROOMS: dict[str, set[str]] = {
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
     "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
     "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
+    "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
-    "ready": SETTLED | {"engine", "freshness", "image", "lock"},
+    "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
 TOP = {"cli", "__main__"}
 HEAVY = {

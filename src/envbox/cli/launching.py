@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from envbox.launch.session import LaunchOptions
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--image", is_flag=True, help="Start from the environment's image, never from files in the cache."
+    ),
     click.option(
         "-e",
         "--env",
@@ -70,12 +75,12 @@ class CommandAfterDashes(click.Command):
 def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
-    """Make an environment's image ready, or pull the one that is named, and say what is to be started."""
-    from envbox.launch.session import LaunchOptions, from_settings
+    """Make an environment ready, or pull the image that is named, and say what is to be started."""
+    from envbox.launch.session import LaunchOptions, from_settings, on_prefix
     from envbox.project import is_reference
-    from envbox.ready import ready_image
+    from envbox.ready import ready_environment
 
-    frozen = options.pop("frozen")
+    how = {"frozen": options.pop("frozen"), "image": options.pop("image")}
     # what the command line says is checked before anything is made
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if name is not None and is_reference(name):
@@ -83,8 +88,11 @@ def prepare_launch(
     environment = session.environment(name)
     own = session.settings.for_environment(environment.name)
     from_settings("", environment.name, session.project.root, own, wanted)
-    image = ready_image(environment, session.settings, session.engine, session.report, frozen=frozen)
-    return from_settings(image.id, environment.name, session.project.root, own, wanted)
+    ready = ready_environment(environment, session.settings, session.engine, session.report, **how)
+    launch = from_settings(ready.image, environment.name, session.project.root, own, wanted)
+    if ready.prefix is None:
+        return replace(launch, labels=ready.labels)
+    return on_prefix(launch, ready.prefix, ready.env, ready.labels, os.environ)
 
 
 def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:

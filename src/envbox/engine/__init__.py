@@ -82,6 +82,10 @@ class Engine(Protocol):
         """Whether folders of this machine can be mounted."""
 
     @property
+    def mount_obstacle(self) -> str | None:
+        """What keeps it from mounting files of this machine as they are, in words; None when nothing does."""
+
+    @property
     def platform(self) -> str:
         """The conda platform that its containers run natively."""
 

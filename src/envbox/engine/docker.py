@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from envbox.engine import Container, Ending, Present
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
+from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
@@ -47,6 +48,13 @@ class DockerEngine:
     def is_local(self) -> bool:
         """Whether folders of this machine can be mounted: a socket is taken to be of this machine."""
         return self._address.url.startswith(("unix://", "npipe://"))
+
+    @cached_property
+    def mount_obstacle(self) -> str | None:
+        """What keeps it from mounting files of this machine as they are, in words; None when nothing does."""
+        if not self.is_local:
+            return "the engine is another machine's"
+        return obstacle(self._json("/info"), *kernel_and_name())
 
     @cached_property
     def platform(self) -> str:

@@ -20,7 +20,7 @@ from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
 from envbox.launch.bindings import LOOPBACK, Bind
-from envbox.launch.container import IMAGE_PROJECT, Launch
+from envbox.launch.container import IMAGE_PROJECT, LOCK_LABEL, Launch
 from envbox.launch.jupyter_api import Door, status
 from envbox.launch.servers import (
     IMAGE_LABEL,
@@ -209,9 +209,16 @@ def _join(
         )
     _wait_ready(launch, engine, found.id, Door(port_of(found), token), options.seconds)
     report.say(f"a server of {launch.name} runs here already, on port {port_of(found)}")
-    if found.labels.get(IMAGE_LABEL) != launch.image:
+    if _is_of_another(found, launch):
         report.warn(f"it was started from an older image; to change: envbox stop {launch.name}")
     return server_of(found)
+
+
+def _is_of_another(found: Container, launch: Launch) -> bool:
+    """Whether a server has another environment than the one to be launched: one lock has two roads to it."""
+    if LOCK_LABEL in launch.labels:
+        return found.labels.get(LOCK_LABEL) != launch.labels[LOCK_LABEL]
+    return found.labels.get(IMAGE_LABEL) != launch.image
 
 
 def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, seconds: float) -> None:

@@ -23,13 +23,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.files import disk_error
+from envbox.files import disk_error, only_one
 from envbox.link.target import PREFIX
 from envbox.lockfile import Lock, LockedPackage
 from envbox.report import Reporter
@@ -151,7 +150,7 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
     archives = fetch_archives(closure, settings, report)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder.with_suffix(".lock")):
+        with only_one(folder.with_suffix(".lock")):
             if not compiler.executable.is_file():
                 shutil.rmtree(folder, ignore_errors=True)
                 report.detail(f"installing python {version} for {host}, to compile byte-code")
@@ -230,16 +229,6 @@ def _run(executable: Path, script: str, data: bytes) -> bytes:
             "is it made for this machine's C library? envbox clean removes it from the cache",
         )
     return done.stdout
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block; ends with the process, however it ends."""
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _request(path: str, source: bytes) -> bytes:

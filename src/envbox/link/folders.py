@@ -9,21 +9,17 @@ the package has a fragment already, it is read from there: its byte-code is comp
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from envbox.errors import PackageError
-from envbox.files import PART, disk_error
+from envbox.files import discard_folder, whole_folder
 from envbox.link.entries import EntryWriter
 from envbox.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.link.frames import HashingReader, check_codec
@@ -125,7 +121,7 @@ def read_folder(cache_dir: Path, key: str) -> Folder | None:
 
 def forget_folder(folder: Folder) -> None:
     """Remove a folder that proved damaged, so that it is made again."""
-    _discard(folder.path)
+    discard_folder(folder.path)
 
 
 class FolderWriter(EntryWriter):
@@ -164,7 +160,7 @@ class FolderWriter(EntryWriter):
 
 def _make(task: Task) -> Folder:
     place = task.cache_dir / PLACE
-    with _aside(place / task.key) as part:
+    with whole_folder(place / task.key) as part:
         out = FolderWriter(part)
         fragment = read_fragment(task.cache_dir / "fragments", task.key)
         timestamp = _from_fragment(fragment, out) if fragment else None
@@ -212,49 +208,6 @@ def _from_fragment(fragment: Fragment, out: FolderWriter) -> int | None:
         return None
     out.directories.update(fragment.directories)
     return fragment.timestamp
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` when the block ends well; what was there before goes.
-
-    :raises ToolError: when the disk is full or the directory cannot be written
-    """
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:16]}.", suffix=PART, dir=path.parent))
-        yield part
-        _publish(part, path)
-    except OSError as error:
-        raise disk_error(path, error) from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _publish(part: Path, path: Path) -> None:
-    for _ in range(10):
-        try:
-            part.rename(path)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            _discard(path)  # nobody asks for a folder to be made when the one that is there is whole
-        else:
-            return
-    part.rename(path)
-
-
-def _discard(path: Path) -> None:
-    """Remove a folder, first from its name, so that nobody finds half of it."""
-    aside = Path(tempfile.mkdtemp(prefix=".gone.", suffix=PART, dir=path.parent))
-    try:
-        path.rename(aside / path.name)
-    except FileNotFoundError:
-        pass
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
