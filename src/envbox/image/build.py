@@ -77,6 +77,7 @@ def build(
     data = read_bytes(environment.lock_path)
     from envbox.base import pull_base
     from envbox.image.load import Loading, known_id
+    from envbox.image.record import record_of, remember_record
 
     locked = read_locked(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
@@ -94,6 +95,7 @@ def build(
         is_new=known is None,
     )
     _tag(built, engine)
+    remember_record(built.id, record_of(image, locked.lock, platform), settings)
     if locked.lock.base is not None:  # else what the base's tag means may change
         _remember(_memo_path(environment.name, digest_of(data), platform, settings), built)
     return built

@@ -48,9 +48,12 @@ class PulledImage:
     is_new: bool
 
 
-def pull(reference: Reference, settings: Settings, engine: Engine, report: Reporter) -> PulledImage:
+def pull(
+    reference: Reference, settings: Settings, engine: Engine, report: Reporter, *, only_ours: bool = False
+) -> PulledImage:
     """Have an image of the engine's platform in the engine.
 
+    :param only_ours: refuse one that envbox did not make, before it is fetched
     :raises ImageError: when there is none, or none for the platform, or it is damaged
     :raises ToolError: when the registry or the engine fails
     """
@@ -61,6 +64,11 @@ def pull(reference: Reference, settings: Settings, engine: Engine, report: Repor
     image = Image(blob_path(settings, manifest.config.digest).read_bytes(), manifest.dumps(), source.layers)
     labels = (source.config.get("config") or {}).get("Labels") or {}
     is_ours = "io.envbox.format" in labels
+    if only_ours and not is_ours:
+        raise ImageError(
+            f"{reference} is not an image that envbox made: it has no label io.envbox.format",
+            f"docker run -it --rm {reference}",
+        )
     name = labels.get("org.opencontainers.image.title") if is_ours else None
     name = name or reference.repository.rpartition("/")[2]
     local = image_reference(name, image.id)
@@ -95,19 +103,13 @@ def pull_to_launch(reference: Reference, settings: Settings, engine: Engine, rep
     :raises ImageError: when envbox did not make it, and what `pull` can raise
     """
     try:
-        pulled = pull(reference, settings, engine, report)
+        return pull(reference, settings, engine, report, only_ours=True)
     except ToolError as error:
         before = pulled_before(reference, settings, engine)
-        if before is None:
+        if before is None or not before.is_ours:
             raise
         report.warn(f"{error.message}; taking {reference} as it was when it was last pulled")
-        pulled = before
-    if not pulled.is_ours:
-        raise ImageError(
-            f"{reference} is not an image that envbox made: it has no label io.envbox.format",
-            f"docker run -it --rm {pulled.reference}",
-        )
-    return pulled
+        return before
 
 
 def _resolve(reference: Reference, platform: str, settings: Settings) -> dict[str, Digest]:

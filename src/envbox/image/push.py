@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envbox.image.publication import Publication, Wanted, make, remembered
-from envbox.oci import Descriptor, Digest
-from envbox.registry.access import Access
+from envbox.oci import Digest
 from envbox.registry.push import means, missing_blobs, push_access, put_document, upload_blobs
 from envbox.registry.reference import Reference
 from envbox.report import Reporter
@@ -21,7 +20,7 @@ from envbox.settings import Settings
 class Pushed:
     """What a registry has now.
 
-    :param sent: bytes of blobs that it did not have
+    :param sent: bytes of blobs that had to be sent
     :param is_new: whether the tag was moved
     """
 
@@ -48,24 +47,20 @@ def push(wanted: Wanted, reference: Reference, settings: Settings, report: Repor
     before = means(access, tag)
     publication = remembered(wanted, settings)
     missing = missing_blobs(access, publication.blobs) if publication else set[Digest]()
+    sent = 0
     if publication is None or missing:
         made = make(wanted, settings, report)
         access = push_access(reference, settings, made.blobs)
         if publication != made.publication:
             missing = missing_blobs(access, made.publication.blobs)
         publication = made.publication
-        _say(publication.blobs, missing, access, report)
-        upload_blobs(access, [b for b in made.blobs if b.descriptor.digest in missing], report)
+        wanting = [blob for blob in made.blobs if blob.descriptor.digest in missing]
+        sent = upload_blobs(access, wanting, report) if wanting else 0
+    if publication.top != publication.images[0].manifest:
+        for image in publication.images:
+            put_document(access, image.manifest)
     if before != publication.digest:
-        if publication.top != publication.images[0].manifest:
-            for image in publication.images:
-                put_document(access, image.manifest)
         put_document(access, publication.top, tag)
-    sent = sum(blob.size for blob in publication.blobs if blob.digest in missing)
+    there = len(publication.blobs) - len(missing)
+    report.say(f"blobs: {len(missing)} new ({sent / 1e6:,.1f} MB sent), {there} there at {access.where}")
     return Pushed(reference, publication, sent, before != publication.digest)
-
-
-def _say(blobs: tuple[Descriptor, ...], missing: set[Digest], access: Access, report: Reporter) -> None:
-    size = sum(blob.size for blob in blobs if blob.digest in missing)
-    there = len(blobs) - len(missing)
-    report.say(f"blobs: {len(missing)} new ({size / 1e6:,.1f} MB), {there} there at {access.where}")

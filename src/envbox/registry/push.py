@@ -60,8 +60,10 @@ def missing_blobs(access: Access, descriptors: Iterable[Descriptor]) -> set[Dige
     return {descriptor.digest for descriptor, there in zip(wanted, found, strict=True) if not there}
 
 
-def upload_blobs(access: Access, blobs: Iterable[Blob], report: Reporter) -> None:
+def upload_blobs(access: Access, blobs: Iterable[Blob], report: Reporter) -> int:
     """Store blobs, several at once; when one fails or the caller is interrupted, the others end as well.
+
+    :returns: how many bytes had to be sent; what the registry could mount is not among them
 
     :raises ImageError: when we may not
     :raises ToolError: when the registry keeps failing
@@ -70,9 +72,8 @@ def upload_blobs(access: Access, blobs: Iterable[Blob], report: Reporter) -> Non
         {blob.descriptor.digest: blob for blob in blobs}.values(), key=lambda blob: -blob.descriptor.size
     )
     total = sum(blob.descriptor.size for blob in wanted)
-    if wanted:
-        with report.task(f"pushing {access.reference.name}", total, "bytes") as task:
-            _at_once(access, wanted, lambda blob: upload_blob(access, blob, task.advance))
+    with report.task(f"pushing {access.reference.name}", total, "bytes") as task:
+        return sum(_at_once(access, wanted, lambda blob: upload_blob(access, blob, task.advance)))
 
 
 def put_document(access: Access, document: Document, tag: str | None = None) -> None:

@@ -47,14 +47,14 @@ class _BrokenError(Exception):
     """The transfer ended early, which may pass."""
 
 
-def upload_blob(access: Access, blob: Blob, advance: Advance) -> None:
-    """Store a blob that the registry does not have.
+def upload_blob(access: Access, blob: Blob, advance: Advance) -> int:
+    """Store a blob that the registry does not have; how many bytes had to be sent.
 
     :param advance: is told of bytes, also of those that a mount saves
     :raises ImageError: when we may not
     :raises ToolError: when the transfer keeps breaking off, or the registry refuses it
     """
-    _Upload(access, blob, advance).run()
+    return _Upload(access, blob, advance).run()
 
 
 class _Upload:
@@ -68,10 +68,10 @@ class _Upload:
         self.access, self.blob, self.advance = access, blob, advance
         self.size = blob.descriptor.size
         self.location: str | None = None
-        self.position = self.furthest = self.told = 0
+        self.position = self.furthest = self.told = self.sent = 0
         self.is_damaged = False
 
-    def run(self) -> None:
+    def run(self) -> int:
         delays = list(http.RETRY_DELAYS)
         while True:
             try:
@@ -89,6 +89,7 @@ class _Upload:
                 if self.location is not None and self._find_position():
                     break
         self._tell(self.size)
+        return self.sent
 
     def _is_mounted_or_begun(self) -> bool:
         """Mount the blob, or have an address to send it to; whether nothing is left to do."""
@@ -202,6 +203,7 @@ class _Upload:
                 skip -= len(piece)
                 continue
             yield piece[skip:]
+            self.sent += len(piece) - skip
             self._tell(self.told + len(piece) - skip)
             skip = 0
 
