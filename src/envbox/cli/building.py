@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     help="Write the image there, as an OCI layout, instead of loading it; no engine is needed.",
 )
 @compat_option
+@click.option("--explain", is_flag=True, help="Say which layers are new, and because of which packages.")
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Say the same of the lockfile as it is, and load nothing."
+)
 @frozen_option
 @json_option
 @click.pass_obj
@@ -48,6 +52,13 @@ def build(session: Session, /, name: str | None, frozen: bool, as_json: bool, **
     from envbox.ready import ensure_locked, ready_image
 
     environment = session.environment(name)
+    if options["explain"] or options["dry_run"]:
+        from envbox.cli.explaining import explain_build
+
+        if options["output"] or options["platforms"]:
+            raise click.UsageError("--explain is about the engine: it takes neither --output nor --platform")
+        explain_build(session, environment, frozen=frozen, dry_run=options["dry_run"], as_json=as_json)
+        return
     wanted = Wanted(environment, options["platforms"], options["compat"])
     if wanted.is_compat and options["output"] is None:
         raise click.UsageError("--compat says how layers are compressed in an --output")
