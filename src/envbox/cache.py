@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ KINDS = {
     "blobs": "base images",
     "compilers": "the Pythons that byte-compile",
     "builds": "which image belongs to which lockfile",
+    "prefixes": "packages unpacked, and linked together to be mounted",
     "sizes": "how large the files of packages are",
 }
 _LIVE = ("servers",)  # of running servers; not ours to remove
@@ -48,25 +50,39 @@ def holdings(cache_dir: Path) -> tuple[Holding, ...]:
     return tuple(sorted(found, key=lambda h: (-h.size, h.kind)))
 
 
-def free(cache_dir: Path, kinds: tuple[str, ...]) -> int:
+def free(cache_dir: Path, kinds: tuple[str, ...], in_use: Collection[Path] = ()) -> int:
     """Remove folders of the cache, and give the bytes that this frees.
 
+    :param in_use: folders inside that stay, with all that is in them
     :raises SettingsError: when there is no such folder
     """
     known = {holding.kind: holding for holding in holdings(cache_dir)}
     unknown = sorted(set(kinds) - known.keys() - KINDS.keys())
     if unknown:
         raise SettingsError(f"the cache has no {', '.join(unknown)}", f"it has {', '.join(sorted(known))}")
-    gone = [known[kind] for kind in kinds if kind in known]
-    for holding in gone:
-        path = cache_dir / holding.kind
+    before = sum(known[kind].size for kind in kinds if kind in known)
+    for kind in kinds:
+        path = cache_dir / kind
+        kept = [each for each in in_use if each.is_relative_to(path)]
         try:
-            aside = Path(tempfile.mkdtemp(prefix=f".{holding.kind}.", suffix=PART, dir=cache_dir))
-            path.rename(aside / holding.kind)
-            shutil.rmtree(aside)
+            for gone in _outside(path, kept):
+                aside = Path(tempfile.mkdtemp(prefix=f".{kind}.", suffix=PART, dir=cache_dir))
+                gone.rename(aside / gone.name)
+                shutil.rmtree(aside)
         except OSError as error:
             raise disk_error(path, error) from error
-    return sum(holding.size for holding in gone)
+    return before - sum(_weigh(cache_dir / kind)[1] for kind in kinds)
+
+
+def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
+    """What must go for everything in a folder to go but what is kept."""
+    if not path.exists():
+        return
+    if not kept:
+        yield path
+    elif path not in kept:
+        for child in sorted(path.iterdir()):
+            yield from _outside(child, [each for each in kept if each.is_relative_to(child)])
 
 
 def _folders(cache_dir: Path) -> list[Path]:
