@@ -126,7 +126,8 @@ def _obtain_tree(
     """The tree, what activates it, and the newest package's time in seconds."""
     from envbox.fetch import fetch_archives
     from envbox.link.folders import forget_folder
-    from envbox.prefix.tree import PLACE, DamagedError, clear_leftovers
+    from envbox.prefix.making import DamagedError, clear_leftovers
+    from envbox.prefix.tree import PLACE
 
     archives = fetch_archives(locked.lock.for_platform(base.platform), settings, report)
     place = settings.cache_dir / PLACE
@@ -147,7 +148,8 @@ def _unpack(
 ) -> tuple[Tree, Activation, int]:
     from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
     from envbox.link.folders import unpack_packages
-    from envbox.prefix.tree import find_tree, make_tree, tree_key
+    from envbox.prefix.making import make_tree, tree_key
+    from envbox.prefix.tree import find_tree
 
     lock, platform = locked.lock, base.platform
     folders = unpack_packages(lock, platform, archives, settings, report)
