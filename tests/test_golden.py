@@ -240,7 +240,7 @@ def check_byte_code(compiler: Compiler) -> None:
         pytest.skip(f"the byte-code of CPython {compiler.version} was not noted: {found}")
     assert found == BYTE_CODE[compiler.version], (
         f"the byte-code of CPython {compiler.version} is not what it was ({found}). If that is meant: "
-        "another POLICY in link/bytecode.py, a new IMAGE_FORMAT, a line in CHANGELOG.md, and the new hash here"
+        "another POLICY in link/bytecode.py and IMAGE_FORMAT, a line in CHANGELOG.md, and the new hash here"
     )
 
 
