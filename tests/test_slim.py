@@ -8,9 +8,11 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from containers import Lab
 from packages import File, Package, Wheel
 
 from envbox.link.conda import Source, link_package
@@ -186,3 +188,43 @@ def test_the_rules_are_the_same_under_every_python() -> None:
     assert imported_tests(f"{SITE}/a/b.py", source, SITE) == {f"{SITE}/a/tests"}
     code = "import sys, envbox.slim; sys.exit(bool({'ast', 'tokenize'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-S", "-c", code], check=False).returncode == 0
+
+
+CHECK = """
+import importlib.metadata, json, sysconfig
+from pathlib import Path
+import numpy, numpy.testing, numpy.polynomial
+numpy.testing.assert_allclose(numpy.linalg.inv([[2.0]]), [[0.5]])
+prefix = Path("/opt/envbox")
+assert Path(sysconfig.get_config_h_filename()).is_file() or not (prefix / "include").exists()
+there = [path for path in prefix.rglob("*") if path.is_file()]
+records = [json.loads(path.read_text()) for path in prefix.glob("conda-meta/*.json")]
+print(json.dumps({
+    "tests": sum("/site-packages/numpy/" in str(path) and "/tests/" in str(path) for path in there),
+    "size": sum(path.stat().st_size for path in there),
+    "missing": sorted(file for r in records for file in r["files"] if not (prefix / file).exists()),
+    "distributions": sorted(d.name.lower() for d in importlib.metadata.distributions()),
+}))
+"""
+
+
+@pytest.mark.rig
+def test_a_slim_environment_imports_and_runs(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "slim.yml").write_text(
+        "channels: [conda-forge]\ndependencies: [python, numpy, pip]\n"
+    )
+    project = replace(lab, project=tmp_path)
+    found = {}
+    for slim in ("false", "true"):
+        (tmp_path / "envbox.toml").write_text(f"[environments.slim]\nslim = {slim}\n")
+        done = project.run("run", "slim", "--", "python", "-c", CHECK)
+        assert done.returncode == 0, done.stderr
+        found[slim] = json.loads(done.stdout)
+    assert found["false"]["tests"] > 100
+    assert found["true"]["tests"] == 0
+    assert found["true"]["missing"] == []
+    assert found["true"]["distributions"] == found["false"]["distributions"]
+    assert found["true"]["size"] < found["false"]["size"] - 6_000_000
+    checked = project.run("run", "slim", "--", "pip", "check")
+    assert (checked.returncode, checked.stdout) == (0, "No broken requirements found.\n")
