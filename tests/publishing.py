@@ -78,7 +78,7 @@ class Press:
             channels=("conda-forge",),
             content_hash=dict.fromkeys(PLATFORMS, "0" * 64),
             packages=tuple(packages),
-            base=resolve_base("a/b:1", PLATFORMS, self.settings, SILENT),
+            base=resolve_base(self.settings.base, PLATFORMS, self.settings, SILENT),
             digest="",
         )
         self.environment.lock_path.write_bytes(dumps(lock))
