@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from containers import lab  # noqa: F401  # a fixture
+from publishing import press  # noqa: F401  # a fixture
 
 from envbox.settings import Settings, read_settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,16 @@ def a_fragment(name: str, settings: Settings, data: bytes = b"data") -> Fragment
     return files_fragment(name, {f"opt/envbox/share/{name}": FileEntry(data)}, settings)
 
 
-def a_base(folder: Path, config: Mapping[str, Any] | None = None, **top: Any) -> BaseImage:
-    """A base of two layers, the second with a file of its own."""
+def a_base(
+    folder: Path, config: Mapping[str, Any] | None = None, unique: bytes = b"", **top: Any
+) -> BaseImage:
+    """A base of two layers, the second with a file of its own.
+
+    :param unique: makes another base of it
+    """
     layers = []
     folder.mkdir(parents=True, exist_ok=True)
-    for files in (BASE, {"etc/motd": b"hello"}):
+    for files in (BASE | ({"etc/unique": unique} if unique else {}), {"etc/motd": b"hello"}):
         raw = tar_of(files)
         packed = gzip.compress(raw, mtime=0)
         path = folder / digest_of(packed).removeprefix("sha256:")
@@ -58,6 +63,11 @@ def a_base(folder: Path, config: Mapping[str, Any] | None = None, **top: Any) ->
         layers.append(
             BaseLayer(Descriptor(LAYER_GZIP_TYPE, digest_of(packed), len(packed)), digest_of(raw), path)
         )
+    return on_layers(layers, config, **top)
+
+
+def on_layers(layers: Sequence[BaseLayer], config: Mapping[str, Any] | None = None, **top: Any) -> BaseImage:
+    """A base of these two layers."""
     document = {
         "os": "linux",
         "architecture": "amd64",

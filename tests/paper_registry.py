@@ -1,7 +1,7 @@
 """A small registry in this process, for what a good one never does: refuse, break off, lie, ask who we are.
 
-It speaks the distribution specification over real HTTP. The images in it hold a few files: what a base must
-have.
+It speaks the distribution specification over real HTTP, pushing included. The images in it hold a few files:
+what a base must have.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import base64
 import gzip
 import hashlib
 import io
+import itertools
 import json
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +62,14 @@ class PaperRegistry:
     :param cut: bytes of a blob after which the connection ends
     :param ranges: whether it can go on in the middle of a blob
     :param password: (user, password) that a token is given for; None: to everybody
+    :param homes: blob → repositories that have it; one that is not named here is in all of them
+    :param scopes: what tokens were asked for
+    :param refuses: answered to what would write, if not 0
+    :param upload_statuses: answered to the next requests of uploads
+    :param upload_cuts: for the next bodies of uploads: bytes after which the connection ends; None: not
+    :param forgets: whether an upload that broke off is forgotten, as distribution 2.8 does it
+    :param mounts: whether blobs can be mounted from another repository
+    :param mangles: how many of the next bodies arrive damaged
     """
 
     host: str = ""
@@ -73,6 +83,19 @@ class PaperRegistry:
     wants_token: bool = False
     wants_basic: bool = False
     password: tuple[str, str] | None = None
+    homes: dict[str, set[str]] = field(default_factory=dict)
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    scopes: list[str] = field(default_factory=list)
+    refuses: int = 0
+    upload_statuses: list[int] = field(default_factory=list)
+    upload_cuts: list[int | None] = field(default_factory=list)
+    forgets: bool = False
+    mounts: bool = True
+    mangles: int = 0
+
+    def has_blob(self, repository: str, blob: str) -> bool:
+        """Whether a repository has a blob."""
+        return blob in self.blobs and repository in self.homes.get(blob, {repository})
 
     def put_image(
         self,
@@ -95,6 +118,8 @@ class PaperRegistry:
         }
         stored = json.dumps(document).encode()
         self.blobs |= {digest(data): data for data in (stored, *packed)}
+        for data in (stored, *packed):
+            self.homes.setdefault(digest(data), set()).add(name.partition(":")[0])
         docker = types == DOCKER
         layer_type = (
             "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -147,8 +172,7 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
 @contextmanager
 def serving(registry: PaperRegistry) -> Iterator[PaperRegistry]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(registry))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(registry))
     registry.host = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -160,28 +184,143 @@ def serving(registry: PaperRegistry) -> Iterator[PaperRegistry]:
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, address: object) -> None:
+        """Say nothing of a client that went away in the middle: tests do that."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, address)  # type: ignore[arg-type]
+
+
 def _handler(registry: PaperRegistry) -> type[BaseHTTPRequestHandler]:
+    numbers = itertools.count(1)
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # an answer is written in two pieces
 
         def log_message(self, *args: object) -> None: ...
 
         def do_GET(self) -> None:
-            registry.log.append(f"{self.command} {self.path}{self._range(' ')}")
-            registry.authorizations.append(self.headers.get("Authorization", ""))
+            self._note()
             parts = urlsplit(self.path)
             if parts.path == "/token":
                 self._token(parse_qs(parts.query))
             elif registry.statuses:
                 self._answer(registry.statuses.pop(0), b"")
             elif not self._is_known():
-                bearer = f'Bearer realm="http://{registry.host}/token",service="paper"'
-                challenge = 'Basic realm="paper"' if registry.wants_basic else bearer
-                self._answer(401, b"", {"WWW-Authenticate": challenge})
+                self._challenge()
+            elif "/blobs/uploads/" in parts.path:
+                self._tell_upload(parts.path)
             else:
                 self._content(parts.path)
 
         do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            self._note()
+            body = self._body()
+            parts = urlsplit(self.path)
+            if not self._is_known():
+                self._challenge()
+            elif registry.refuses or registry.upload_statuses:
+                self._refuse(registry.refuses or registry.upload_statuses.pop(0))
+            elif body is None:  # the connection has ended
+                self.close_connection = True
+                if registry.forgets:
+                    registry.uploads.pop(parts.path, None)
+            elif "/blobs/uploads/" in parts.path:
+                self._upload(parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}, body)
+            else:
+                self._put_manifest(parts.path, body)
+
+        do_PATCH = do_PUT = do_POST
+
+        def _note(self) -> None:
+            said = self.headers.get("Content-Range", "")
+            registry.log.append(f"{self.command} {self.path}{self._range(' ')}{said and ' ' + said}")
+            registry.authorizations.append(self.headers.get("Authorization", ""))
+
+        def _challenge(self) -> None:
+            bearer = f'Bearer realm="http://{registry.host}/token",service="paper"'
+            challenge = 'Basic realm="paper"' if registry.wants_basic else bearer
+            self._answer(401, b"", {"WWW-Authenticate": challenge})
+
+        def _refuse(self, status: int) -> None:
+            words = {"code": "PAPER", "message": "so the registry says"}
+            self._answer(status, json.dumps({"errors": [words]}).encode())
+
+        def _body(self) -> bytes | None:
+            """What was sent. When the connection is to end, the part before that is what the upload keeps."""
+            size = int(self.headers.get("Content-Length", 0))
+            is_upload = self.command == "PATCH"
+            cut = registry.upload_cuts.pop(0) if is_upload and registry.upload_cuts else None
+            body = self.rfile.read(size if cut is None else min(cut, size))
+            if is_upload and registry.mangles:
+                registry.mangles -= 1
+                body = bytes(len(body))
+            if cut is None:
+                return body
+            registry.uploads[urlsplit(self.path).path] += body
+            return None
+
+        def _tell_upload(self, path: str) -> None:
+            if path not in registry.uploads:
+                self._refuse(404)
+                return
+            have = len(registry.uploads[path])
+            self._answer(204, b"", {"Range": f"0-{max(have - 1, 0)}", "Location": path})
+
+        def _upload(self, path: str, query: Mapping[str, str], body: bytes) -> None:
+            repository = path.removeprefix("/v2/").partition("/blobs/")[0]
+            if self.command == "POST":
+                wanted, source = query.get("mount", ""), query.get("from", "")
+                if wanted and registry.mounts and registry.has_blob(source, wanted):
+                    registry.homes.setdefault(wanted, set()).add(repository)
+                    self._answer(201, b"", {"Docker-Content-Digest": wanted})
+                    return
+                location = f"{path}{next(numbers)}"
+                registry.uploads[location] = bytearray()
+                self._answer(202, b"", {"Location": f"{location}?state=x", "Range": "0-0"})
+                return
+            upload = registry.uploads.get(path)
+            if upload is None:
+                self._refuse(404)
+                return
+            start = self.headers.get("Content-Range", "0-").partition("-")[0]
+            if self.command == "PATCH" and int(start) != len(upload):
+                self._refuse(416)
+                return
+            upload += body
+            if self.command == "PATCH":
+                self._answer(202, b"", {"Location": f"{path}?state=y", "Range": f"0-{len(upload) - 1}"})
+                return
+            data = bytes(registry.uploads.pop(path))
+            if digest(data) != query["digest"]:
+                self._refuse(400)
+                return
+            registry.blobs[digest(data)] = data
+            registry.homes.setdefault(digest(data), set()).add(repository)
+            self._answer(201, b"", {"Docker-Content-Digest": digest(data)})
+
+        def _put_manifest(self, path: str, body: bytes) -> None:
+            """Store what has all its parts, as a good registry does."""
+            repository, _, name = path.removeprefix("/v2/").partition("/manifests/")
+            document = json.loads(body)
+            blobs = [d["digest"] for d in (document.get("config"), *document.get("layers", ())) if d]
+            manifests = [f"{repository}@{d['digest']}" for d in document.get("manifests", ())]
+            if not (
+                all(registry.has_blob(repository, blob) for blob in blobs)
+                and all(manifest in registry.manifests for manifest in manifests)
+            ):
+                self._refuse(400)
+                return
+            found = (self.headers["Content-Type"], body)
+            registry.manifests[f"{repository}@{digest(body)}"] = found
+            if not name.startswith("sha256:"):
+                registry.manifests[f"{repository}:{name}"] = found
+            self._answer(201, b"", {"Docker-Content-Digest": digest(body)})
 
         def _range(self, before: str = "") -> str:
             return before + self.headers["Range"] if "Range" in self.headers else ""
@@ -195,6 +334,7 @@ def _handler(registry: PaperRegistry) -> type[BaseHTTPRequestHandler]:
         def _token(self, query: Mapping[str, list[str]]) -> None:
             assert query["service"] == ["paper"]
             assert query["scope"][0].startswith("repository:")
+            registry.scopes += query["scope"]
             said = self.headers.get("Authorization", "")
             if registry.password is None or said == _basic(*registry.password):
                 self._answer(200, json.dumps({"token": TOKEN}).encode())
@@ -204,7 +344,7 @@ def _handler(registry: PaperRegistry) -> type[BaseHTTPRequestHandler]:
         def _content(self, path: str) -> None:
             repository, _, rest = path.removeprefix("/v2/").rpartition("/")
             repository, _, kind = repository.rpartition("/")
-            if kind == "blobs" and rest in registry.blobs:
+            if kind == "blobs" and registry.has_blob(repository, rest):
                 self._blob(registry.blobs[rest])
                 return
             key = f"{repository}@{rest}" if rest.startswith("sha256:") else f"{repository}:{rest}"

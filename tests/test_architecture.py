@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
 
 # Each room, and the rooms of envbox that it may import besides those in FOUNDATION, from the bottom up.
-FOUNDATION = {"__init__", "errors", "files", "report", "oci", "mirrors"}
+FOUNDATION = {"__init__", "errors", "files", "report", "oci", "mirrors", "slim"}
 SETTLED = {"settings", "project", "lockfile"}
 ROOMS: dict[str, set[str]] = {
     "settings": set(),
@@ -29,8 +29,11 @@ ROOMS: dict[str, set[str]] = {
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
+    "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
+    "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
+    "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
-    "ready": SETTLED | {"engine", "freshness", "image", "lock"},
+    "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
 TOP = {"cli", "__main__"}
 HEAVY = {

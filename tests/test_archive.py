@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 from images import REFERENCE, a_base, an_image
 
-from envbox.engine import MissingLayerError, connect
-from envbox.image.archive import image_archive, load_manifest, missing_layers, sent_size
+from envbox.engine import MissingLayerError, Present, connect
+from envbox.image.archive import Parcel, load_manifest
 from envbox.image.assemble import Image
 from envbox.oci import Descriptor, Digest, chain_ids, digest_of
 from envbox.settings import Settings
@@ -25,9 +25,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(cache_dir=tmp_path / "cache")
 
 
+def parcel(image: Image, chain_ids: Collection[str] = ()) -> Parcel:
+    """The image on its way to an engine that has layers of these chain IDs."""
+    return Parcel(image, REFERENCE, Present(chain_ids=frozenset(chain_ids)))
+
+
 def contents(image: Image, present: Collection[str] = ()) -> dict[str, bytes]:
     """The archive's members, read by somebody else's code."""
-    data = b"".join(image_archive(image, REFERENCE, present))
+    data = b"".join(parcel(image, present).stream())
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         members = tar.getmembers()
         assert len({member.name for member in members}) == len(members)
@@ -76,19 +81,19 @@ def test_layers_that_the_engine_has_are_left_out(settings: Settings) -> None:
     chain = chain_ids(image.diff_ids)
     everything, without = contents(image), contents(image, chain[:3])
     assert len(everything) - len(without) == 3
-    assert missing_layers(image, chain[:3]) == image.layers[3:]
-    assert missing_layers(image, chain) == ()
+    assert parcel(image, chain[:3]).layers == image.layers[3:]
+    assert parcel(image, chain).layers == ()
     (entry,) = json.loads(without["manifest.json"])
     assert len(entry["Layers"]) == 5
     assert without["index.json"] == everything["index.json"]
     left_out = sum(len(data) for name, data in everything.items() if name not in without)
-    assert sent_size(image.layers[:3]) == left_out
+    assert parcel(image).size - parcel(image, chain[:3]).size == left_out
 
 
 def test_a_layer_on_another_layer_is_another_layer(settings: Settings) -> None:
     image = an_image(settings)
     own_diff_ids = {Digest(d) for d in image.diff_ids[2:]}
-    assert missing_layers(image, own_diff_ids) == image.layers
+    assert parcel(image, own_diff_ids).layers == image.layers
 
 
 def test_a_layer_that_comes_twice_is_sent_once(settings: Settings) -> None:
@@ -106,13 +111,11 @@ def _with_layers(image: Image, layers: tuple[object, ...]) -> tuple[bytes, bytes
 
 
 def test_pieces_are_small(settings: Settings) -> None:
-    assert max(map(len, image_archive(an_image(settings), REFERENCE))) <= 2**20
+    assert max(map(len, parcel(an_image(settings)).stream())) <= 2**20
 
 
 def test_the_archive_is_the_same_from_any_cache(tmp_path: Path) -> None:
-    archives = [
-        b"".join(image_archive(an_image(Settings(cache_dir=tmp_path / name)), REFERENCE)) for name in "ab"
-    ]
+    archives = [b"".join(parcel(an_image(Settings(cache_dir=tmp_path / name))).stream()) for name in "ab"]
     assert archives[0] == archives[1]
 
 
@@ -124,12 +127,12 @@ def test_an_engine_loads_it_whole_and_then_in_part(settings: Settings) -> None:
     small, large = an_image(settings, "one", base=base), an_image(settings, "one", uuid4().hex, base=base)
     try:
         with pytest.raises(MissingLayerError):
-            engine.load(image_archive(large, names[1], set(chain_ids(large.diff_ids))))
-        engine.load(image_archive(small, names[0]))
+            engine.load(parcel(large, chain_ids(large.diff_ids)).stream())
+        engine.load(Parcel(small, names[0]).stream())
         assert _known(small, names[0], settings)
-        present = engine.chain_ids()
-        assert len(missing_layers(large, present)) < len(large.layers)
-        engine.load(image_archive(large, names[1], present))
+        rest = Parcel(large, names[1], engine.present())
+        assert len(rest.layers) < len(large.layers)
+        engine.load(rest.stream())
         assert _known(large, names[1], settings)
     finally:
         for name in names:

@@ -25,7 +25,7 @@ from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.base import pull_base, resolve_base
 from envbox.cache import free
-from envbox.engine import Engine, connect
+from envbox.engine import Engine, Present, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
 from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
 from envbox.lockfile import Base, Lock
@@ -104,7 +104,7 @@ class Workshop:
             platforms=("linux-64",),
             channels=("conda-forge",),
             content_hash={"linux-64": "0" * 64},
-            packages=tuple(package.locked(_written(package, channel)) for package in packages),
+            packages=tuple(package.locked(package.write(channel)) for package in packages),
             base=base,
             digest="",
         )
@@ -129,12 +129,6 @@ class Workshop:
         locked = read_locked(self.environment, data, "linux-64", self.settings, self.report)
         base = pull_base(locked.base, "linux-64", self.settings)
         return make_image(locked, base, self.settings, self.report).id
-
-
-def _written(package: Package, channel: Path) -> Path:
-    """Write it once: a zip archive holds the time of day."""
-    path = channel / f"{package.stem}.conda"
-    return path if path.exists() else package.write(channel)
 
 
 @pytest.fixture
@@ -348,7 +342,7 @@ def test_an_engine_that_lacks_more_than_it_said_gets_everything(loaded: Workshop
     )
     engine = connect(loaded.settings)
     claimed = chain_ids([layer.diff_id for layer in base.layers])
-    engine.chain_ids = lambda: set(claimed)  # type: ignore[method-assign]
+    engine.present = lambda: Present(chain_ids=frozenset(claimed))  # type: ignore[method-assign]
     assert loaded.build(engine).is_new
     assert "the engine lacks a layer that it seemed to have: sending all of them" in loaded.report.said
 

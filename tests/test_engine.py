@@ -253,7 +253,7 @@ def test_an_image_is_loaded_named_and_removed(engine: Engine, layers: list[bytes
 def test_layers_that_are_there_may_be_left_out(engine: Engine, layers: list[bytes]) -> None:
     first, archive = image_of(layers[:2])
     engine.load(pieces(archive))
-    assert digest_of(layers[0]) in engine.chain_ids()
+    assert digest_of(layers[0]) in engine.present().chain_ids
     second, archive = image_of(layers, left_out=layers[:2])
     engine.load(pieces(archive))
     assert engine.has_image(second)
@@ -265,14 +265,14 @@ def test_an_image_that_goes_while_it_is_asked_about_is_not_remembered(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, diff_id = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-    answers = {"/info": {}, "/images/json": [{"Id": image}]}
+    answers = {"/info": {}, "/images/json?manifests=1": [{"Id": image}]}
     monkeypatch.setattr(DockerEngine, "_json", lambda self, path: answers.get(path))
     engine = DockerEngine(Address("unix:///nowhere", "a test"), settings.cache_dir)
-    assert engine.chain_ids() == set()
+    assert engine.present().chain_ids == set()
     answers[f"/images/{image}/json"] = {"RootFS": {"Layers": [diff_id]}}
-    assert engine.chain_ids() == {diff_id}
+    assert engine.present().chain_ids == {diff_id}
     del answers[f"/images/{image}/json"]
-    assert engine.chain_ids() == {diff_id}, "what was asked once is remembered"
+    assert engine.present().chain_ids == {diff_id}, "what was asked once is remembered"
 
 
 @needs_engine

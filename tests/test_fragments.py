@@ -130,6 +130,16 @@ def test_a_package_that_has_nothing_to_do_with_python_stays_when_python_changes(
     assert before["mod"].key != after["mod"].key
 
 
+def test_what_is_left_out_is_part_of_the_key_and_nothing_left_out_changes_none(place: Place) -> None:
+    place.add(Package("a", files=[("lib/a.a", File(b"1")), ("lib/a.so", File(b"2"))]))
+    before = place.link()["a"]
+    lock = replace(lock_of(*place.locked), slim=("static",))
+    (slim,) = link_packages(lock, HOST, place.archives, place.settings, SILENT)
+    assert slim.key != before.key
+    assert set(before.paths) - set(slim.paths) == {"opt/envbox/lib/a.a"}
+    assert place.link()["a"] == before
+
+
 def test_what_the_record_takes_from_the_lock_is_part_of_the_key(place: Place) -> None:
     locked = place.add(Package("a", files=[("a", File(b"1"))]))
     keys = {place.link()["a"].key}

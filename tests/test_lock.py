@@ -34,12 +34,12 @@ from envbox.fetch import fetch, fetch_archives
 from envbox.freshness import differences, is_fresh
 from envbox.lock import lock, solve_spec
 from envbox.lockfile import Base, Lock
-from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.registry import parse_reference, resolve
 from envbox.report import SILENT
-from envbox.settings import Settings
+from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.match_specs import joined_depends
 from envbox.solve.question import virtual_packages
 from envbox.solve.wheels import names_table
@@ -415,6 +415,20 @@ def test_a_lock_is_fresh_until_something_that_matters_changes(place: Place) -> N
     assert "the base is docker.io/library/b:2" in place.differences()
     place.settings = replace(place.settings, base="docker.io/b:1")
     assert place.fresh()
+
+
+def test_what_is_left_out_is_locked(place: Place) -> None:
+    place.spec("  - numpy")
+    assert "slim" not in dumps(place.lock("linux-64")).decode()
+    own = {place.environment.name: EnvironmentSettings(slim=("docs", "tests"))}
+    place.settings = replace(place.settings, environments=own)
+    assert "slim leaves out docs, tests; locked with nothing left out" in place.differences()
+    locked = place.lock("linux-64")
+    assert locked.slim == ("docs", "tests")
+    assert place.fresh()
+    assert 'envbox.slim: \'["docs", "tests"]\'' in place.environment.lock_path.read_text()
+    place.settings = replace(place.settings, environments={})
+    assert not place.fresh()
 
 
 def test_a_lockfile_edited_by_hand_is_not_fresh(place: Place) -> None:

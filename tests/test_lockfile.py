@@ -18,6 +18,7 @@ from envbox.errors import LockfileError
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps, loads, read_lockfile, sealed
 from envbox.oci import digest_of
+from envbox.slim import KINDS
 
 HERE = Path("maps.conda-lock.yml")
 PLATFORMS = ("linux-64", "linux-aarch64")
@@ -126,6 +127,7 @@ def locks(draw: st.DrawFn) -> Lock:
         ),
         variables=draw(st.dictionaries(st.text("AB_", min_size=1, max_size=4), TEXTS, max_size=3)),
         requested=requested,
+        slim=tuple(sorted(draw(st.sets(st.sampled_from(sorted(KINDS)))))),
         **changes,
     )
 
@@ -334,6 +336,7 @@ def test_conflict_markers_are_named_with_their_line() -> None:
         (lambda d: d["metadata"].update(channels="conda-forge"), "`metadata.channels`"),
         (lambda d: d["metadata"].update(content_hash=[1]), "`metadata.content_hash`"),
         (lambda d: d["metadata"]["custom_metadata"].update({"envbox.variables": "{"}), "should be JSON"),
+        (lambda d: d["metadata"]["custom_metadata"].update({"envbox.slim": '["fat"]'}), "has fat, and"),
         (
             lambda d: d["metadata"]["custom_metadata"].pop("envbox.glibc.linux-64"),
             "not pinned for linux-64",

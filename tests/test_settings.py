@@ -112,6 +112,25 @@ def test_an_unknown_home_is_said(places: Places) -> None:
         read_settings(project, environ | {"ENVBOX_CACHE_DIR": "~nobody-of-that-name/x"})
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("true", ("docs", "headers", "static", "tests")),
+        ("false", ()),
+        ('["tests", "docs", "tests"]', ("docs", "tests")),
+    ],
+)
+def test_what_is_left_out_is_all_nothing_or_named(places: Places, said: str, meant: tuple[str, ...]) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text(f"[environments.maps]\nslim = {said}\n")
+    assert read_settings(project, environ).for_environment("maps").slim == meant
+    (project / "envbox.toml").write_text("[environments.maps]\nslim = ['fat']\n")
+    with pytest.raises(
+        SettingsError, match=r"maps\.slim in .* has fat, but should be true, or of docs, headers"
+    ):
+        read_settings(project, environ)
+
+
 def test_a_file_that_is_not_toml_is_named(places: Places) -> None:
     project, environ = places
     (project / "envbox.toml").write_bytes(b"\xff\xfeb\x00")

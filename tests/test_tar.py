@@ -79,6 +79,15 @@ def test_a_time_is_floored_as_it_is_written_not_as_a_float_rounds_it(said: str, 
     assert member.mtime == floored
 
 
+def test_owner_and_extended_attributes_are_read() -> None:
+    value = b"\1\0\0\2=\n\xff"
+    entry = File(pax={"SCHILY.xattr.security.capability": value.decode("utf-8", "surrogateescape")})
+    far = File(pax={"uid": "4000000", "gid": "5000000"})
+    (member, _), (plain, _), (distant, _) = read(tarball([("a", entry), ("b", File()), ("c", far)]))
+    assert (member.owner, distant.owner) == ((1000, 0), (4_000_000, 5_000_000))
+    assert (member.attributes, plain.attributes) == ((("security.capability", value),), ())
+
+
 def test_data_that_nobody_reads_is_skipped() -> None:
     reader = TarReader(io.BytesIO(tarball([("a", File(b"x" * 3_000_000)), ("b", File(b"y"))])))
     assert [member.name for member in reader] == ["a", "b"]

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,13 @@ KINDS = {
     "packages": "archives as downloaded",
     "fragments": "packages as tar entries",
     "layers": "what is known of layers",
-    "blobs": "base images",
+    "blobs": "base images, and others that were pulled",
+    "gzip": "layers as --compat stores them",
     "compilers": "the Pythons that byte-compile",
     "builds": "which image belongs to which lockfile",
     "leftovers": "what killed runs left",
+    "prefixes": "packages unpacked, and linked together to be mounted",
+    "sizes": "how large the files of packages are",
 }
 LEFTOVERS = "leftovers"
 _LIVE = ("servers",)  # of running servers; not ours to remove
@@ -59,9 +62,10 @@ def holdings(cache_dir: Path) -> tuple[Holding, ...]:
     return tuple(sorted(holds, key=lambda h: (-h.size, h.kind)))
 
 
-def free(cache_dir: Path, kinds: tuple[str, ...]) -> int:
+def free(cache_dir: Path, kinds: tuple[str, ...], in_use: Collection[Path] = ()) -> int:
     """Remove folders of the cache, and give the bytes that this frees.
 
+    :param in_use: folders inside that stay, with all that is in them
     :raises SettingsError: when there is no such folder
     :raises ToolError: when a folder cannot be read or removed
     """
@@ -69,12 +73,25 @@ def free(cache_dir: Path, kinds: tuple[str, ...]) -> int:
     unknown = sorted(set(kinds) - known.keys() - KINDS.keys())
     if unknown:
         raise SettingsError(f"the cache has no {', '.join(unknown)}", f"it has {', '.join(sorted(known))}")
-    gone = [known[kind] for kind in kinds if kind in known]
-    for holding in gone:
-        left = holding.kind == LEFTOVERS
-        for path in _leftovers(cache_dir) if left else [cache_dir / holding.kind]:
-            _remove(path, cache_dir)
-    return sum(holding.size for holding in gone)
+    before = sum(known[kind].size for kind in kinds if kind in known)
+    for kind in kinds:
+        tops = _leftovers(cache_dir) if kind == LEFTOVERS else [cache_dir / kind]
+        for path in tops:
+            for gone in _outside(path, [each for each in in_use if each.is_relative_to(path)]):
+                _remove(gone, cache_dir)
+    now = {holding.kind: holding.size for holding in holdings(cache_dir)}
+    return before - sum(now.get(kind, 0) for kind in kinds)
+
+
+def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
+    """What must go for everything in a folder to go but what is kept."""
+    if not path.exists():
+        return
+    if not kept:
+        yield path
+    elif path not in kept:
+        for child in sorted(path.iterdir()):
+            yield from _outside(child, [each for each in kept if each.is_relative_to(child)])
 
 
 def _remove(path: Path, cache_dir: Path) -> None:

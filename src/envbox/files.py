@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, flushed, renamed.
+"""Files and folders that are whole or not there: written aside, flushed (files), renamed.
 
 The one rule behind "any command can be killed at any moment": a path either has its old content or all of its
 new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -76,6 +77,62 @@ def conflict_line(data: bytes) -> int:
     """The line of the first of git's conflict markers in a text file; 0 when there is none."""
     found = _CONFLICT.search(data)
     return data.count(b"\n", 0, found.start()) + 1 if found else 0
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` when the block ends well; what was there before goes.
+
+    Nothing is flushed: who relies on it after a crash of the machine must look at what is in it.
+
+    :raises ToolError: when the disk is full or the directory cannot be written
+    """
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent))
+        yield part
+        while True:
+            try:
+                part.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                discard_folder(path)
+            else:
+                return
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def discard_folder(path: Path) -> None:
+    """Remove a folder, first from its name, so that nobody finds half of it."""
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent))
+        try:
+            path.rename(aside / path.name)
+        except FileNotFoundError:
+            return
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; ends with the process, however it ends.
+
+    :param path: a file to lock, made when it is not there; its folder must be
+    """
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:

@@ -20,7 +20,7 @@ from envbox.files import write_whole
 from envbox.lockfile import Lock, LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.project import Environment
-from envbox.settings import Settings
+from envbox.settings import EnvironmentSettings, Settings
 from envbox.spec import EnvSpec, read_spec
 
 FORMAT = 1
@@ -50,7 +50,7 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
 
     lock = read_lockfile(environment.lock_path)
     spec = read_spec(environment.spec_path, lock.platforms, settings)
-    found = tuple(_compare(spec, lock, settings.for_environment(environment.name).base))
+    found = tuple(_compare(spec, lock, settings.for_environment(environment.name)))
     write_whole(memo, json.dumps(found).encode())
     return found
 
@@ -62,8 +62,9 @@ def remember_fresh(environment: Environment, settings: Settings) -> None:
 
 def _key(environment: Environment, settings: Settings) -> str:
     digest = hashlib.sha256()
-    base = settings.for_environment(environment.name).base
-    digest.update(repr((FORMAT, __version__, base, settings.platforms, settings.channels)).encode())
+    own = settings.for_environment(environment.name)
+    said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels)
+    digest.update(repr(said).encode())
     for path in (environment.spec_path, environment.lock_path):
         digest.update(b"\0" + hashlib.sha256(_bytes(path)).digest())
     return digest.hexdigest()
@@ -88,7 +89,7 @@ def _remembered(memo: Path) -> tuple[str, ...] | None:
 # --- the comparison -----------------------------------------------------------------------------------------
 
 
-def _compare(spec: EnvSpec, lock: Lock, base: str | None) -> Iterator[str]:
+def _compare(spec: EnvSpec, lock: Lock, own: EnvironmentSettings) -> Iterator[str]:
     from envbox.registry.reference import parse_reference
     from envbox.spec import content_hashes
 
@@ -100,8 +101,10 @@ def _compare(spec: EnvSpec, lock: Lock, base: str | None) -> Iterator[str]:
         yield f"the channels are {', '.join(channels)}; locked with {', '.join(lock.channels)}"
     if lock.base is None:
         yield "no base is pinned"
-    elif base is not None and lock.base.reference != str(parse_reference(base)):
-        yield f"the base is {base}; locked for {lock.base.reference}"
+    elif own.base is not None and lock.base.reference != str(parse_reference(own.base)):
+        yield f"the base is {own.base}; locked for {lock.base.reference}"
+    if own.slim != lock.slim:
+        yield f"slim leaves out {_words(own.slim)}; locked with {_words(lock.slim)} left out"
     if dict(spec.variables) != dict(lock.variables):
         yield "the variables differ"
     hashes = content_hashes(spec)
@@ -110,6 +113,10 @@ def _compare(spec: EnvSpec, lock: Lock, base: str | None) -> Iterator[str]:
         yield from (f"{platform}: {words}" for words in unmet)
         if not unmet and hashes[platform] != lock.content_hash.get(platform):
             yield f"{platform}: the spec has changed"
+
+
+def _words(kinds: Sequence[str]) -> str:
+    return ", ".join(kinds) or "nothing"
 
 
 def _unmet(specs: Sequence[str], packages: Sequence[LockedPackage]) -> Iterator[str]:

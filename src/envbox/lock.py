@@ -93,6 +93,7 @@ def solve_spec(
             p: tuple(sorted([*spec.conda[p], *(PIP_PREFIX + text for text in spec.pip[p])])) for p in solved
         },
         variables=dict(spec.variables),
+        slim=settings.for_environment(spec.name).slim,
     ))  # fmt: skip
 
 

@@ -44,6 +44,8 @@ _ARCHITECTURES = {
     "linux-s390x": ("linux", "s390x"),
     "linux-riscv64": ("linux", "riscv64"),
 }
+IMAGE_PLATFORMS = tuple(_ARCHITECTURES)
+"""The conda platforms that an image can be of."""
 
 
 def digest_of(data: bytes) -> Digest:

@@ -65,16 +65,27 @@ class Project:
         return self.environments[0]
 
 
+def is_reference(name: str) -> bool:
+    """Whether a name on a command line means an image in a registry: it has a tag, a digest or a registry.
+
+    So `a/b`, which is as likely a path, is not one, and `docker.io/a/b` is.
+    """
+    if name.startswith((".", "/", "-")):
+        return False
+    host, slash, _ = name.partition("/")
+    return ":" in name or "@" in name or bool(slash and ("." in host or host == "localhost"))
+
+
 def check_name(name: str) -> str:
     """Refuse a name that could be a path or an option.
 
     :raises SpecError: when it is one
     """
     if not _NAME.fullmatch(name) or ".." in name:
-        raise SpecError(
-            f"{name!r} is not an environment's name",
-            "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/",
-        )
+        hint = "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/"
+        if "/" in name or ":" in name or "@" in name:
+            hint += "; an image in a registry is named with its host or tag: docker.io/you/maps:1"
+        raise SpecError(f"{name!r} is not an environment's name", hint)
     return name
 
 

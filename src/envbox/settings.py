@@ -18,6 +18,7 @@ from typing import Any
 
 from envbox.errors import EnvboxError, SettingsError
 from envbox.mirrors import Mirrors
+from envbox.slim import KINDS
 
 DEFAULT_BASE = "docker.io/continuumio/miniconda3:25.3.1-1"
 DEFAULT_CHANNELS = ("conda-forge",)
@@ -31,6 +32,7 @@ class EnvironmentSettings:
     :param env: set in the container
     :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from the project
     :param ports: `[HOST:]CONTAINER`, published on 127.0.0.1
+    :param slim: kinds of files that packages are linked without, of `envbox.slim.KINDS`, sorted
     """
 
     base: str | None = None
@@ -43,6 +45,7 @@ class EnvironmentSettings:
     memory: str | None = None
     cpus: str | None = None
     gpus: str | None = None
+    slim: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,15 @@ def _pairs(value: str) -> dict[str, str]:
     return {old: new for old, _, new in pairs}
 
 
+def _slim(value: object) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return tuple(sorted(KINDS)) if value else ()
+    kinds = _texts(value)
+    if unknown := sorted(set(kinds) - KINDS.keys()):
+        raise _WrongError(f"has {', '.join(unknown)}, but should be true, or of {', '.join(sorted(KINDS))}")
+    return tuple(sorted(set(kinds)))
+
+
 def _path(value: object) -> Path:
     try:
         return Path(_text(value)).expanduser()
@@ -192,6 +204,7 @@ _ENVIRONMENT_KEYS: dict[str, Parser] = {
     "memory": _text,
     "cpus": _text_or_number,
     "gpus": _text_or_number,
+    "slim": _slim,
 }
 _KEYS: dict[str, Parser] = {
     "cache_dir": _path,

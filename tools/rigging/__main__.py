@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rigging import progress, services, state, up
+from rigging import progress, second, services, state, up
 from rigging.places import Places, places
 from rigging.state import RigError
 
@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_env)
     verb = verbs.add_parser("down", help="stop what the rig started")
     verb.set_defaults(verb=_down)
+    verb = verbs.add_parser("engine", help="another engine, in namespaces of its own; root only")
+    verb.add_argument("deed", choices=("start", "stop"))
+    verb.add_argument("kind", choices=second.KINDS)
+    verb.add_argument("--size", type=int, default=0, metavar="MB", help="of its store, then in memory")
+    verb.set_defaults(verb=_engine)
     verb = verbs.add_parser("synthetic", help="make an index of conda-forge's size; print its URL")
     verb.add_argument("--records", type=int, default=450_000, help="how many one platform sees (%(default)s)")
     verb.add_argument("--seed", type=int, default=1)
@@ -79,6 +84,17 @@ def _down(where: Places, _: argparse.Namespace) -> int:
         for name in _STOPPED:
             if services.stop(name, where):
                 progress.say(f"stopped {name}")
+    for name in second.running(where):
+        if second.stop(where, name):
+            progress.say(f"stopped {name}")
+    return 0
+
+
+def _engine(where: Places, options: argparse.Namespace) -> int:
+    if options.deed == "start":
+        print(f"export DOCKER_HOST=unix://{second.start(where, options.kind, options.kind, options.size)}")
+    elif second.stop(where, options.kind):
+        progress.say(f"stopped {options.kind}")
     return 0
 
 

@@ -19,12 +19,16 @@ from envbox.errors import EnvboxError
 COMMANDS = {
     "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
     "build": ("envbox.cli.building", "Assemble an environment's image from its lockfile."),
+    "push": ("envbox.cli.publishing", "Push an environment's image to a registry, without an engine."),
+    "pull": ("envbox.cli.publishing", "Pull an image from a registry into the engine."),
     "shell": ("envbox.cli.launching", "Open a shell in an environment, here."),
     "run": ("envbox.cli.launching", "Run a command in an environment, here."),
     "notebook": ("envbox.cli.serving", "Start a Jupyter server in an environment, here."),
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
+    "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
+    "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from envbox.cli.context import Session, json_option, print_json
@@ -15,14 +17,15 @@ from envbox.cli.context import Session, json_option, print_json
 def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Show what the cache holds; remove WHAT is named, or --all.
 
-    Nothing is lost: whatever is needed again is fetched or made again. Images in the engine stay.
+    Nothing is lost: whatever is needed again is fetched or made again. Images in the engine stay, and so do
+    prefixes that containers have mounted.
     """
     from envbox.cache import free, holdings
 
     folder = session.settings.cache_dir
     found = holdings(folder)
     if everything or kinds:
-        freed = free(folder, tuple(h.kind for h in found) if everything else kinds)
+        freed = free(folder, tuple(h.kind for h in found) if everything else kinds, _in_use(session))
         session.report.say(f"freed {freed / 1e6:,.0f} MB in {folder}")
         found = holdings(folder)
     if as_json:
@@ -36,3 +39,19 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
         for h in found:
             click.echo(f"{h.kind:<12} {h.size / 1e6:10,.1f} MB  {h.files:7,} files  {h.meaning}")
         click.echo(f"{'in all':<12} {sum(h.size for h in found) / 1e6:10,.1f} MB  {folder}")
+
+
+def _in_use(session: Session) -> list[Path]:
+    """The prefixes that containers have mounted; none where no engine answers: then no container runs."""
+    from envbox.errors import ToolError
+    from envbox.prefix import prefixes_in_use
+    from envbox.prefix.tree import PLACE
+
+    place = session.settings.cache_dir / PLACE
+    if not place.is_dir():
+        return []
+    try:
+        keys = prefixes_in_use(session.engine)
+    except ToolError:
+        return []
+    return [place / key for key in keys]

@@ -89,6 +89,21 @@ frozen_option = click.option(
 )
 
 
+platform_option = click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    callback=lambda ctx, param, value: tuple(part for text in value for part in text.split(",") if part),
+    help="A conda platform to make an image for, such as linux-aarch64; several with commas.",
+)
+compat_option = click.option(
+    "--compat",
+    is_flag=True,
+    help="Compress layers with gzip: Docker before 23 reads no zstd.",
+)
+
+
 def print_json(value: object) -> None:
     """Write a value on stdout as JSON, for programs to read."""
     import json

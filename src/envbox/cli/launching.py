@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +13,12 @@ from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 
 if TYPE_CHECKING:
     from envbox.launch.container import Kind, Launch
+    from envbox.launch.session import LaunchOptions
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--image", is_flag=True, help="Start from the environment's image, never from files in the cache."
+    ),
     click.option(
         "-e",
         "--env",
@@ -69,21 +75,42 @@ class CommandAfterDashes(click.Command):
 def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
-    """Make an environment's image ready and say what is to be started from it."""
-    from dataclasses import replace
-
+    """Make an environment ready, or pull the image that is named, and say what is to be started."""
     from envbox.engine import find_engine
-    from envbox.launch.session import LaunchOptions, check_launch, from_settings
-    from envbox.ready import ready_image
+    from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
+    from envbox.project import is_reference
+    from envbox.ready import ready_environment
 
-    environment = session.environment(name)
-    frozen = options.pop("frozen")
+    how = {"frozen": options.pop("frozen"), "image": options.pop("image")}
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
+    if name is not None and is_reference(name):
+        return _prepare_pulled(session, name, wanted)
+    environment = session.environment(name)
     own = session.settings.for_environment(environment.name)
+    # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
-    check_launch(launch, find_engine(session.settings))  # before anything is made
-    image = ready_image(environment, session.settings, session.engine, session.report, frozen=frozen)
-    return replace(launch, image=image.id)
+    check_launch(launch, find_engine(session.settings))
+    ready = ready_environment(environment, session.settings, session.engine, session.report, **how)
+    launch = replace(launch, image=ready.image)
+    if ready.prefix is None:
+        return replace(launch, labels=ready.labels)
+    return on_prefix(launch, ready.prefix, ready.env, ready.labels, os.environ)
+
+
+def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
+    """Pull what somebody pushed. None of the project's settings count for it, whatever its name is."""
+    from envbox.engine import find_engine
+    from envbox.image.pull import pull_to_launch
+    from envbox.launch.session import check_launch, from_settings
+    from envbox.registry import parse_reference
+    from envbox.settings import EnvironmentSettings
+
+    nothing, root = EnvironmentSettings(), session.project.root
+    check_launch(from_settings("", name, root, nothing, wanted), find_engine(session.settings))
+    image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
+    # a server's name must not be that of an environment of this project, or of another version
+    own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name
+    return from_settings(image.id, own, root, nothing, wanted)
 
 
 @click.command()
@@ -94,7 +121,8 @@ def prepare_launch(
 def shell(session: Session, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
-    What is missing is made first: the lockfile, the image. The exit code is the shell's.
+    What is missing is made first: the lockfile, the image. The exit code is the shell's. NAME may also be an
+    image in a registry that envbox has pushed, with its tag or digest: it is pulled.
     """
     from envbox.launch.session import exec_session
 

@@ -6,16 +6,36 @@ module of its own, imported when it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from envbox.errors import ImageError
+from envbox.oci import Digest
 from envbox.settings import Settings
 
 
 class MissingLayerError(ImageError):
     """The archive left out a layer that the engine does not have: send all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What an engine has, so that an archive to load may leave it out.
+
+    :param chain_ids: of layers, where an engine keeps those unpacked
+    :param blobs: digests of layers as they were sent, where an engine keeps those
+    """
+
+    chain_ids: frozenset[str] = frozenset()
+    blobs: frozenset[str] = frozenset()
+
+    def has(self, chain_id: Digest, blob: Digest) -> bool:
+        """Whether a layer is there, on what lies below it, or as a blob."""
+        return chain_id in self.chain_ids or blob in self.blobs
+
+
+NOTHING = Present()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +82,16 @@ class Engine(Protocol):
         """Whether folders of this machine can be mounted."""
 
     @property
+    def mount_obstacle(self) -> str | None:
+        """What keeps it from mounting files of this machine as they are, in words; None when nothing does."""
+
+    @property
     def platform(self) -> str:
         """The conda platform that its containers run natively."""
+
+    @property
+    def reads_zstd(self) -> bool:
+        """Whether it loads layers that are compressed with zstd."""
 
     def check(self) -> None:
         """See that it answers, and is new enough."""
@@ -74,8 +102,20 @@ class Engine(Protocol):
     def has_image(self, image: str) -> bool:
         """Whether an image, by ID or reference, is there."""
 
-    def chain_ids(self) -> set[str]:
-        """The chain IDs of all layers that may be left out of an archive to load."""
+    def image_id(self, image: str) -> str | None:
+        """What the engine calls an image, given by ID or reference; None when it is not there."""
+
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image as an archive, as `docker save` gives it, streamed."""
+
+    def is_whole(self, image: str) -> bool:
+        """Whether an image is there, by ID, and all that it consists of."""
+
+    def present(self) -> Present:
+        """What may be left out of an archive to load. It may be wrong: look at what was loaded."""
+
+    def remember(self, image: str, blobs: Collection[Digest]) -> None:
+        """Note of an image that was loaded, and is whole, which layers it was sent as."""
 
     def load(self, stream: Iterator[bytes]) -> None:
         """Load a docker or OCI archive; MissingLayerError when it left out a layer that is not there."""

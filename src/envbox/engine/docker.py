@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, MissingLayerError
+from envbox.engine import Container, Ending, Present
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
+from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
+from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
 from envbox.files import write_whole
-from envbox.oci import Digest, chain_ids, conda_platform, parse_digest
+from envbox.oci import Digest, conda_platform, image_platform
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 OLDEST_API = (1, 40)  # Docker 19.03, the first with --gpus and a --mount that does all of --volume
+ZSTD_API = (1, 42)  # Docker 23
 NOT_FOUND, NOT_MODIFIED, CONFLICT = 404, 304, 409
 PATIENCE = 20  # seconds for the removal of a container
-# What engines say of a layer that is neither in the archive nor in their store: Docker's own store a file
-# of the unpacked archive, its containerd store a digest.
-_MISSING = re.compile(
-    r"(blobs/sha256/|layer\.tar|sha256:[0-9a-f]{64}).*(no such file|not found|does not exist)"
-)
 
 
 class DockerEngine:
@@ -40,7 +38,8 @@ class DockerEngine:
     def __init__(self, address: Address, cache_dir: Path) -> None:
         self._address = address
         self._client: APIClient | None = None
-        self._remembered = cache_dir / "engine" / "images"
+        self._folder = cache_dir / "engine"
+        self._store = Store(self._json, self._folder)
 
     @property
     def address(self) -> str:
@@ -53,11 +52,24 @@ class DockerEngine:
         return self._address.url.startswith(("unix://", "npipe://"))
 
     @cached_property
+    def mount_obstacle(self) -> str | None:
+        """What keeps it from mounting files of this machine as they are, in words; None when nothing does."""
+        if not self.is_local:
+            return "the engine is another machine's"
+        return obstacle(self._json("/info"), *kernel_and_name())
+
+    @cached_property
     def platform(self) -> str:
         """The conda platform of the engine.
 
         :raises ToolError: when its containers are not Linux, or of an architecture that conda does not have
         """
+        memo = self._platform_memo
+        with suppress(OSError, UnicodeDecodeError, ImageError):
+            if memo is not None:
+                known = memo.read_text(encoding="ascii")
+                image_platform(known)
+                return known
         said = self._json("/version")
         platform = conda_platform(str(said.get("Arch"))) if said.get("Os") == "linux" else None
         if platform is None:
@@ -65,17 +77,36 @@ class DockerEngine:
                 f"the engine at {self.address} runs {said.get('Os')}/{said.get('Arch')} containers",
                 "switch it to Linux containers, or use another engine (DOCKER_HOST)",
             )
+        if memo is not None:
+            write_whole(memo, platform.encode())
         return platform
+
+    @property
+    def _platform_memo(self) -> Path | None:
+        """Where the platform is remembered: of this very socket (a new engine makes a new one) and version.
+
+        What is elsewhere is asked each time: behind an address of the network there may now be a new machine.
+        """
+        try:
+            found = (self._address.socket_path or Path("/dev/null/none")).stat()
+        except OSError:
+            return None
+        about = [found.st_dev, found.st_ino, found.st_ctime_ns, self._ping.get("server"), self._address.url]
+        return self._folder / "platforms" / sha256(repr(about).encode()).hexdigest()[:32]
+
+    @property
+    def reads_zstd(self) -> bool:
+        """Whether it loads layers that are compressed with zstd: podman always has."""
+        return self._api >= ZSTD_API or self._ping.get("server", "").startswith("Libpod/")
 
     def check(self) -> None:
         """See that the engine answers, and is new enough.
 
         :raises ToolError: when not
         """
-        version = self._version
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_API:
+        if self._api < OLDEST_API:
             raise ToolError(
-                f"the engine at {self.address} is too old: API {version}",
+                f"the engine at {self.address} is too old: API {self._version}",
                 f"envbox needs API {'.'.join(map(str, OLDEST_API))} (Docker 19.03) or newer",
             )
 
@@ -97,41 +128,42 @@ class DockerEngine:
         """Whether an image, by ID or reference, is there."""
         return self._json(f"/images/{quote(image)}/json") is not None
 
-    def chain_ids(self) -> set[str]:
-        """The chain IDs of the layers of all images; none where layers are stored by blob (containerd).
+    def image_id(self, image: str) -> str | None:
+        """What the engine calls an image, given by ID or reference; None when it is not there."""
+        inspected = self._json(f"/images/{quote(image)}/json")
+        return None if inspected is None else str(inspected["Id"])
 
-        An image's ID is the digest of what it is made of, so what was asked about it once is remembered.
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image as an archive, as `docker save` gives it, streamed.
+
+        :raises ToolError: when it is not there, or the transfer breaks off
         """
-        if ["driver-type", "io.containerd.snapshotter.v1"] in (self._json("/info").get("DriverStatus") or []):
-            return set()
-        found: set[str] = set()
-        for image in self._json("/images/json"):
-            found.update(chain_ids(self._diff_ids(image["Id"])))
-        return found
+        with self._errors(f"save the image {image}"):
+            yield from self._sdk(seconds=None).get_image(image, chunk_size=1 << 20)
 
-    def _diff_ids(self, image: str) -> list[Digest]:
-        memo = self._remembered / image.removeprefix("sha256:")
-        with suppress(OSError, UnicodeDecodeError, ImageError):  # not there, or damaged
-            return [parse_digest(line) for line in memo.read_text(encoding="ascii").split()]
-        inspected = self._json(f"/images/{image}/json")
-        if inspected is None:  # removed in between; it may come back
-            return []
-        diff_ids = [parse_digest(layer) for layer in inspected.get("RootFS", {}).get("Layers") or ()]
-        write_whole(memo, "\n".join(diff_ids).encode())
-        return diff_ids
+    def is_whole(self, image: str) -> bool:
+        """Whether an image is there, by ID, and all that it consists of."""
+        return self._store.is_whole(image)
+
+    def present(self) -> Present:
+        """What may be left out of an archive to load."""
+        return self._store.present()
+
+    def remember(self, image: str, blobs: Collection[Digest]) -> None:
+        """Note of an image that was loaded, and is whole, which layers it was sent as."""
+        self._store.remember(image, blobs)
 
     def load(self, stream: Iterator[bytes]) -> None:
         """Load a docker or OCI archive.
 
         :raises MissingLayerError: when it left out a layer that the engine does not have
         :raises ImageError: when the engine refuses it, with the engine's words
+        :raises ToolError: when the engine goes away
         """
+        from envbox.engine.loading import load
+
         with self._errors("load an image"):
-            api: Any = self._sdk(seconds=None)  # the stubs have no types for load_image
-            for line in api.load_image(stream, quiet=True):
-                detail = line.get("errorDetail") or {}
-                if refused := detail.get("message") or line.get("error") or line.get("message"):
-                    raise _refusal(str(refused))
+            load(self._sdk(seconds=None), stream)
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more name."""
@@ -216,10 +248,18 @@ class DockerEngine:
     # --- how it is spoken to
 
     @cached_property
+    def _ping(self) -> Mapping[str, str]:
+        """What the engine says of itself in the headers of any answer."""
+        return self._ask("GET", "/_ping")[1]
+
+    @cached_property
     def _version(self) -> str:
         """The newest version of the API that the engine speaks."""
-        _, headers, _ = self._ask("GET", "/_ping")
-        return headers.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
+        return self._ping.get("api-version") or str(self._json("/version").get("ApiVersion", "0"))
+
+    @property
+    def _api(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self._version.split(".")[:2])
 
     def _json(self, path: str) -> Any:
         """What the engine answers to a GET, None when it has no such thing."""
@@ -277,11 +317,3 @@ def _listed(said: Mapping[str, Any]) -> Container:
         labels=said.get("Labels") or {},
         binds={m["Destination"]: m["Source"] for m in said.get("Mounts") or () if m.get("Type") == "bind"},
     )
-
-
-def _refusal(words: str) -> ImageError:
-    if "no space left" in words:
-        return ImageError(f"the engine could not load the image: {words}", "docker system prune frees space")
-    if _MISSING.search(words):
-        return MissingLayerError(f"the engine does not have a layer that was left out: {words}")
-    return ImageError(f"the engine refused the image: {words}")

@@ -66,7 +66,22 @@ def engine_errors(address: Address, deed: str, *accepted: int) -> Iterator[None]
             words = str(error.explanation or error).strip()
             raise ToolError(f"the engine could not {deed}: {words}") from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise unreachable(address, error) from error
+        raise (_gone if _was_reached(error) else unreachable)(address, error) from error
+
+
+def _was_reached(error: BaseException) -> bool:
+    """Whether a connection stood, and broke."""
+    import requests
+
+    aborted = isinstance(error, requests.exceptions.ChunkedEncodingError)
+    return aborted or any(isinstance(e, (BrokenPipeError, ConnectionResetError)) for e in _causes(error))
+
+
+def _gone(address: Address, error: BaseException) -> ToolError:
+    return ToolError(
+        f"the engine at {address} broke the connection off: {_words(_root_cause(error))}",
+        "see whether it runs (docker version) and what its log says, then run the same again: it goes on",
+    )
 
 
 def unreachable(address: Address, error: BaseException) -> ToolError:
@@ -76,24 +91,31 @@ def unreachable(address: Address, error: BaseException) -> ToolError:
     if isinstance(cause, PermissionError) and path is not None:
         return ToolError(f"no permission to use the engine's socket {path}", _permission_hint(path))
     return ToolError(
-        f"no container engine answers at {address}: {getattr(cause, 'strerror', None) or cause}",
+        f"no container engine answers at {address}: {_words(cause)}",
         "start Docker, or point DOCKER_HOST or a docker context at an engine that runs",
     )
 
 
+def _words(cause: BaseException) -> str:
+    return str(getattr(cause, "strerror", None) or cause)
+
+
 def _root_cause(error: BaseException) -> BaseException:
     """Find the operating system's error inside the wrappings of urllib3, requests and the SDK."""
+    return next((e for e in _causes(error) if isinstance(e, OSError) and e.errno is not None), error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that are wrapped in it."""
     seen: list[BaseException] = []
     todo = [error]
     while todo:
         current = todo.pop()
-        if isinstance(current, OSError) and current.errno is not None:
-            return current
         if not any(current is other for other in seen):
+            yield current
             seen.append(current)
             inside = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
             todo += [e for e in inside if isinstance(e, BaseException)]
-    return error
 
 
 def _permission_hint(path: Path) -> str:

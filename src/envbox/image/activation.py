@@ -43,6 +43,7 @@ ANYBODY = 0o1777  # everybody may make files, nobody may touch another's
 _SCRIPTS = f"{ROOT}/etc/conda/activate.d/"
 _VARIABLES = f"{ROOT}/etc/conda/env_vars.d/"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_STANDARD_LIBRARY = re.compile(rf"({ROOT}/lib/[^/]+)/os\.py")
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]+", re.ASCII)
 
 
@@ -53,11 +54,13 @@ class Activation:
     :param name: the environment's, shown in the prompt
     :param variables: fixed values, set where nothing else sets them
     :param scripts: absolute paths of activate.d scripts, in conda's order
+    :param library: the folder of Python's standard library, relative to `/`; None without a Python
     """
 
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)
     scripts: tuple[str, ...] = ()
+    library: str | None = None
 
 
 def is_variables_file(path: str) -> bool:
@@ -76,13 +79,16 @@ def read_activation(lock: Lock, paths: Iterable[str], variables_files: Mapping[s
     for path, content in sorted(variables_files.items()):
         variables |= _parse_variables(path, content)
     variables |= lock.variables
-    scripts = sorted(
-        f"/{path}"
-        for path in paths
-        if path.startswith(_SCRIPTS) and path.endswith(".sh") and "/" not in path[len(_SCRIPTS) :]
-    )
+    scripts, libraries = [], []
+    for path in paths:
+        if path.startswith(_SCRIPTS) and path.endswith(".sh") and "/" not in path[len(_SCRIPTS) :]:
+            scripts.append(f"/{path}")
+        elif path.endswith("/os.py") and (found := _STANDARD_LIBRARY.fullmatch(path)):
+            libraries.append(found[1])
     name = _NOT_IN_NAMES.sub("-", lock.name)  # it goes into shell code and a prompt, which shells expand
-    return Activation(name, dict(sorted(variables.items())), tuple(scripts))
+    return Activation(
+        name, dict(sorted(variables.items())), tuple(sorted(scripts)), min(libraries, default=None)
+    )
 
 
 def _parse_variables(path: str, content: bytes) -> dict[str, str]:
@@ -135,18 +141,38 @@ def environment_files(
         f"{SHARE}/bashrc": bashrc(activation),
         f"{SHARE}/packages.txt": package_list(lock, platform),
         f"{PREFIX}/conda-meta/history": conda_history(lock, platform, created),
-        f"{HOME}/.bashrc": f". {BASHRC}\n",
-        f"{HOME}/.bash_profile": f". {BASHRC}\n",
     }
     if lock.variables:  # by which `conda env config vars list` knows them
         state = {"env_vars": dict(lock.variables), "version": 1}
         texts[f"{PREFIX}/conda-meta/state"] = json.dumps(state, indent=2, sort_keys=True) + "\n"
+    if activation.library:
+        texts[f"/{activation.library}/EXTERNALLY-MANAGED"] = externally_managed(activation.name)
     files = {path: FileEntry(text.encode()) for path, text in texts.items()}
     files[LOCKFILE] = FileEntry(lockfile)
     files[ENTRYPOINT] = FileEntry(entrypoint_script(activation).encode(), 0o755)
-    files[f"{HOME}/"] = FileEntry(b"", ANYBODY)
-    files[f"{WORK}/"] = FileEntry(b"", ANYBODY)
+    return {path.lstrip("/"): entry for path, entry in files.items()} | home_files()
+
+
+def home_files() -> dict[str, FileEntry]:
+    """What an image has outside the prefix, the same in all: a home and a place to work, for anybody."""
+    from envbox.link.fragments import FileEntry
+
+    files = {f"{HOME}/{name}": FileEntry(f". {BASHRC}\n".encode()) for name in (".bashrc", ".bash_profile")}
+    files |= {f"{HOME}/": FileEntry(b"", ANYBODY), f"{WORK}/": FileEntry(b"", ANYBODY)}
     return {path.lstrip("/"): entry for path, entry in files.items()}
+
+
+def externally_managed(name: str) -> str:
+    """What pip and uv say instead of installing into the environment (PEP 668)."""
+    return f"""\
+[externally-managed]
+Error=This environment is made from a lockfile, and does not change.
+ To add a package, add it to environments/{name}.yml, leave, and run
+ the envbox command again: it locks and installs what is new.
+
+ For a try that need not last: python -m venv --system-site-packages
+ /tmp/try, and that one's pip.
+"""
 
 
 def entrypoint_script(activation: Activation) -> str:

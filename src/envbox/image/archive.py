@@ -1,9 +1,10 @@
 """An image as one tar stream that any engine loads, without the layers that it has.
 
 Docker's own store reads `manifest.json` and takes a layer as a raw tar or as the registry's gzip; the
-containerd store reads the OCI layout beside it, where a manifest must list the very blobs that are in the
-archive. So our layers are shipped raw (the engine unpacks them anyway, and 20.10 knows no zstd), the base's
-as they are, and `load_manifest` says just that. What is left out is found by chain ID.
+containerd store and podman read the OCI layout beside it, where a manifest must list the very blobs that are
+in the archive. So our layers are sent raw (the engine unpacks them anyway), the base's as they are, and
+`load_manifest` says just that. Docker before 23 reads no zstd, and no OCI layout either: it is sent a base's
+zstd layers raw, and no manifest of blobs that are in no archive.
 
 https://github.com/opencontainers/image-spec/blob/main/image-layout.md and, for manifest.json,
 https://github.com/moby/docker-image-spec/blob/main/spec.md
@@ -12,18 +13,27 @@ https://github.com/moby/docker-image-spec/blob/main/spec.md
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, cast
 
 from envbox.base import BaseLayer
+from envbox.engine import NOTHING, Present
+from envbox.errors import ToolError
 from envbox.image.assemble import Image
 from envbox.image.layers import Layer
+from envbox.link.frames import HashingReader
 from envbox.link.tar import CHUNK, END, header, padding
 from envbox.oci import (
     CONFIG_TYPE,
     INDEX_TYPE,
     LAYER_TAR_TYPE,
+    LAYER_ZSTD_TYPE,
     MANIFEST_TYPE,
     Descriptor,
+    Digest,
     Manifest,
     canonical_json,
     chain_ids,
@@ -31,16 +41,78 @@ from envbox.oci import (
 )
 
 
-def missing_layers(image: Image, present: Collection[str]) -> tuple[BaseLayer | Layer, ...]:
-    """The layers that must be sent to an engine that has those chain IDs, each once."""
-    chain = chain_ids(image.diff_ids)
-    missing = [layer for layer, c in zip(image.layers, chain, strict=True) if c not in present]
-    return tuple({_shipped(layer).digest: layer for layer in missing}.values())
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An image on its way to one engine.
 
+    :param reference: `NAME:TAG` that the image gets in the engine
+    :param present: what the engine has
+    :param reads_zstd: whether the engine does
+    """
 
-def sent_size(layers: Iterable[BaseLayer | Layer]) -> int:
-    """How many bytes sending these layers takes."""
-    return sum(_shipped(layer).size for layer in layers)
+    image: Image
+    reference: str
+    present: Present = NOTHING
+    reads_zstd: bool = True
+
+    @property
+    def blobs(self) -> tuple[Digest, ...]:
+        """What the archive calls the layers, from the bottom up, those too that are left out."""
+        return tuple(self._name(layer) for layer in self.image.layers)
+
+    @property
+    def layers(self) -> tuple[BaseLayer | Layer, ...]:
+        """Those that must be sent, each once."""
+        layers = zip(self.blobs, chain_ids(self.image.diff_ids), self.image.layers, strict=True)
+        missing = {blob: layer for blob, chain, layer in layers if not self.present.has(chain, blob)}
+        return tuple(missing.values())
+
+    @property
+    def size(self) -> int:
+        """How many bytes of layers must be sent."""
+        return sum(self._size(layer) for layer in self.layers)
+
+    def stream(self) -> Iterator[bytes]:
+        """The archive.
+
+        :raises ToolError: when something in the cache is damaged; it is removed, to be made again
+        """
+        if self.reads_zstd:
+            manifest = load_manifest(self.image)
+            yield from _entry("oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
+            yield from _entry("index.json", _index(manifest, self.image, self.reference))
+            yield from _entry(_path(digest_of(manifest)), manifest)
+        yield from _entry(_path(self.image.id), self.image.config)
+        for layer in self.layers:
+            size = self._size(layer)
+            yield header(_path(self._name(layer)), size=size)
+            yield from self._open(layer)
+            yield padding(size)
+        docker = {
+            "Config": _path(self.image.id),
+            "RepoTags": [self.reference],
+            "Layers": [_path(blob) for blob in self.blobs],
+        }
+        yield from _entry("manifest.json", canonical_json([docker]))
+        yield END
+
+    def _is_unpacked(self, layer: BaseLayer | Layer) -> bool:
+        """Whether a layer of the base is sent raw, that is not so stored."""
+        is_zstd = isinstance(layer, BaseLayer) and layer.blob.media_type == LAYER_ZSTD_TYPE
+        return is_zstd and not self.reads_zstd
+
+    def _name(self, layer: BaseLayer | Layer) -> Digest:
+        return layer.diff_id if self._is_unpacked(layer) else _shipped(layer).digest
+
+    def _size(self, layer: BaseLayer | Layer) -> int:
+        if isinstance(layer, BaseLayer) and self._is_unpacked(layer):
+            return _unpacked_size(layer)
+        return _shipped(layer).size
+
+    def _open(self, layer: BaseLayer | Layer) -> Iterator[bytes]:
+        if isinstance(layer, Layer):
+            return layer.open_raw()
+        return _unpacked(layer) if self._is_unpacked(layer) else _stored(layer)
 
 
 def load_manifest(image: Image) -> bytes:
@@ -49,42 +121,50 @@ def load_manifest(image: Image) -> bytes:
     return Manifest(config, tuple(_shipped(layer) for layer in image.layers)).dumps()
 
 
-def image_archive(image: Image, reference: str, present: Collection[str] = ()) -> Iterator[bytes]:
-    """The archive, streamed.
-
-    :param reference: `NAME:TAG` that the image gets in the engine
-    :param present: chain IDs of layers that the engine has
-    """
-    manifest = load_manifest(image)
-    yield from _entry("oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
-    yield from _entry("index.json", _index(manifest, image, reference))
-    yield from _entry(_path(digest_of(manifest)), manifest)
-    yield from _entry(_path(image.id), image.config)
-    for layer in missing_layers(image, present):
-        blob = _shipped(layer)
-        yield header(_path(blob.digest), size=blob.size)
-        yield from _stored(layer) if isinstance(layer, BaseLayer) else layer.open_raw()
-        yield padding(blob.size)
-    docker = {
-        "Config": _path(image.id),
-        "RepoTags": [reference],
-        "Layers": [_path(_shipped(layer).digest) for layer in image.layers],
-    }
-    yield from _entry("manifest.json", canonical_json([docker]))
-    yield END
-
-
 def _shipped(layer: BaseLayer | Layer) -> Descriptor:
-    """A layer as it is in the archive."""
+    """A layer as it is in an archive for an engine that reads whatever there is."""
     if isinstance(layer, BaseLayer):
         return layer.blob
     return Descriptor(LAYER_TAR_TYPE, layer.diff_id, layer.raw_size)
 
 
 def _stored(layer: BaseLayer) -> Iterator[bytes]:
-    with layer.path.open("rb") as file:
+    with _checked(layer) as file:
         while data := file.read(CHUNK):
             yield data
+
+
+def _unpacked(layer: BaseLayer) -> Iterator[bytes]:
+    import zstandard
+
+    with _checked(layer) as file:
+        source = cast("IO[bytes]", file)  # anything with read(size) will do
+        reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+        while data := reader.read(CHUNK):
+            yield data
+
+
+@contextmanager
+def _checked(layer: BaseLayer) -> Iterator[HashingReader]:
+    """A base's layer in the cache, to be read to its end: an engine's refusal would not mend a bad one."""
+    import zstandard
+
+    with layer.path.open("rb") as file, suppress(zstandard.ZstdError):
+        reader = HashingReader(file)
+        yield reader
+        if reader.digest.hexdigest() == layer.blob.digest.removeprefix("sha256:"):
+            return
+    layer.path.unlink(missing_ok=True)
+    raise ToolError(
+        f"a layer of the base was damaged in the cache, and is removed: {layer.blob.digest}",
+        "run the same again: it is fetched anew",
+    )
+
+
+@cache
+def _unpacked_size(layer: BaseLayer) -> int:
+    """Of the raw tar: a tar says an entry's size before its bytes, so that they are unpacked twice."""
+    return sum(map(len, _unpacked(layer)))
 
 
 def _index(manifest: bytes, image: Image, reference: str) -> bytes:

@@ -92,34 +92,64 @@ def assemble(lock: Lock, parts: Parts) -> Image:
 
 def image_config(lock: Lock, parts: Parts) -> dict[str, Any]:
     """The image's config as the specification has it."""
-    base = parts.base.config
-    base_config: Mapping[str, Any] = base.get("config") or {}
-    platform = parts.base.platform
-    system, architecture = image_platform(platform)
     created = timestamp_text(parts.created)
-    packages = {("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(platform)}
-    config: dict[str, Any] = {key: base_config[key] for key in _KEPT if base_config.get(key)}
-    config |= {
-        "Entrypoint": [ENTRYPOINT],
-        "Env": list(image_env(parts.activation, base_config.get("Env") or [])),
-        "Labels": _labels(lock, parts, base_config.get("Labels") or {}),
-        "WorkingDir": WORK,
+    packages = {
+        ("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(parts.base.platform)
     }
+    own = {
+        "Env": list(image_env(parts.activation, _base_config(parts.base).get("Env") or [])),
+        "Labels": image_labels(lock, parts.base, parts.created),
+    }
+    history = [_history(layer, packages, created) for layer in parts.layers]
+    return _config(parts.base, parts.layers, created, own, history)
+
+
+def assemble_bare(base: BaseImage, layer: Layer) -> Image:
+    """The base as an image that a prefix can be mounted into: the same for every environment. Pure.
+
+    Entrypoint and working directory are an environment's; what differs between environments is not in it.
+
+    :param layer: of a home and a place to work
+    """
+    said = _base_config(base)
+    created = base.config.get("created") or timestamp_text(0)
+    own = {"Env": said.get("Env") or [], "Labels": _kept_labels(base)}
+    history = [{"created": created, "created_by": "envbox: a home"}]
+    config = canonical_json(_config(base, (layer,), created, own, history))
+    layers: tuple[BaseLayer | Layer, ...] = (*base.layers, layer)
+    manifest = Manifest(
+        Descriptor(CONFIG_TYPE, digest_of(config), len(config)), tuple(each.blob for each in layers)
+    )
+    return Image(config, manifest.dumps(), layers)
+
+
+def _config(
+    base: BaseImage,
+    layers: Sequence[Layer],
+    created: str,
+    own: Mapping[str, Any],
+    history: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    system, architecture = image_platform(base.platform)
+    said = _base_config(base)
+    config: dict[str, Any] = {key: said[key] for key in _KEPT if said.get(key)}
+    config |= {"Entrypoint": [ENTRYPOINT], "WorkingDir": WORK, **own}
     return {
-        **({"variant": base["variant"]} if base.get("variant") else {}),
+        **({"variant": base.config["variant"]} if base.config.get("variant") else {}),
         "architecture": architecture,
         "os": system,
         "created": created,
         "config": config,
-        "history": [
-            *_base_history(base, parts.base),
-            *(_history(layer, packages, created) for layer in parts.layers),
-        ],
+        "history": [*_base_history(base.config, base), *history],
         "rootfs": {
             "type": "layers",
-            "diff_ids": [*(b.diff_id for b in parts.base.layers), *(ours.diff_id for ours in parts.layers)],
+            "diff_ids": [*(b.diff_id for b in base.layers), *(ours.diff_id for ours in layers)],
         },
     }
+
+
+def _base_config(base: BaseImage) -> Mapping[str, Any]:
+    return base.config.get("config") or {}
 
 
 def timestamp_text(seconds: int) -> str:
@@ -127,17 +157,24 @@ def timestamp_text(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _labels(lock: Lock, parts: Parts, base_labels: Mapping[str, str]) -> dict[str, str]:
-    """The base's labels, but those that describe the base itself, and ours."""
-    kept = {key: value for key, value in base_labels.items() if not key.startswith(_OCI_LABELS)}
-    return kept | {
+def image_labels(lock: Lock, base: BaseImage, created: int) -> dict[str, str]:
+    """The base's labels, but those that describe the base itself, and ours.
+
+    :param created: seconds since 1970
+    """
+    return _kept_labels(base) | {
         f"{_OCI_LABELS}title": lock.name,
-        f"{_OCI_LABELS}created": timestamp_text(parts.created),
-        f"{_OCI_LABELS}base.name": str(parts.base.reference),
-        f"{_OCI_LABELS}base.digest": parts.base.digest,
+        f"{_OCI_LABELS}created": timestamp_text(created),
+        f"{_OCI_LABELS}base.name": str(base.reference),
+        f"{_OCI_LABELS}base.digest": base.digest,
         "io.envbox.lock": lock.digest,
         "io.envbox.format": IMAGE_FORMAT,
     }
+
+
+def _kept_labels(base: BaseImage) -> dict[str, str]:
+    labels: Mapping[str, str] = _base_config(base).get("Labels") or {}
+    return {key: value for key, value in labels.items() if not key.startswith(_OCI_LABELS)}
 
 
 def _base_history(config: Mapping[str, Any], base: BaseImage) -> Sequence[Mapping[str, Any]]:

@@ -72,12 +72,12 @@ def build(
     :raises ToolError: when the engine, the registry, a channel or the disk fails
     """
     platform = platform or engine.platform
-    data = _read(environment.lock_path)
-    memo = _memo_path(environment.name, digest_of(data), platform, settings)
-    if remembered := _remembered(memo, engine):
+    if remembered := find_built(environment, settings, engine, platform):
         return remembered
+    data = read_bytes(environment.lock_path)
     from envbox.base import pull_base
     from envbox.image.load import Loading, known_id
+    from envbox.image.record import record_of, remember_record
 
     locked = read_locked(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
@@ -95,9 +95,21 @@ def build(
         is_new=known is None,
     )
     _tag(built, engine)
+    remember_record(built.id, record_of(image, locked.lock, platform), settings)
     if locked.lock.base is not None:  # else what the base's tag means may change
-        _remember(memo, built)
+        _remember(_memo_path(environment.name, digest_of(data), platform, settings), built)
     return built
+
+
+def find_built(
+    environment: Environment, settings: Settings, engine: Engine, platform: str
+) -> BuiltImage | None:
+    """The image of an environment's lockfile if it is in the engine; asking costs next to nothing.
+
+    :raises LockfileError: when there is no lockfile
+    """
+    digest = digest_of(read_bytes(environment.lock_path))
+    return _remembered(_memo_path(environment.name, digest, platform, settings), engine)
 
 
 def image_reference(name: str, image_id: Digest) -> str:
@@ -113,7 +125,11 @@ def repository(name: str) -> str:
 # --- nothing changed ----------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A lockfile's bytes.
+
+    :raises LockfileError: when there are none
+    """
     try:
         return path.read_bytes()
     except OSError:
@@ -201,7 +217,7 @@ def make_image(
     from envbox.link.fragments import files_fragment, link_packages
 
     lock, platform = locked.lock, base.platform
-    with _beside(beside) as finish:
+    with working_beside(beside) as finish:
         archives = fetch_archives(lock.for_platform(platform), settings, report)
         fragments = link_packages(lock, platform, archives, settings, report)
         paths = (path for fragment in fragments for path in fragment.paths)
@@ -215,7 +231,7 @@ def make_image(
 
 
 @contextmanager
-def _beside(work: Callable[[threading.Event], None]) -> Iterator[Callable[[], None]]:
+def working_beside(work: Callable[[threading.Event], None]) -> Iterator[Callable[[], None]]:
     """Do work in another thread while the block runs, and call it off when the block fails."""
     stop = threading.Event()
     with ThreadPoolExecutor(1, "beside") as pool:

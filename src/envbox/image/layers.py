@@ -80,16 +80,32 @@ def plan_groups(sizes: Mapping[str, int], budget: int = BUDGET) -> tuple[tuple[s
 
     :param sizes: package → uncompressed size in bytes
     """
+    homes = plan_homes(sizes, budget)
+    own = [name for name, bucket in homes.items() if bucket is None]
+    own.sort(key=lambda name: (-sizes[name].bit_length(), name))
+    dealt: dict[int, list[str]] = {}
+    for name, bucket in sorted(homes.items()):
+        if bucket is not None:
+            dealt.setdefault(bucket, []).append(name)
+    return (*((name,) for name in own), *(tuple(dealt[bucket]) for bucket in sorted(dealt)))
+
+
+def plan_homes(sizes: Mapping[str, int], budget: int = BUDGET) -> dict[str, int | None]:
+    """Where each package goes: None for a layer of its own, else the number of its bucket.
+
+    :param sizes: package → uncompressed size in bytes
+    """
     if budget < 2:
         raise ValueError(f"a budget of {budget} layers has no room for packages and environment")
     buckets = min(BUCKETS, budget - 1)
     by_size = sorted((name for name in sizes if sizes[name] > LARGE), key=lambda name: (-sizes[name], name))
-    large = sorted(by_size[: budget - 1 - buckets], key=lambda name: (-sizes[name].bit_length(), name))
-    dealt: dict[int, list[str]] = {}
-    for name in sorted(sizes.keys() - set(large)):
-        bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % buckets
-        dealt.setdefault(bucket, []).append(name)
-    return (*((name,) for name in large), *(tuple(dealt[bucket]) for bucket in sorted(dealt)))
+    own = set(by_size[: budget - 1 - buckets])
+    return {
+        name: None
+        if name in own
+        else int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % buckets
+        for name in sizes
+    }
 
 
 def build_layers(

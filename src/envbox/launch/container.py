@@ -18,8 +18,9 @@ from typing import Literal
 from envbox.launch.bindings import Bind, Volume
 from envbox.launch.identity import IMAGE_HOME, User, current_user
 
-IMAGE_PROJECT = "/work"
+IMAGE_PROJECT, IMAGE_PREFIX = "/work", "/opt/envbox"
 NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"
+LOCK_LABEL = "io.envbox.lock"  # an image has it as well, and gives it to its containers
 Kind = Literal["shell", "run", "notebook"]
 
 # Variables that the client itself obeys: with a value of these in its environment it would talk to another
@@ -42,6 +43,7 @@ class Launch:
     :param project: mounted at /work
     :param folder: where the command starts, relative to the project
     :param env: None as a value: the one that the variable has here, if any
+    :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
     :param ports: as the client publishes them
     :param container: the container's name; None leaves it to the engine
     :param stays: it is created rather than run, and not removed when it ends
@@ -55,6 +57,7 @@ class Launch:
     folder: str = "."
     user: User = field(default_factory=current_user)
     env: Mapping[str, str | None] = field(default_factory=dict)
+    image_env: Mapping[str, str] = field(default_factory=dict)
     env_files: tuple[Path, ...] = ()
     mounts: tuple[Bind | Volume, ...] = ()
     ports: tuple[str, ...] = ()
@@ -89,6 +92,7 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
         *_option("--cpus", launch.cpus),
         *_option("--gpus", launch.gpus),
         *(word for port in launch.ports for word in ("--publish", port)),
+        *(word for variable in _image_env(launch).items() for word in ("--env", "=".join(variable))),
         *(word for path in launch.env_files for word in ("--env-file", str(path))),
         *(word for variable in _variables(launch).items() for word in ("--env", _in_argv(*variable))),
         *(word for label in _labels(launch).items() for word in ("--label", "=".join(label))),
@@ -122,6 +126,11 @@ def _option(flag: str, value: str | None) -> tuple[str, ...]:
 
 def _variables(launch: Launch) -> dict[str, str | None]:
     return {"HOME": IMAGE_HOME, **launch.env}
+
+
+def _image_env(launch: Launch) -> dict[str, str]:
+    said = _variables(launch)
+    return {name: value for name, value in launch.image_env.items() if name not in said}
 
 
 def _in_argv(name: str, value: str | None) -> str:

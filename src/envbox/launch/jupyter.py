@@ -21,7 +21,7 @@ from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
 from envbox.launch.bindings import LOOPBACK, Bind
-from envbox.launch.container import IMAGE_PROJECT, Launch, options_digest
+from envbox.launch.container import IMAGE_PROJECT, LOCK_LABEL, Launch, options_digest
 from envbox.launch.jupyter_api import Door, status
 from envbox.launch.servers import (
     IMAGE_LABEL,
@@ -222,13 +222,20 @@ def _join(
     report.say(f"a server of {launch.name} runs here already, on port {port}")
     asked = options_digest(launch, os.environ, token)
     differs = {
-        "from an older image": found.labels.get(IMAGE_LABEL) != launch.image,
+        "from an older image": _is_of_another(found, launch),
         "with other options": found.labels.get(OPTIONS_LABEL) != asked,
     }
     if any(differs.values()):
         how = " and ".join(words for words, is_so in differs.items() if is_so)
         report.warn(f"it was started {how}; to change: envbox stop {launch.name}")
     return server_of(found)
+
+
+def _is_of_another(found: Container, launch: Launch) -> bool:
+    """Whether a server has another environment than the one to be launched: one lock has two roads to it."""
+    if LOCK_LABEL in launch.labels:
+        return found.labels.get(LOCK_LABEL) != launch.labels[LOCK_LABEL]
+    return found.labels.get(IMAGE_LABEL) != launch.image
 
 
 def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, seconds: float) -> None:

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +19,7 @@ from typing import NoReturn
 from envbox.engine import Engine
 from envbox.errors import LaunchError
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume, said
-from envbox.launch.container import Kind, Launch, client_env, run_argv
+from envbox.launch.container import IMAGE_PREFIX, Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
 from envbox.settings import EnvironmentSettings, Settings
 
@@ -114,6 +114,29 @@ def from_settings(
         memory=_limit(parse_memory, options.memory, settings.memory, table),
         cpus=_limit(parse_cpus, options.cpus, settings.cpus, table),
         gpus=options.gpus or settings.gpus,
+    )
+
+
+def on_prefix(
+    launch: Launch,
+    prefix: Path,
+    env: Mapping[str, str],
+    labels: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> Launch:
+    """Start from an image that has no environment inside, with its prefix mounted, and all else as if it had.
+
+    :param env: the variables that its own image has, which env files and everything after them go before
+    :param labels: that image's labels
+    :param environ: of this process: a variable that is to be as it is here, and is not set, stays the image's
+    """
+    in_files = {name for path in launch.env_files for name in _names_in(path)}
+    return replace(
+        launch,
+        image_env={name: value for name, value in env.items() if name not in in_files},
+        env={n: v for n, v in launch.env.items() if v is not None or n in environ or n not in env},
+        mounts=(Bind(prefix, IMAGE_PREFIX, read_only=True), *launch.mounts),
+        labels={**labels, **launch.labels},
     )
 
 

@@ -24,13 +24,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.files import PART, disk_error
+from envbox.files import PART, disk_error, only_one
 from envbox.link.target import PREFIX
 from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.report import Reporter
@@ -153,7 +152,7 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
     archives = fetch_archives(closure, settings, report)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder.with_suffix(".lock")):
+        with only_one(folder.with_suffix(".lock")):
             if not compiler.executable.is_file():
                 for leftover in (folder, *folder.parent.glob(f".{folder.name}.*{PART}")):
                     shutil.rmtree(leftover, ignore_errors=True)  # nobody else is at it: we hold the lock
@@ -250,16 +249,6 @@ def _run(executable: Path, script: str, data: bytes) -> bytes:
             "is it made for this machine's C library? to have it installed again: envbox clean compilers",
         )
     return done.stdout
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block; ends with the process, however it ends."""
-    import fcntl
-
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _request(path: str, source: bytes) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from envbox.link.placeholder import replace_prefix
 from envbox.link.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader
 from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
 from envbox.lockfile import LockedPackage
+from envbox.slim import left_out
 
 Compile = Callable[[Sequence[tuple[str, bytes]]], list[bytes | None]]
 """(path in the image, source) of many files → their .pyc, None for what does not compile."""
@@ -39,12 +40,14 @@ class Source:
     :param archive: the verified download
     :param python: the locked Python's layout, where the package has to do with Python
     :param excluded: paths relative to `/` that another package's file takes
+    :param slim: kinds of files to leave out
     """
 
     package: LockedPackage
     archive: Path
     python: PythonLayout | None = None
     excluded: frozenset[str] = frozenset()
+    slim: tuple[str, ...] = ()
 
 
 def link_package(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
@@ -87,6 +90,12 @@ class _Linking:
             raise PackageError("lists two files that install to one path")
         self.scripts = entry_point_scripts(info.entry_points, python) if python else {}
         self.library = f"{python.library}/" if python else None
+        self.left_out: Collection[str] = ()
+        if self.source.slim:
+            site_packages = python.site_packages if python else None
+            paths = [self.finals[p] + "/" * (e.kind == "directory") for p, e in info.paths.items()]
+            unneeded = left_out(paths, self.source.slim, site_packages, self._modules)
+            self.left_out = {path.rstrip("/") for path in unneeded}
 
     def _final(self, path: str) -> str:
         """A path in the archive → the path in the prefix."""
@@ -98,8 +107,13 @@ class _Linking:
                 return "bin/" + path.removeprefix("python-scripts/")
         return path
 
+    def _modules(self) -> Iterator[tuple[str, bytes | bytearray]]:
+        for path, member, reader in self.archive.members():
+            if path.endswith(".py") and path in self.finals and member.kind == FILE:
+                yield self.finals[path], reader.read()
+
     def _is_excluded(self, final: str) -> bool:
-        return f"{ROOT}/{final}" in self.source.excluded
+        return f"{ROOT}/{final}" in self.source.excluded or final in self.left_out
 
     def run(self) -> None:
         missing = {path for path, entry in self.archive.info.paths.items() if entry.kind != "directory"}

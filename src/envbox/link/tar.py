@@ -18,6 +18,7 @@ CHUNK = 1 << 20
 _USTAR_LIMIT = 8**11
 _EXTENSION_LIMIT = 1 << 20  # a PAX or GNU extension is a few paths; a larger one is an attack
 _ZERO_BLOCK = bytes(BLOCK)
+_ATTRIBUTE = "SCHILY.xattr."
 
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 
@@ -90,6 +91,8 @@ class Member:
     :param kind: FILE, HARD_LINK, SYMLINK, DIRECTORY, or the raw type flag of anything else
     :param mode: permission bits with setuid, setgid and sticky
     :param mtime: seconds, floored
+    :param owner: uid and gid
+    :param attributes: extended attributes (PAX records `SCHILY.xattr.NAME`), sorted by name
     """
 
     name: str
@@ -98,6 +101,8 @@ class Member:
     mtime: int
     size: int
     link: str
+    owner: tuple[int, int] = (0, 0)
+    attributes: tuple[tuple[str, bytes], ...] = ()
 
 
 class TarReader:
@@ -224,8 +229,10 @@ def _parse_pax(body: bytes) -> dict[str, str]:
             raise TarError("has a damaged extension header")
         if key.startswith(b"GNU.sparse"):
             raise TarError("has a sparse file, which is not supported")
-        if key in (b"path", b"linkpath", b"size", b"mtime"):
+        if key in (b"path", b"linkpath", b"size", b"mtime", b"uid", b"gid"):
             found[key.decode()] = _strict_text(value[:-1])
+        elif key.startswith(_ATTRIBUTE.encode()):
+            found[_text(key)] = value[:-1].decode("latin-1")  # any bytes
     return found
 
 
@@ -248,6 +255,10 @@ def _member(block: bytes, kind: bytes, size: int, extensions: Mapping[str, str])
             mtime = _floor(extensions["mtime"])
         if "size" in extensions:
             size = int(extensions["size"])
+        owner = (
+            int(extensions.get("uid") or _number(block[108:116])),
+            int(extensions.get("gid") or _number(block[116:124])),
+        )
     except ValueError:
         raise TarError(f"has a damaged extension header for {name!r}") from None
     if size < 0:
@@ -264,6 +275,12 @@ def _member(block: bytes, kind: bytes, size: int, extensions: Mapping[str, str])
         mtime=mtime,
         size=size,
         link=_text(block[157:257]) if link is None else link,
+        owner=owner,
+        attributes=tuple(
+            (key.removeprefix(_ATTRIBUTE), value.encode("latin-1"))
+            for key, value in sorted(extensions.items())
+            if key.startswith(_ATTRIBUTE)
+        ),
     )
 
 

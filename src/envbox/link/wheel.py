@@ -16,7 +16,7 @@ import posixpath
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from envbox.errors import LockfileError, PackageError
@@ -25,6 +25,7 @@ from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.package import honest_limit, safe_path, verify
 from envbox.link.tar import CHUNK
 from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
+from envbox.slim import left_out
 
 INSTALLER = b"envbox\n"
 _HELD = 4 << 20  # larger files are streamed through
@@ -126,6 +127,10 @@ class _Destination:
             "scripts": "bin",
             "data": "",
         }
+        self._left_out: Collection[str] = ()
+        if source.slim:
+            paths = [self._in_prefix(info.filename) for info in archive.infolist() if not info.is_dir()]
+            self._left_out = left_out(paths, source.slim, self._python.site_packages, self._modules)
 
     def write_script(self, name: str, module: str, attr: str, section: Any) -> Any:
         """Write the script of an entry point."""
@@ -159,7 +164,11 @@ class _Destination:
         from installer.records import RecordEntry
         from installer.utils import construct_record_file
 
-        listed = list(records)
+        listed = [
+            (where, record)
+            for where, record in records
+            if not self._left_out or self._final(where, record.path) not in self._left_out
+        ]
         for path in self._byte_code():
             relative = posixpath.relpath(path, self._schemes[scheme])
             listed.append((scheme, RecordEntry(relative, None, None)))  # pip writes no hash for these either
@@ -183,8 +192,21 @@ class _Destination:
                 self._out.file(f"{ROOT}/{cached}", pyc, PLAIN, GENERATED_TIME)
                 yield cached
 
+    def _modules(self) -> Iterator[tuple[str, bytes]]:
+        for info in self._archive.infolist():
+            if info.filename.endswith(".py"):
+                yield self._in_prefix(info.filename), self._archive.read(info)
+
+    def _in_prefix(self, name: str) -> str:
+        """Where a member of the archive goes; those in `.data` folders by the scheme they name."""
+        top, _, rest = safe_path(name).partition("/")
+        if not top.endswith(".data"):
+            return self._final("purelib", name)
+        scheme, _, path = rest.partition("/")
+        return self._final(scheme, path) if scheme in self._schemes and path else safe_path(name)
+
     def _is_excluded(self, final: str) -> bool:
-        return f"{ROOT}/{final}" in self._source.excluded
+        return f"{ROOT}/{final}" in self._source.excluded or final in self._left_out
 
     def _final(self, scheme: str, path: str) -> str:
         folder = self._schemes[scheme]

@@ -82,6 +82,7 @@ class Lock:
     :param sources: spec files, relative to the lockfile's folder
     :param requested: platform → the match specs and requirements that were asked for, as text, sorted
     :param variables: the spec's `variables:`, set in the image
+    :param slim: kinds of files that packages are linked without, of `envbox.slim.KINDS`, sorted
     :param digest: `sha256:…` of the lockfile's bytes; what a label or a cache key names
     """
 
@@ -95,6 +96,7 @@ class Lock:
     sources: tuple[str, ...] = ()
     requested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    slim: tuple[str, ...] = ()
 
     def for_platform(self, platform: str) -> tuple[LockedPackage, ...]:
         """The packages of one platform, conda's first, then wheels, each sorted by name.

@@ -6,8 +6,8 @@ or a cut-off copy can break, all faults at once; and writing is one function of 
 no machine. `version` is written last, so that a file that was cut off anywhere lacks it.
 
 What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others:
-`envbox.name`, `envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables`
-(JSON) and `envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
+`envbox.name`, `envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables`,
+`envbox.slim` (JSON) and `envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
 
 Specification: conda_lock/lockfile/v1/models.py and https://schemas.conda.org/conda-lock-v1.schema.json
 """
@@ -28,6 +28,7 @@ from envbox.lockfile.entries import SHA256, read_packages, read_texts
 from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
+from envbox.slim import KINDS
 
 VERSION = 1
 PIP_PREFIX = "pip: "
@@ -110,6 +111,8 @@ def _metadata(lock: Lock) -> dict[str, Any]:
         custom |= {f"envbox.glibc.{p}": version for p, version in lock.base.glibc.items()}
     if lock.variables:
         custom["envbox.variables"] = _json(dict(sorted(lock.variables.items())))
+    if lock.slim:
+        custom["envbox.slim"] = _json(sorted(lock.slim))
     custom |= {f"envbox.requested.{p}": _json(sorted(texts)) for p, texts in lock.requested.items()}
     return {
         "content_hash": dict(sorted(lock.content_hash.items())),
@@ -208,6 +211,7 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
         sources=_sources(metadata.get("sources"), faults),
         requested=requested,
         variables=_json_value(custom, "envbox.variables", dict, faults),
+        slim=_slim(custom, faults),
     )
     if not faults:
         _check_complete(lock, faults)
@@ -255,6 +259,13 @@ def _json_value(custom: Mapping[str, str], key: str, kind: type, faults: list[st
         faults.append(f"`{key}` in `metadata.custom_metadata` should be JSON: a {kind.__name__} of texts")
         return kind()
     return value
+
+
+def _slim(custom: Mapping[str, str], faults: list[str]) -> tuple[str, ...]:
+    kinds = set(_json_value(custom, "envbox.slim", list, faults))
+    if unknown := sorted(kinds - KINDS.keys()):
+        faults.append(f"`envbox.slim` has {', '.join(unknown)}, and this envbox knows {', '.join(KINDS)}")
+    return tuple(sorted(kinds))
 
 
 def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[str]) -> Base | None:

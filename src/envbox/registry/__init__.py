@@ -1,4 +1,4 @@
-"""Images in a registry: resolve a reference, fetch manifests and blobs, all of it checked by digest.
+"""Images in a registry: resolve a reference, fetch and push manifests and blobs, all of it checked by digest.
 
 Nothing here needs an engine. https://github.com/opencontainers/distribution-spec
 """

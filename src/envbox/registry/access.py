@@ -11,14 +11,14 @@ from __future__ import annotations
 import base64
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from envbox.errors import ImageError, ToolError
+from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.mirrors import public
 from envbox.registry.credentials import Credentials, find_credentials
-from envbox.registry.reference import Reference, endpoint, is_loopback
+from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,11 +34,26 @@ class Stopped(Exception):
     """The work was called off from another thread."""
 
 
+class Body:
+    """A request's body that is streamed, and whose size is said before."""
+
+    def __init__(self, pieces: Iterator[bytes], size: int) -> None:
+        self._pieces = pieces
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+
 class Access:
     """The way to one repository. May be used by several threads; what it learns (a token) is kept.
 
     :param stop: when set, transfers end with `Stopped`
     :param actions: what the token must allow, `pull` or `pull,push`
+    :param also: repositories of the same registry that are read as well
     """
 
     def __init__(
@@ -47,11 +62,15 @@ class Access:
         settings: Settings,
         stop: threading.Event | None = None,
         actions: str = "pull",
+        also: Iterable[str] = (),
     ) -> None:
         self.reference = reference
-        self.endpoint = endpoint(reference, settings.mirrors)
+        self._deed = "push" if "push" in actions else "read"
+        where = push_endpoint if self._deed == "push" else endpoint
+        self.endpoint = where(reference, settings.mirrors)
         self.stop = stop or threading.Event()
-        self._scope = f"repository:{self.endpoint.repository}:{actions}"
+        scopes = dict.fromkeys(also, "pull") | {self.endpoint.repository: actions}
+        self._scopes = [f"repository:{name}:{allowed}" for name, allowed in scopes.items()]
         self._authorization = ""
         self._credentials: Credentials | None = None
         self._lock = threading.Lock()
@@ -78,40 +97,63 @@ class Access:
         """
         return self.request("HEAD", path, headers)
 
-    def request(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
-        """Make one request, again after what may pass, and with a token once the registry wants one."""
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> requests.Response:
+        """Make one request, again after what may pass, and with a token once the registry wants one.
+
+        :param path: below the repository, or an address of the registry's own
+        """
         import requests
 
-        url = f"{self.endpoint.url}/v2/{self.endpoint.repository}/{path}"
         delays, failure, challenged = list(RETRY_DELAYS), "", False
         while True:
             if self.stop.is_set():
                 raise Stopped
             wait = 0.0
             try:
-                response = self._send(method, url, headers)
+                response = self.attempt(method, self.absolute(path), headers, body)
             except requests.RequestException as error:
                 if not delays:
                     raise self._unreachable(error) from error
             else:
                 if response.status_code < 400 or response.status_code in (404, 416):
                     return response
-                failure = f"HTTP {response.status_code}{_said(response)}"
+                failure = f"HTTP {response.status_code}{said(response)}"
                 response.close()
                 if response.status_code == 401 and not challenged:
                     challenged = True
-                    self._authorize(response.headers.get("WWW-Authenticate", ""))
+                    self.authorize(response)
                     continue
-                if response.status_code in (401, 403):
-                    raise self._refused(failure)
                 if response.status_code != 429 and response.status_code < 500:
-                    raise ToolError(f"the registry {self.where} answers {failure} for {self.reference}")
+                    raise self.refusal(response.status_code, failure)
                 wait = _seconds(response.headers.get("Retry-After", ""))
                 if not delays or wait > LONGEST_WAIT:
                     raise self._failing(response.status_code, failure)
             self.stop.wait(max(delays.pop(0), wait))
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str] | None) -> requests.Response:
+    def absolute(self, path: str) -> str:
+        """An address: of something below the repository, or one that the registry gave, maybe a relative one.
+
+        A registry behind a proxy may think that it is spoken to in plain http.
+        """
+        if path.startswith("/") or "://" in path:
+            address = urljoin(self.endpoint.url, path)
+            mine, given = urlsplit(self.endpoint.url), urlsplit(address)
+            return given._replace(scheme=mine.scheme).geturl() if given.netloc == mine.netloc else address
+        return f"{self.endpoint.url}/v2/{self.endpoint.repository}/{path}"
+
+    def attempt(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+    ) -> requests.Response:
+        """Make one request, once; its body is still to be read.
+
+        :raises requests.RequestException: when the connection fails
+        """
         with self._lock:
             if self._session is None:
                 self._session = _session()
@@ -120,32 +162,38 @@ class Access:
             method,
             url,
             headers=dict(headers or {}),
+            data=body,
             auth=self._sign,
             stream=True,
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            allow_redirects=True,
+            allow_redirects=not isinstance(body, Body),
         )
 
     def _sign(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add what the registry wants; being a callable also keeps a ~/.netrc out of it."""
-        if self._authorization:
+        """Add what the registry wants, for itself; being a callable also keeps a ~/.netrc out of it."""
+        if self._authorization and urlsplit(str(prepared.url)).netloc == urlsplit(self.endpoint.url).netloc:
             prepared.headers["Authorization"] = self._authorization
         return prepared
 
-    def _authorize(self, challenge: str) -> None:
-        """Answer a challenge: https://www.rfc-editor.org/rfc/rfc6750#section-3"""
-        scheme, _, rest = challenge.partition(" ")
+    def authorize(self, response: requests.Response) -> None:
+        """Answer a 401's challenge: https://www.rfc-editor.org/rfc/rfc6750#section-3
+
+        When several threads are challenged at once, one of them gets the token for all.
+        """
+        scheme, _, rest = response.headers.get("WWW-Authenticate", "").partition(" ")
         asked = {k.lower(): v for k, v in re.findall(r'([A-Za-z]+)="([^"]*)"', rest)}
         with self._lock:
+            if response.request.headers.get("Authorization", "") != self._authorization:
+                return
             if self._credentials is None:
                 there = self.endpoint
                 said = Credentials(there.user, there.password)
                 self._credentials = said or find_credentials(there.host)
             known = self._credentials
-        if scheme.lower() == "basic" and known.user:
-            self._authorization = _basic(known)
-        elif scheme.lower() == "bearer" and "realm" in asked:
-            self._authorization = f"Bearer {self._token(asked, known)}"
+            if scheme.lower() == "basic" and known.user:
+                self._authorization = _basic(known)
+            elif scheme.lower() == "bearer" and "realm" in asked:
+                self._authorization = f"Bearer {self._token(asked, known)}"
 
     def _token(self, asked: Mapping[str, str], known: Credentials) -> str:
         import requests
@@ -154,12 +202,13 @@ class Access:
         parts = urlsplit(realm)
         if known and parts.scheme != "https" and not is_loopback(parts.netloc):
             raise ToolError(f"the registry {self.where} wants a password sent in the clear, to {realm}")
-        fields = {"service": service, "scope": self._scope, "client_id": "envbox"}
+        fields = {"service": service, "client_id": "envbox"}
         session = _session()
         try:
             if known.identity_token:
                 grant = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
-                response = session.post(realm, data=fields | grant, timeout=READ_TIMEOUT)
+                scope = {"scope": " ".join(self._scopes)}
+                response = session.post(realm, data=fields | scope | grant, timeout=READ_TIMEOUT)
             else:
 
                 def sign(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -167,7 +216,8 @@ class Access:
                         prepared.headers["Authorization"] = _basic(known)
                     return prepared
 
-                response = session.get(realm, params=fields, auth=sign, timeout=READ_TIMEOUT)
+                wanted = [*fields.items(), *(("scope", scope) for scope in self._scopes)]
+                response = session.get(realm, params=wanted, auth=sign, timeout=READ_TIMEOUT)
             answer = response.json() if response.ok else {}
         except (requests.RequestException, ValueError) as error:
             raise ToolError(
@@ -189,11 +239,22 @@ class Access:
             who = f"as {known.user or 'the user that docker is logged in as'}"
         else:
             who = "without a login"
+        if self._deed == "push":
+            return ImageError(
+                f"{self.where} does not let us push {self.reference}, {who} ({failure})",
+                f"log in as somebody who may: docker login {host}",
+            )
         return ImageError(
             f"{self.where} does not let us read {self.reference}, {who}: it is private, or there is none "
             f"of that name ({failure})",
             f"check the name; if it is private: docker login {host}",
         )
+
+    def refusal(self, status: int, failure: str) -> EnvboxError:
+        """What to say of an answer that no repetition would change."""
+        if status in (401, 403):
+            return self._refused(failure)
+        return ToolError(f"the registry {self.where} answers {failure} for {self.reference}")
 
     def _failing(self, status: int, failure: str) -> ToolError:
         if status == 429:
@@ -244,7 +305,7 @@ def _basic(known: Credentials) -> str:
     return "Basic " + base64.b64encode(pair).decode()
 
 
-def _said(response: requests.Response) -> str:
+def said(response: requests.Response) -> str:
     """The registry's own words, from the error format of the distribution specification."""
     import requests
 

@@ -34,7 +34,7 @@ from envbox.settings import Settings
 
 LARGEST_MANIFEST = 4 * 2**20  # bytes; the distribution specification's limit
 CHUNK = 2**18
-_ACCEPT = {"Accept": ", ".join((INDEX_TYPE, MANIFEST_TYPE, DOCKER_INDEX_TYPE, DOCKER_MANIFEST_TYPE))}
+ACCEPT = {"Accept": ", ".join((INDEX_TYPE, MANIFEST_TYPE, DOCKER_INDEX_TYPE, DOCKER_MANIFEST_TYPE))}
 
 Advance = Callable[[int], None]
 
@@ -199,7 +199,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
 
 def _tag_digest(access: Access, settings: Settings) -> Digest:
     """What the tag means now: a HEAD, which registries that count requests do not count."""
-    response = access.head(f"manifests/{access.reference.tag}", _ACCEPT)
+    response = access.head(f"manifests/{access.reference.tag}", ACCEPT)
     response.close()
     if response.status_code == 404:
         raise _not_found(access)
@@ -231,7 +231,7 @@ def _manifest_bytes(access: Access, digest: Digest, settings: Settings) -> bytes
 def _read_manifest(access: Access, tag_or_digest: str) -> bytes:
     import requests
 
-    response = access.get(f"manifests/{tag_or_digest}", _ACCEPT)
+    response = access.get(f"manifests/{tag_or_digest}", ACCEPT)
     if response.status_code >= 400:
         response.close()
         raise _not_found(access)

@@ -106,6 +106,15 @@ def endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
     return Endpoint(host, f"{scheme}://{api_host}", repository, unquote(user), unquote(password))
 
 
+def push_endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
+    """Where to push a reference: the very registry that it names.
+
+    Mirrors are for reading. Only one that says how the same host is spoken to (plain http) counts here.
+    """
+    mirrored = endpoint(reference, mirrors)
+    return mirrored if mirrored.host == reference.registry else endpoint(reference, Mirrors())
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host (with or without a port) is this machine by its very name."""
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]

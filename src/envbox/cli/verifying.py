@@ -1,0 +1,104 @@
+"""`envbox verify`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from envbox.cli.context import Session, complete_name, json_option, print_json
+
+if TYPE_CHECKING:
+    from envbox.verify.compare import Difference
+    from envbox.verify.content import ContentCheck
+    from envbox.verify.rebuild import Read, Verification
+    from envbox.verify.saved import Keep
+
+_SHOWN = 40  # differences, and
+_LONGEST = 160  # characters of a value; --json has all
+
+
+@click.command()
+@click.argument("image", required=False, shell_complete=complete_name)
+@click.option(
+    "--lock",
+    "lockfile",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The lockfile that the image should be of, instead of the one inside it.",
+)
+@click.option(
+    "--content",
+    is_flag=True,
+    help="Make nothing anew: hold every file against what its own package lists.",
+)
+@click.option(
+    "--fresh", is_flag=True, help="Fetch every archive anew, instead of trusting hashes of cached ones."
+)
+@json_option
+@click.pass_obj
+def verify(
+    session: Session, image: str | None, lockfile: Path | None, content: bool, fresh: bool, as_json: bool
+) -> int:
+    """Check that an image is what its lockfile says, by making it anew and comparing.
+
+    IMAGE is an environment's name, an image in the engine, or docker://REFERENCE in a registry. What differs
+    is said file by file, field by field; the exit code is then 1.
+    """
+    if content and (lockfile or fresh):
+        raise click.UsageError("--content makes nothing anew: it takes neither --lock nor --fresh")
+    found = _check_content(session, image) if content else _compare(session, image, lockfile, fresh=fresh)
+    if as_json:
+        print_json({**asdict(found), "identical": found.is_identical})
+    else:
+        _print(found.differences)
+        click.echo("identical" if found.is_identical else f"{len(found.differences)} differences")
+    return 0 if found.is_identical else 1
+
+
+def _compare(session: Session, image: str | None, lockfile: Path | None, *, fresh: bool) -> Verification:
+    from envbox.verify.rebuild import is_lockfile, verify_image
+
+    read = _find(session, image, is_lockfile)
+    found = verify_image(read, session.settings, session.report, lockfile, fresh=fresh)
+    for note in found.notes:
+        session.report.say(note)
+    return found
+
+
+def _check_content(session: Session, image: str | None) -> ContentCheck:
+    from envbox.verify.content import is_listing, verify_content
+
+    found = verify_content(_find(session, image, is_listing)(True))
+    session.report.say(
+        f"{found.checked} files checked; {found.unlisted} have no hash in their package's list"
+    )
+    return found
+
+
+def _find(session: Session, image: str | None, keep: Keep) -> Read:
+    from envbox.verify.find import find_image
+
+    return find_image(image, session.project, lambda: session.engine, keep, session.settings, session.report)
+
+
+def _print(differences: tuple[Difference, ...]) -> None:
+    """Write a table: package, field, path, what should be and what is."""
+    shown = differences[:_SHOWN]
+    packages = [d.package or "-" for d in shown]
+    wide = max(map(len, packages), default=0)
+    field = max((len(d.field) for d in shown), default=0)
+    field = max(field, len("expected"))
+    for d, package in zip(shown, packages, strict=True):
+        click.echo(f"{package:<{wide}}  {d.field:<{field}}  {d.path}")
+        for word, value in (("expected", d.expected), ("found", d.found)):
+            if value:
+                click.echo(f"{'':<{wide}}  {word:>{field}}  {_short(value)}")
+    if len(differences) > len(shown):
+        click.echo(f"… and {len(differences) - len(shown)} more (--json has all)")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"

@@ -1,0 +1,125 @@
+"""`envbox pull`: an image out of a registry into the engine, without the engine's own pull.
+
+Blobs are verified and kept like a base's; layers that the engine has are left out, and what it cannot read is
+unpacked on the way. An image that was made here and one that was pulled are the same to it: the ID is the
+config's digest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from envbox.base import pull_base
+from envbox.engine import Engine
+from envbox.errors import ImageError, ToolError
+from envbox.files import write_whole
+from envbox.image.assemble import Image
+from envbox.image.build import image_reference
+from envbox.image.load import Loading, known_id
+from envbox.lockfile import Base
+from envbox.oci import Digest, canonical_json
+from envbox.registry import Access, Reference, blob_path, fetch_manifest, resolve
+from envbox.report import Reporter
+from envbox.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image of a registry, in the engine.
+
+    :param name: the environment's, as the image says; for one that envbox did not make, the repository's
+    :param id: what the engine calls it
+    :param reference: a name that it has in the engine: the tag that was pulled, else one by content
+    :param digest: of its manifest, in the registry
+    :param is_ours: whether envbox made it
+    :param is_new: whether it was loaded by this call
+    """
+
+    name: str
+    id: str
+    config_digest: str
+    reference: str
+    digest: str
+    platform: str
+    is_ours: bool
+    is_new: bool
+
+
+def pull(
+    reference: Reference, settings: Settings, engine: Engine, report: Reporter, *, only_ours: bool = False
+) -> PulledImage:
+    """Have an image of the engine's platform in the engine.
+
+    :param only_ours: refuse one that envbox did not make, before it is fetched
+    :raises ImageError: when there is none, or none for the platform, or it is damaged
+    :raises ToolError: when the registry or the engine fails
+    """
+    platform = engine.platform
+    digest = _resolve(reference, platform, settings)[platform]
+    source = pull_base(Base(str(reference), {platform: digest}, {}), platform, settings)
+    manifest = fetch_manifest(Access(reference, settings), digest, settings)
+    image = Image(blob_path(settings, manifest.config.digest).read_bytes(), manifest.dumps(), source.layers)
+    labels = (source.config.get("config") or {}).get("Labels") or {}
+    is_ours = "io.envbox.format" in labels
+    if only_ours and not is_ours:
+        raise ImageError(
+            f"{reference} is not an image that envbox made: it has no label io.envbox.format",
+            f"docker run -it --rm {reference}",
+        )
+    name = labels.get("org.opencontainers.image.title") if is_ours else None
+    name = name or reference.repository.rpartition("/")[2]
+    local = image_reference(name, image.id)
+    known = known_id(image, engine)
+    if known is None:
+        loading = Loading(settings, engine, report)
+        loading.bring_base(source)
+        found = loading.load(image, source, local)
+    else:
+        found = known
+        engine.tag(found, local)
+    if reference.digest is None:
+        local = f"{reference.name}:{reference.tag}"
+        engine.tag(found, local)
+    pulled = PulledImage(name, found, image.id, local, digest, platform, is_ours, known is None)
+    write_whole(_memo_path(reference, settings), canonical_json(asdict(pulled)))
+    return pulled
+
+
+def pulled_before(reference: Reference, settings: Settings, engine: Engine) -> PulledImage | None:
+    """What a reference meant when it was last pulled, if the engine still has it."""
+    try:
+        pulled = PulledImage(**json.loads(_memo_path(reference, settings).read_bytes()) | {"is_new": False})
+    except (OSError, ValueError, TypeError):
+        return None
+    return pulled if engine.has_image(pulled.id) else None
+
+
+def pull_to_launch(reference: Reference, settings: Settings, engine: Engine, report: Reporter) -> PulledImage:
+    """An image that envbox made, to start containers from; without its registry, the one pulled last.
+
+    :raises ImageError: when envbox did not make it, and what `pull` can raise
+    """
+    try:
+        return pull(reference, settings, engine, report, only_ours=True)
+    except ToolError as error:
+        before = pulled_before(reference, settings, engine)
+        if before is None or not before.is_ours:
+            raise
+        report.warn(f"{error.message}; taking {reference} as it was when it was last pulled")
+        return before
+
+
+def _resolve(reference: Reference, platform: str, settings: Settings) -> dict[str, Digest]:
+    try:
+        return resolve(reference, [platform], settings)
+    except ImageError as error:
+        if error.hint and "base" in error.hint:  # what `resolve` advises is for bases
+            raise ImageError(error.message, "check the registry, the name and the tag") from error
+        raise
+
+
+def _memo_path(reference: Reference, settings: Settings) -> Path:
+    return settings.cache_dir / "builds" / f"{sha256(f'pulled {reference}'.encode()).hexdigest()}.json"

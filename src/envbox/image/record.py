@@ -1,0 +1,139 @@
+"""What an image that was built consists of: its layers, and the packages in them. Kept beside builds' memo.
+
+It is written when an image is made and read only by those who ask why something changed, so building with
+nothing changed costs no more for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbox.files import write_whole
+from envbox.oci import Digest, canonical_json
+from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    from envbox.image.assemble import Image
+    from envbox.lockfile import Lock
+
+VERSION = 1
+BASE, OWN, BUCKET, ENVIRONMENT = "base", "package", "bucket", "environment"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRecord:
+    """A package in a layer.
+
+    :param name: a wheel's is `pip:NAME`
+    :param key: of its fragment: another key, other bytes
+    :param raw_size: uncompressed, in bytes
+    :param size: compressed, in bytes
+    """
+
+    name: str
+    version: str
+    build: str
+    key: str
+    raw_size: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecord:
+    """A layer.
+
+    :param home: what the layer is for: BASE, OWN of one package, BUCKET of small ones, ENVIRONMENT
+    :param number: of the bucket, or of the base's layer
+    :param raw_size: uncompressed, in bytes; of the base's not known
+    :param size: compressed, in bytes
+    """
+
+    diff_id: Digest
+    home: str
+    number: int
+    raw_size: int
+    size: int
+    packages: tuple[PackageRecord, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, int | str]:
+        """What makes it the same layer in another build."""
+        return self.home, self.packages[0].name if self.home == OWN else self.number
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image's layers, from the bottom up.
+
+    :param id: the config's digest
+    :param slim: kinds of files that were left out
+    """
+
+    id: Digest
+    layers: tuple[LayerRecord, ...]
+    slim: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> Mapping[str, tuple[LayerRecord, PackageRecord]]:
+        """Each package, and the layer that it is in."""
+        return {package.name: (layer, package) for layer in self.layers for package in layer.packages}
+
+
+def record_of(image: Image, lock: Lock, platform: str) -> ImageRecord:
+    """Describe an image that was made."""
+    from envbox.base import BaseLayer
+    from envbox.image.layers import plan_homes
+
+    known = {("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(platform)}
+    ours = [layer for layer in image.layers if not isinstance(layer, BaseLayer)]
+    homes = plan_homes({f.name: f.raw_size for layer in ours for f in layer.fragments if f.name in known})
+    layers = []
+    for number, layer in enumerate(image.layers):
+        if isinstance(layer, BaseLayer):
+            layers.append(LayerRecord(layer.diff_id, BASE, number, 0, layer.blob.size))
+            continue
+        packages = tuple(
+            PackageRecord(f.name, known[f.name].version, known[f.name].build or "", f.key, f.raw_size, f.size)
+            for f in layer.fragments
+            if f.name in known
+        )
+        bucket = homes[packages[0].name] if packages else None
+        home = ENVIRONMENT if not packages else OWN if bucket is None else BUCKET
+        layers.append(
+            LayerRecord(layer.diff_id, home, bucket or 0, layer.raw_size, layer.blob.size, packages)
+        )
+    return ImageRecord(image.id, tuple(layers), lock.slim)
+
+
+def remember_record(image_id: str, record: ImageRecord, settings: Settings) -> None:
+    """Keep a record.
+
+    :param image_id: what the engine calls the image
+    """
+    write_whole(_path(image_id, settings), canonical_json({"version": VERSION, **asdict(record)}))
+
+
+def recall_record(image_id: str, settings: Settings) -> ImageRecord | None:
+    """The record of an image; None when there is none, or one of another version."""
+    try:
+        known = json.loads(_path(image_id, settings).read_bytes())
+        if known["version"] != VERSION:
+            return None
+        layers = tuple(_layer(layer) for layer in known["layers"])
+        return ImageRecord(Digest(known["id"]), layers, tuple(known["slim"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _layer(known: dict[str, Any]) -> LayerRecord:
+    packages = tuple(PackageRecord(**package) for package in known.pop("packages"))
+    return LayerRecord(packages=packages, **known)
+
+
+def _path(image_id: str, settings: Settings) -> Path:
+    return settings.cache_dir / "builds" / f"layers-{sha256(image_id.encode()).hexdigest()}.json"

@@ -1,0 +1,194 @@
+"""A lock's packages made into something linked: what to link, under which keys, with conflicts settled.
+
+There are two forms of a linked package, with the same entries: fragments (tar entries, for layers) and
+folders (files, for prefixes on this machine). What both share stands here. Conflicts between packages need
+all lists of paths first: packages are linked as if alone, then those that lost a path are linked again
+without it, under a key of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from envbox.files import write_whole
+from envbox.link import bytecode
+from envbox.link.conda import Source, link_package
+from envbox.link.conflicts import Claim, settle
+from envbox.link.entries import EntryWriter
+from envbox.link.frames import CODEC
+from envbox.link.package import open_package
+from envbox.link.target import PREFIX, PythonLayout
+from envbox.link.wheel import link_wheel
+from envbox.link.workers import run_all
+from envbox.lockfile import Lock, LockedPackage
+from envbox.oci import canonical_json
+from envbox.report import Reporter
+from envbox.settings import Settings
+from envbox.slim import FORMAT as SLIM_FORMAT
+
+FORMAT = 1
+"""Of a package's entries. Raised whenever the same package would be linked to other bytes than before."""
+
+
+class Linked(Protocol):
+    """A linked package, in whatever form; paths are relative to `/`."""
+
+    @property
+    def name(self) -> str:
+        """The package's; a wheel's is `pip:NAME`."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of files and links."""
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """That it needs."""
+
+
+Form = TypeVar("Form", bound=Linked)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One package to be linked, in whatever process.
+
+    :param cache_dir: where every form has its folder
+    """
+
+    key: str
+    name: str
+    cache_dir: Path
+    source: Source
+    compiler: bytecode.Compiler | None
+
+    def link(self, out: EntryWriter) -> int:
+        """Write the package's entries; when it was built is returned, in seconds."""
+        link = link_wheel if self.source.package.manager == "pip" else link_package
+        return link(self.source, out, self.compiler.compile_sources if self.compiler else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker(Generic[Form]):
+    """How one form is read from the cache and made.
+
+    :param read: (the cache folder, key) → what is there, None when it is not, or not whole
+    :param make: runs in a worker process
+    """
+
+    read: Callable[[Path, str], Form | None]
+    make: Callable[[Task], Form]
+    label: str
+
+
+def link_lock(
+    lock: Lock,
+    platform: str,
+    archives: Mapping[str, Path],
+    settings: Settings,
+    report: Reporter,
+    maker: Maker[Form],
+) -> tuple[Form, ...]:
+    """Have every package of one platform in one form, conflicts settled.
+
+    :param archives: sha256 → verified download, from `fetch_archives`
+    :raises PackageError: when an archive is damaged, lies, or could do harm
+    :raises LockfileError: when byte-code cannot be compiled with what the lock has
+    """
+    packages = lock.for_platform(platform)
+    python = _python_layout(lock, platform, archives, settings)
+    sources = [_source(package, archives[package.sha256], python, lock.slim) for package in packages]
+    made = _obtain(sources, lock, settings, report, maker)
+    lost = settle([_claim(s.package, m) for s, m in zip(sources, made, strict=True)])
+    if lost:
+        for name, paths in sorted(lost.items()):
+            report.detail(f"{name} gives up {len(paths)} paths to other packages, {min(paths)} among them")
+        sources = [
+            replace(s, excluded=lost.get(m.name, frozenset())) for s, m in zip(sources, made, strict=True)
+        ]
+        made = _obtain(sources, lock, settings, report, maker)
+    return tuple(made)
+
+
+def _obtain(
+    sources: Sequence[Source], lock: Lock, settings: Settings, report: Reporter, maker: Maker[Form]
+) -> list[Form]:
+    keys = [_key(source) for source in sources]
+    found = {key: maker.read(settings.cache_dir, key) for key in keys}
+    missing = [(s, k) for s, k in zip(sources, keys, strict=True) if found[k] is None]
+    if missing:
+        compilers = {
+            version: bytecode.obtain_compiler(lock, version, settings, report)
+            for version in {s.python.version for s, _ in missing if s.python and s.python.has_hash_pycs}
+        }
+        tasks = [
+            Task(k, _name(s), settings.cache_dir, s, compilers.get(s.python.version) if s.python else None)
+            for s, k in missing
+        ]
+        tasks.sort(key=lambda task: -task.source.archive.stat().st_size)  # the biggest first: even finish
+        with report.task(maker.label, total=len(tasks)) as progress:
+            for task, made in run_all(maker.make, tasks, settings.jobs):
+                found[task.key] = made
+                progress.advance()
+    return [linked for key in keys if (linked := found[key])]
+
+
+def _key(source: Source) -> str:
+    """A hash over everything that a package's entries, as a fragment, are a function of."""
+    package, python = source.package, source.python
+    said = {
+        "format": FORMAT,
+        "codec": CODEC,
+        "prefix": PREFIX,
+        "sha256": package.sha256,
+        "python": [python.version, python.site_packages, bytecode.POLICY] if python else None,
+        "excluded": sorted(source.excluded),
+        # what conda-meta says that is not in the archive
+        "record": [package.url, package.md5, sorted(package.depends.items())],
+        "name": [package.manager, package.name, package.version, package.build],
+        **({"slim": [SLIM_FORMAT, *source.slim]} if source.slim else {}),
+    }
+    return hashlib.sha256(canonical_json(said)).hexdigest()
+
+
+def _source(
+    package: LockedPackage, archive: Path, python: PythonLayout | None, slim: tuple[str, ...]
+) -> Source:
+    """A package has to do with Python when it is one for it; others stay the same when Python changes."""
+    needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
+    needs = needs or "python" in package.depends or "python_abi" in package.depends
+    return Source(package, archive, python if needs else None, slim=slim)
+
+
+def _claim(package: LockedPackage, made: Linked) -> Claim:
+    is_wheel = package.manager == "pip"
+    return Claim(made.name, frozenset(package.depends), made.paths, made.directories, is_wheel)
+
+
+def _name(source: Source) -> str:
+    package = source.package
+    return f"pip:{package.name}" if package.manager == "pip" else package.name
+
+
+def _python_layout(
+    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings
+) -> PythonLayout | None:
+    """Where the locked Python has its site-packages: it says so itself when it is not the usual place."""
+    python = bytecode.locked_python(lock, platform)
+    if python is None:
+        return None
+    memo = settings.cache_dir / "fragments" / f"python-{python.sha256}.json"
+    try:
+        site_packages = json.loads(memo.read_bytes())["site_packages"]
+    except (OSError, ValueError, KeyError, TypeError):
+        with open_package(archives[python.sha256], python.sha256) as archive:
+            site_packages = archive.info.index.get("python_site_packages_path")
+        if not isinstance(site_packages, str):
+            site_packages = f"lib/python{'.'.join(python.version.split('.')[:2])}/site-packages"
+        write_whole(memo, canonical_json({"site_packages": site_packages}))
+    return PythonLayout(python.version, site_packages)

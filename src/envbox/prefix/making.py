@@ -1,0 +1,175 @@
+"""Making a tree: directories, hard links of packages' files, and what belongs to no package.
+
+Nothing is copied, so a tree is made in the time that its directories take; and what is mounted read-only in
+containers and never written to can be shared by any number of trees. Seen from inside it is the image's
+prefix: paths, bytes, modes, times and link targets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from envbox.errors import ToolError
+from envbox.files import PART, whole_folder
+from envbox.link.folders import PLACE as PACKAGES
+from envbox.link.folders import Folder, UnpackedFile
+from envbox.link.fragments import FileEntry
+from envbox.link.target import GENERATED_TIME, ROOT
+from envbox.oci import canonical_json
+from envbox.prefix.tree import (
+    BOOT,
+    DIRECTORY_MODE,
+    PLACE,
+    PREFIX,
+    RECORD,
+    Tree,
+    boot_id,
+    find_tree,
+    is_damaged,
+)
+
+FORMAT = 1
+
+
+class DamagedError(ToolError):
+    """Packages' files in the cache are not what was unpacked.
+
+    :ivar folders: those packages
+    """
+
+    def __init__(self, path: Path, folders: Collection[Folder] = ()) -> None:
+        names = ", ".join(sorted(folder.name for folder in folders))
+        what = f"the files of {names} in the cache are damaged ({path})" if names else f"{path} was changed"
+        super().__init__(what, "envbox clean prefixes, then run the command again")
+        self.folders = tuple(folders)
+
+
+def tree_key(folders: Sequence[Folder], own: Mapping[str, FileEntry]) -> str:
+    """A hash over everything that a tree's bytes are a function of.
+
+    :param own: files of no package, by path relative to `/`, all in the prefix
+    """
+    listed = [[path, entry.mode, sha256(entry.data).hexdigest()] for path, entry in sorted(own.items())]
+    return sha256(canonical_json([FORMAT, [folder.key for folder in folders], listed])).hexdigest()
+
+
+def make_tree(folders: Sequence[Folder], own: Mapping[str, FileEntry], cache_dir: Path) -> Tree:
+    """Make the tree of these packages. One that is there is set aside: containers may have it still.
+
+    :param own: files of no package, by path relative to `/`, all in the prefix
+    :raises DamagedError: when a package's file in the cache is not what was unpacked
+    :raises ToolError: when the disk is full or the directory cannot be written
+    """
+    key = tree_key(folders, own)
+    inside = {_inside(path): entry for path, entry in own.items()}
+    directories = _directories(folders, inside)
+    _set_aside(cache_dir / PLACE / key)
+    with whole_folder(cache_dir / PLACE / key) as part:
+        prefix = part / PREFIX
+        for directory in directories:
+            (prefix / directory).mkdir()
+        _link_files(folders, prefix, inside)
+        for path, entry in inside.items():
+            (prefix / path).write_bytes(entry.data)
+            (prefix / path).chmod(entry.mode)
+            os.utime(prefix / path, (GENERATED_TIME, GENERATED_TIME))
+        for directory in directories:  # last: an entry made in a directory changes its time
+            (prefix / directory).chmod(DIRECTORY_MODE)
+            os.utime(prefix / directory, (0, 0))
+        if damaged := [folder for folder in folders if is_damaged(folder, prefix, inside)]:
+            raise DamagedError(cache_dir / PLACE, damaged)
+        known = {
+            "directories": directories,
+            "packages": [folder.key for folder in folders],
+            "own": {path: [entry.mode, len(entry.data)] for path, entry in inside.items()},
+        }
+        (part / RECORD).write_bytes(canonical_json(known))
+        (part / BOOT).write_bytes(boot_id())
+        part.chmod(DIRECTORY_MODE)
+    tree = find_tree(cache_dir, key)
+    if tree is None:
+        raise DamagedError(cache_dir / PLACE / key)
+    return tree
+
+
+def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
+    """Remove what killed processes left, and trees that were set aside, but those that containers have.
+
+    :param in_use: keys of trees
+    """
+    for place in (cache_dir / PLACE, cache_dir / PACKAGES):
+        for path in place.glob(f".*{PART}"):
+            if path.name.split(".")[1] not in in_use:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _set_aside(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.rename(path.with_name(f".{path.name}.{os.urandom(4).hex()}{PART}"))
+
+
+def _inside(path: str) -> str:
+    """A path relative to `/` → relative to the prefix."""
+    if not path.startswith(f"{ROOT}/"):
+        raise ValueError(f"{path} does not lie in the prefix")
+    return path[len(ROOT) + 1 :]
+
+
+def _directories(folders: Sequence[Folder], own: Mapping[str, FileEntry]) -> list[str]:
+    """All that there must be, parents first."""
+    found = {_inside(d) for folder in folders for d in folder.directories if d.startswith(f"{ROOT}/")}
+    for path in own:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = parent.rpartition("/")[0]
+    return [".", *sorted(found)]
+
+
+def _link_files(folders: Sequence[Folder], prefix: Path, own: Collection[str]) -> None:
+    """Link all files, directory by directory, then make the symlinks: nothing is ever put through one.
+
+    :param own: paths that are not the packages': in an image, too, the environment's layer is on top
+    """
+    by_directory: dict[str, list[tuple[str, UnpackedFile]]] = {}
+    for folder in folders:
+        for file in folder.files:
+            path = _inside(file.path)
+            directory, _, name = path.rpartition("/")
+            if path not in own:
+                by_directory.setdefault(directory, []).append((name, file))
+    for directory, files in by_directory.items():
+        handle = os.open(prefix / directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name, file in files:
+                _link(file, name, handle)
+        finally:
+            os.close(handle)
+    for folder in folders:
+        for link in folder.links:
+            path = _inside(link.path)
+            if path not in own:
+                (prefix / path).symlink_to(link.target)
+                os.utime(prefix / path, (link.mtime, link.mtime), follow_symlinks=False)
+
+
+def _link(file: UnpackedFile, name: str, directory: int) -> None:
+    try:
+        os.link(file.source, name, dst_dir_fd=directory)
+    except FileNotFoundError:
+        return  # the check that follows says whose it is
+    except OSError as error:
+        if error.errno != errno.EMLINK:  # empty files are many: ext4 takes 65,000 links to one
+            raise
+        copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+        with Path(file.source).open("rb") as source, os.fdopen(copy, "wb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fchmod(copy, file.mode)
+            os.utime(copy, (file.mtime, file.mtime))

@@ -1,0 +1,87 @@
+"""From a name to an image: an environment of the project, or an image in the engine or a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbox.errors import ImageError
+from envbox.image.build import repository
+from envbox.oci import conda_platform
+from envbox.project import Project
+from envbox.registry import Access, Reference, blob_path, fetch_blob, fetch_manifest, parse_reference, resolve
+from envbox.report import Reporter
+from envbox.settings import Settings
+from envbox.verify.saved import Keep, SavedImage, read_archive, read_layer
+
+if TYPE_CHECKING:
+    from envbox.engine import Engine
+
+REGISTRY = "docker://"
+"""What a reference begins with that is looked for in its registry only; as skopeo and podman have it."""
+
+
+def find_image(
+    name: str | None,
+    project: Project,
+    connect: Callable[[], Engine],
+    keep: Keep,
+    settings: Settings,
+    report: Reporter,
+) -> Callable[[bool], SavedImage]:
+    """Give the way to read an image, as often as it takes.
+
+    :param name: of an environment, an image in the engine (name or ID), or, after `docker://`, in a registry;
+        without, the project's one environment is meant
+    :param connect: gives the engine
+    :raises ImageError: when there is no such image
+    """
+    if name and name.startswith(REGISTRY):
+        return _in_registry(name, keep, settings, report)
+    engine = connect()
+    names = [environment.name for environment in project.environments]
+    if name is None or name in names:
+        environment = project.environment(name)
+        reference = f"{repository(environment.name)}:latest"
+        hint = f"envbox build {environment.name}"
+    else:
+        reference = name
+        hint = f"for one in a registry: {REGISTRY}{name}"
+    image_id = engine.image_id(reference)
+    if image_id is None:
+        raise ImageError(f"there is no image {reference} in the engine", hint)
+
+    def read(hashed: bool) -> SavedImage:
+        with report.task(f"reading {reference}"):
+            return read_archive(engine.save(reference), reference, keep, image_id, hashed=hashed)
+
+    return read
+
+
+def _in_registry(name: str, keep: Keep, settings: Settings, report: Reporter) -> Callable[[bool], SavedImage]:
+    import platform
+
+    reference = parse_reference(name.removeprefix(REGISTRY))
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    wanted = conda_platform(architecture) or "linux-64"
+    digest = resolve(reference, [wanted], settings)[wanted]
+    access = Access(Reference(reference.registry, reference.repository, reference.tag, digest), settings)
+    manifest = fetch_manifest(access, digest, settings)
+
+    def read(hashed: bool) -> SavedImage:
+        layers = []
+        with report.task(f"reading {reference}", sum(blob.size for blob in manifest.layers), "bytes") as task:
+            for blob in manifest.layers:
+                path = fetch_blob(access, blob, settings, task.advance)
+                layers.append(read_layer(_chunks(path), keep, hashed=hashed))
+        config = fetch_blob(access, manifest.config, settings).read_bytes()
+        return SavedImage(str(reference), config, tuple(layers), blob_path(settings, digest).read_bytes())
+
+    return read
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            yield data
