@@ -1,4 +1,4 @@
-"""Benchmarks of images for others: a push of what the registry has, and another platform than the machine's."""
+"""Benchmarks of images for others: a push of what the registry has, another platform than this machine's."""
 
 from __future__ import annotations
 
