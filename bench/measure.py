@@ -22,6 +22,7 @@ class Row:
     """One comparison. Times in seconds of wall clock, in the order they were taken.
 
     :param bar: what the ratio (or, with `absolute`, our median in seconds) should not exceed
+    :param unit: of the values, where they are no times
     """
 
     name: str
@@ -31,6 +32,7 @@ class Row:
     bar: float
     kind: str = "ratio"
     notes: Mapping[str, float] = field(default_factory=dict)
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -56,6 +58,7 @@ class Row:
             "baseline": self.baseline_name,
             "kind": self.kind,
             "bar": self.bar,
+            "unit": self.unit,
             "measured": round(self.measured, 4),
             "ratio": round(self.ratio, 4),
             "ours_median": round(statistics.median(self.ours), 4),
@@ -69,9 +72,9 @@ class Row:
         unit = {"ratio": "x", "difference": " s more", "seconds": " s"}[self.kind]
         verdict = "ok  " if self.measured <= self.bar else "OVER"
         return (
-            f"{verdict} {self.name:<34} {statistics.median(self.ours):8.3f} s   {self.baseline_name:<44} "
-            f"{statistics.median(self.baseline):8.3f} s   {self.ratio:6.2f}x   "
-            f"(bar: {self.bar:g}{unit}, measured {self.measured:.2f}{unit})"
+            f"{verdict} {self.name:<34} {statistics.median(self.ours):8.3f} {self.unit:<2}  "
+            f"{self.baseline_name:<44} {statistics.median(self.baseline):8.3f} {self.unit:<2}  "
+            f"{self.ratio:6.2f}x   (bar: {self.bar:g}{unit}, measured {self.measured:.3g}{unit})"
         )
 
 
