@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -92,7 +91,7 @@ def prepare_launch(
     launch = from_settings(ready.image, environment.name, session.project.root, own, wanted)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
-    return on_prefix(launch, ready.prefix, ready.env, ready.labels, os.environ)
+    return on_prefix(launch, ready.prefix, ready.env, ready.labels)
 
 
 def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
