@@ -252,6 +252,16 @@ def test_what_one_engine_was_sent_another_was_not(second: SecondEngine, tmp_path
     assert other.present().blobs == set()
 
 
+def test_what_somebody_else_loaded_whole_may_be_left_out_too(
+    second: SecondEngine, tmp_path: Path, paper: Image
+) -> None:
+    tried(second.connect(Settings(cache_dir=tmp_path / "a")), paper, Settings(cache_dir=tmp_path / "a"))
+    settings = Settings(cache_dir=tmp_path / "b")
+    engine = second.connect(settings)
+    assert Loading(settings, engine, SILENT).find(paper) is not None
+    assert Parcel(paper, "envbox/paper:1", engine.present()).layers == ()
+
+
 # --- what is not there after all
 
 
