@@ -301,6 +301,7 @@ def test_an_empty_blob_can_be_stored(press: Press) -> None:
 def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(press: Press) -> None:
     press.registry.upload_cuts = [300_000, 400_000]
     upload(press)
+    assert len([line for line in press.registry.log if line.startswith("POST")]) == 1
     assert press.registry.blobs[digest(DATA)] == DATA
     ranges = [line.split(" ")[2] for line in press.registry.log if line.count(" ") == 2]
     assert ranges == [f"300000-{len(DATA) - 1}", f"700000-{len(DATA) - 1}"]
