@@ -23,6 +23,7 @@ class Row:
 
     :param bar: what is measured should not exceed it
     :param kind: what is measured: the `ratio`, the `difference` in seconds, or our own `seconds`
+    :param unit: of the values, where they are no times
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     bar: float
     kind: str = "ratio"
     notes: Mapping[str, float] = field(default_factory=dict)
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -57,6 +59,7 @@ class Row:
             "baseline": self.baseline_name,
             "kind": self.kind,
             "bar": self.bar,
+            "unit": self.unit,
             "measured": round(self.measured, 4),
             "ratio": round(self.ratio, 4),
             "ours_median": round(statistics.median(self.ours), 4),
@@ -70,9 +73,9 @@ class Row:
         unit = {"ratio": "x", "difference": " s more", "seconds": " s"}[self.kind]
         verdict = "ok  " if self.measured <= self.bar else "OVER"
         return (
-            f"{verdict} {self.name:<34} {statistics.median(self.ours):8.3f} s   {self.baseline_name:<44} "
-            f"{statistics.median(self.baseline):8.3f} s   {self.ratio:6.2f}x   "
-            f"(bar: {self.bar:g}{unit}, measured {self.measured:.2f}{unit})"
+            f"{verdict} {self.name:<34} {statistics.median(self.ours):8.3f} {self.unit:<2}  "
+            f"{self.baseline_name:<44} {statistics.median(self.baseline):8.3f} {self.unit:<2}  "
+            f"{self.ratio:6.2f}x   (bar: {self.bar:g}{unit}, measured {self.measured:.3g}{unit})"
         )
 
 

@@ -66,12 +66,16 @@ class SecondEngine:
 
         :param size: in MB
         """
+        subprocess.run([sys.executable, "-c", RESIZE, str(self.pid), str(size)], check=True)
+
+    @property
+    def pid(self) -> int:
+        """Of the engine's own process."""
         from rigging import second
         from rigging.places import places
 
-        pid = second.process(places(os.environ), self.name)
-        child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
-        subprocess.run([sys.executable, "-c", RESIZE, child, str(size)], check=True)
+        parent = second.process(places(os.environ), self.name)
+        return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
 
     def connect(self, settings: Settings) -> DockerEngine:
         """Speak to it as envbox does."""

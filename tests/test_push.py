@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -214,6 +215,34 @@ def test_an_unpinned_base_is_looked_at_each_time(press: Press) -> None:
 LIBC = {"usr/lib/x86_64-linux-gnu/libc.so.6": b"GNU C Library (Debian) stable release version 2.36.\n"}
 
 
+def test_a_base_in_zstd_becomes_gzip_where_zstd_cannot_be_read(press: Press) -> None:
+    import zstandard
+
+    press.environment.lock_path.write_bytes(dumps(replace(press.lock(b"one"), base=None)))
+    index = json.loads(press.registry.manifests["a/b:1"][1])
+    manifest = json.loads(press.registry.manifests[f"a/b@{index['manifests'][0]['digest']}"][1])
+    for layer in manifest["layers"]:
+        packed = zstandard.compress(gzip.decompress(press.registry.blobs[layer["digest"]]))
+        press.registry.blobs[digest(packed)] = packed
+        layer |= {"digest": digest(packed), "size": len(packed)}
+        layer["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd"
+    press.registry.put_manifest("a/b:1", "application/vnd.oci.image.manifest.v1+json", manifest)
+    zstd, compat = (
+        send(press, press.wanted("linux-64", compat=is_compat)).publication.images[0]
+        for is_compat in (False, True)
+    )
+    assert zstd.id == compat.id
+    assert not [layer for layer in compat.parts.layers if layer.media_type.endswith("zstd")]
+    check_image(compat.manifest.data, press.registry.blobs)
+
+
+def test_the_order_in_which_platforms_are_named_does_not_matter(press: Press) -> None:
+    first = send(press, press.wanted("linux-aarch64", "linux-64", "linux-64")).publication
+    assert send(press, press.wanted("linux-64", "linux-aarch64")).publication == first
+    with pytest.raises(ImageError, match="no container image can be of platform osx-arm64"):
+        send(press, press.wanted("osx-arm64"))
+
+
 # --- what is there already
 
 
@@ -272,6 +301,7 @@ def test_an_empty_blob_can_be_stored(press: Press) -> None:
 def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(press: Press) -> None:
     press.registry.upload_cuts = [300_000, 400_000]
     upload(press)
+    assert len([line for line in press.registry.log if line.startswith("POST")]) == 1
     assert press.registry.blobs[digest(DATA)] == DATA
     ranges = [line.split(" ")[2] for line in press.registry.log if line.count(" ") == 2]
     assert ranges == [f"300000-{len(DATA) - 1}", f"700000-{len(DATA) - 1}"]

@@ -24,12 +24,12 @@ from envbox.engine import connect
 from envbox.errors import ImageError, LockfileError, PackageError
 from envbox.image.build import build, make_image, read_locked, repository
 from envbox.oci import MANIFEST_TYPE, digest_of
-from envbox.project import Project, read_project
+from envbox.project import read_project
 from envbox.report import SILENT
 from envbox.settings import Settings
 from envbox.verify.compare import Difference, compare_values, paired_layers
 from envbox.verify.content import is_listing, verify_content
-from envbox.verify.find import find_image
+from envbox.verify.find import in_registry
 from envbox.verify.rebuild import Verification, is_lockfile, verify_image
 
 if TYPE_CHECKING:
@@ -394,7 +394,7 @@ def test_values_are_compared_by_key_and_type() -> None:
 # --- where images lie
 
 
-def in_registry(shop: Shop, manifest: bytes) -> None:
+def put_in_registry(shop: Shop, manifest: bytes) -> None:
     """Put the image into the registry as `a/b:pushed`."""
     registry, image = shop.tiny.registry, shop.image
     registry.blobs[image.id] = image.config
@@ -406,26 +406,24 @@ def in_registry(shop: Shop, manifest: bytes) -> None:
 
 def from_registry(shop: Shop, cache: str) -> Verification:
     settings = shop.tiny.settings(cache)
-    project = Project(shop.tiny.folder, ())
-    name = "docker://a/b:pushed"
-    read = find_image(name, project, lambda: pytest.fail("no engine"), is_lockfile, settings, SILENT)
+    read = in_registry("docker://a/b:pushed", "linux-64", is_lockfile, settings, SILENT)
     return verify_image(read, settings, SILENT)
 
 
 def test_an_image_in_a_registry_is_compared_to_its_manifest(shop: Shop) -> None:
-    in_registry(shop, shop.image.manifest)
+    put_in_registry(shop, shop.image.manifest)
     found = from_registry(shop, "one")
     assert found.is_identical
     assert found.notes == ()
     assert found.image == "docker.io/a/b:pushed"
     changed = json.loads(shop.image.manifest)
     changed["annotations"]["added"] = "by somebody"
-    in_registry(shop, json.dumps(changed).encode())
+    put_in_registry(shop, json.dumps(changed).encode())
     assert [(d.path, d.field) for d in from_registry(shop, "two").differences] == [
         ("manifest.annotations.added", "extra")
     ]
     changed["annotations"] = {}
-    in_registry(shop, json.dumps(changed).encode())
+    put_in_registry(shop, json.dumps(changed).encode())
     found = from_registry(shop, "three")
     assert found.is_identical
     assert "its manifest was not compared: the layers were compressed by somebody else" in found.notes[0]
@@ -507,3 +505,4 @@ def test_an_image_that_is_nowhere_is_said(shop: Shop) -> None:
     assert "there is no image envbox-verify/nothing:1 in the engine" in done.stderr
     assert "hint: for one in a registry: docker://envbox-verify/nothing:1" in done.stderr
     assert envbox(shop, "verify", "x", "--content", "--fresh").returncode == 2
+    assert envbox(shop, "verify", "x", "--platform", "linux-64").returncode == 2

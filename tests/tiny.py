@@ -9,8 +9,8 @@ import hashlib
 import importlib.util
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packages import PLACEHOLDER, File, Package, Wheel
@@ -95,7 +95,7 @@ def wheel() -> Wheel:
 class Tiny:
     """A channel, a registry and a lockfile.
 
-    :param packages: that were locked, by platform
+    :param channel: its URL, when it is not that of the folder
     """
 
     folder: Path
@@ -103,7 +103,6 @@ class Tiny:
     environment: Environment
     lock: Lock
     channel: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rules(self) -> dict[str, str]:
@@ -138,7 +137,7 @@ def make_tiny(
     locked: list[LockedPackage] = []
     written = wheel().write(folder / "channel" / "wheels")
     for platform, own in zip(platforms, pythons or [python(subdir=p) for p in platforms], strict=True):
-        for package in [own, pure(), *packages()]:
+        for package in [own, pure(), *(replace(package, subdir=platform) for package in packages())]:
             subdir = "noarch" if package.noarch else package.subdir
             archive = package.write(folder / "channel" / subdir)
             locked.append(package.locked(archive, platform))

@@ -62,6 +62,7 @@ def _docker(release: str, **settings: Any) -> Kind:
 KINDS = {
     "overlay2": _docker("trixie", **{"storage-driver": "overlay2"}),
     "containerd": _docker("trixie", features={"containerd-snapshotter": True}),
+    "newer": _docker("forky", features={"containerd-snapshotter": True}),
     "old": _docker("bookworm", **{"storage-driver": "overlay2"}),
     "podman": Kind(
         "bookworm",
@@ -69,7 +70,7 @@ KINDS = {
         (*_PODMAN.split(), "unix:///rig/engine.sock"),
     ),
 }
-"""Docker 26.1 with either store, Docker 20.10, and podman 4.3."""
+"""Docker 26.1 with either store, 28 or newer, 20.10, and podman 4.3."""
 
 
 def start(places: Places, name: str, kind: str, size: int = 0) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,7 @@ def prepare_launch(
     launch = replace(launch, image=ready.image)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
-    return on_prefix(launch, ready.prefix, ready.env, ready.labels, os.environ)
+    return on_prefix(launch, ready.prefix, ready.env, ready.labels)
 
 
 def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
@@ -121,8 +120,8 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
 def shell(session: Session, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
-    What is missing is made first: the lockfile, the image. The exit code is the shell's. NAME may also be an
-    image in a registry that envbox has pushed, with its tag or digest: it is pulled.
+    What is missing is made first: the lockfile, the environment. The exit code is the shell's. NAME may also
+    be an image in a registry that envbox has pushed, with its tag or digest: it is pulled.
     """
     from envbox.launch.session import exec_session
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,19 +37,18 @@ _LONGEST = 160  # characters of a value; --json has all
 @click.option(
     "--fresh", is_flag=True, help="Fetch every archive anew, instead of trusting hashes of cached ones."
 )
+@click.option("--platform", metavar="PLATFORM", help="Which image of several in a registry; this machine's.")
 @json_option
 @click.pass_obj
-def verify(
-    session: Session, image: str | None, lockfile: Path | None, content: bool, fresh: bool, as_json: bool
-) -> int:
+def verify(session: Session, /, image: str | None, as_json: bool, content: bool, **options: Any) -> int:
     """Check that an image is what its lockfile says, by making it anew and comparing.
 
     IMAGE is an environment's name, an image in the engine, or docker://REFERENCE in a registry. What differs
     is said file by file, field by field; the exit code is then 1.
     """
-    if content and (lockfile or fresh):
+    if content and (options["lockfile"] or options["fresh"]):
         raise click.UsageError("--content makes nothing anew: it takes neither --lock nor --fresh")
-    found = _check_content(session, image) if content else _compare(session, image, lockfile, fresh=fresh)
+    found = (_check_content if content else _compare)(session, image, **options)
     if as_json:
         print_json({**asdict(found), "identical": found.is_identical})
     else:
@@ -58,30 +57,36 @@ def verify(
     return 0 if found.is_identical else 1
 
 
-def _compare(session: Session, image: str | None, lockfile: Path | None, *, fresh: bool) -> Verification:
+def _compare(
+    session: Session, image: str | None, platform: str | None, lockfile: Path | None, fresh: bool
+) -> Verification:
     from envbox.verify.rebuild import is_lockfile, verify_image
 
-    read = _find(session, image, is_lockfile)
+    read = _find(session, image, platform, is_lockfile)
     found = verify_image(read, session.settings, session.report, lockfile, fresh=fresh)
     for note in found.notes:
         session.report.say(note)
     return found
 
 
-def _check_content(session: Session, image: str | None) -> ContentCheck:
+def _check_content(session: Session, image: str | None, platform: str | None, **unused: Any) -> ContentCheck:
     from envbox.verify.content import is_listing, verify_content
 
-    found = verify_content(_find(session, image, is_listing)(True))
+    found = verify_content(_find(session, image, platform, is_listing)(True))
     session.report.say(
         f"{found.checked} files checked; {found.unlisted} have no hash in their package's list"
     )
     return found
 
 
-def _find(session: Session, image: str | None, keep: Keep) -> Read:
-    from envbox.verify.find import find_image
+def _find(session: Session, image: str | None, platform: str | None, keep: Keep) -> Read:
+    from envbox.verify.find import REGISTRY, in_engine, in_registry
 
-    return find_image(image, session.project, lambda: session.engine, keep, session.settings, session.report)
+    if image and image.startswith(REGISTRY):
+        return in_registry(image, platform, keep, session.settings, session.report)
+    if platform:
+        raise click.UsageError(f"--platform is about images in a registry ({REGISTRY}…)")
+    return in_engine(image, session.project, session.engine, keep, session.report)
 
 
 def _print(differences: tuple[Difference, ...]) -> None:

@@ -76,7 +76,7 @@ def build(
         return remembered
     data = read_bytes(environment.lock_path)
     from envbox.base import pull_base
-    from envbox.image.load import Loading, known_id
+    from envbox.image.load import Loading
     from envbox.image.record import record_of, remember_record
 
     locked = read_locked(environment, data, platform, settings, report)
@@ -84,7 +84,7 @@ def build(
     loading = Loading(settings, engine, report)
     image = make_image(locked, base, settings, report, lambda stop: loading.bring_base(base, stop))
     reference = image_reference(environment.name, image.id)
-    known = known_id(image, engine)
+    known = loading.find(image)
     built = BuiltImage(
         name=environment.name,
         id=known or loading.load(image, base, reference),

@@ -45,6 +45,13 @@ class Loading:
         self.present = self.engine.present()
         self._fetch(base, self.present, stop)
 
+    def find(self, image: Image) -> str | None:
+        """What the engine calls the image, if all of it is there, whoever put it there."""
+        found = known_id(image, self.engine)
+        if found is not None:
+            self.engine.remember(found, Parcel(image, "").blobs)
+        return found
+
     def load(self, image: Image, base: BaseImage, reference: str) -> str:
         """Load an image whose base was brought; what the engine calls it then is returned.
 

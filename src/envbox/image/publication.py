@@ -29,6 +29,7 @@ from envbox.oci import (
     Manifest,
     canonical_json,
     digest_of,
+    image_platform,
     parse_manifest,
 )
 from envbox.project import Environment
@@ -196,9 +197,11 @@ def _platforms(wanted: Wanted, data: bytes) -> tuple[str, ...]:
     from envbox.lockfile.conda_lock_v1 import loads
 
     if wanted.platforms:
-        return tuple(dict.fromkeys(wanted.platforms))
+        for platform in wanted.platforms:
+            image_platform(platform)
+        return tuple(sorted(set(wanted.platforms)))  # whatever their order, one index
     locked = loads(data, wanted.environment.lock_path).platforms
-    found = tuple(platform for platform in locked if platform in IMAGE_PLATFORMS)
+    found = tuple(sorted(platform for platform in locked if platform in IMAGE_PLATFORMS))
     if not found:
         raise LockfileError(
             f"{wanted.environment.name} is locked for {', '.join(locked)}, and no image can be of these",
@@ -245,8 +248,9 @@ def _memo_path(wanted: Wanted, settings: Settings) -> Path:
 
         codec = gzip_codec()
     lock = digest_of(read_bytes(wanted.environment.lock_path))
+    platforms = sorted(set(wanted.platforms))
     key = canonical_json(
-        [MEMO_VERSION, __version__, "publication", wanted.environment.name, lock, wanted.platforms, codec]
+        [MEMO_VERSION, __version__, "publication", wanted.environment.name, lock, platforms, codec]
     )
     return settings.cache_dir / "builds" / f"{sha256(key).hexdigest()}.json"
 

@@ -108,12 +108,20 @@ def client_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def options_digest(launch: Launch, environ: Mapping[str, str], key: str) -> str:
-    """What is asked for a container besides its image, as a digest that two launches can be compared by.
+    """What is asked for a container besides its environment, as a digest to compare two launches by.
 
     It covers the values of variables, so it is keyed: whoever reads it in a label can try no guesses on them.
     """
     asked = replace(
-        launch, image="", command=(), folder=".", env={}, user=replace(launch.user, groups=()), labels={}
+        launch,
+        image="",
+        image_env={},
+        mounts=tuple(m for m in launch.mounts if not (isinstance(m, Bind) and m.target == IMAGE_PREFIX)),
+        command=(),
+        folder=".",
+        env={},
+        user=replace(launch.user, groups=()),
+        labels={},
     )
     values = {name: environ.get(name) if value is None else value for name, value in launch.env.items()}
     text = json.dumps([run_argv(asked, ()), sorted(values.items())])

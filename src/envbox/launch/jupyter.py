@@ -170,7 +170,9 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
-    launch = replace(launch, labels={OPTIONS_LABEL: options_digest(launch, os.environ, token)})
+    launch = replace(
+        launch, labels={**launch.labels, OPTIONS_LABEL: options_digest(launch, os.environ, token)}
+    )
     try:
         for port in _candidates(options):
             with suppress(_PortTakenError):
@@ -194,8 +196,8 @@ def _start_on(launch: Launch, engine: Engine, settings: Settings, door: Door, se
         engine.start(container)
         _wait_ready(launch, engine, container, door, seconds)
         found = engine.container(container)
-        if found is None:
-            raise LaunchError(f"the server of {launch.name} was removed by somebody else")
+        if found is None or not found.is_running:
+            raise LaunchError(f"the server of {launch.name} was stopped by somebody else")
         return replace(server_of(found), is_new=True)
     except BaseException as error:
         engine.remove(container)

@@ -117,24 +117,16 @@ def from_settings(
     )
 
 
-def on_prefix(
-    launch: Launch,
-    prefix: Path,
-    env: Mapping[str, str],
-    labels: Mapping[str, str],
-    environ: Mapping[str, str],
-) -> Launch:
+def on_prefix(launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapping[str, str]) -> Launch:
     """Start from an image that has no environment inside, with its prefix mounted, and all else as if it had.
 
     :param env: the variables that its own image has, which env files and everything after them go before
     :param labels: that image's labels
-    :param environ: of this process: a variable that is to be as it is here, and is not set, stays the image's
     """
     in_files = {name for path in launch.env_files for name in _names_in(path)}
     return replace(
         launch,
         image_env={name: value for name, value in env.items() if name not in in_files},
-        env={n: v for n, v in launch.env.items() if v is not None or n in environ or n not in env},
         mounts=(Bind(prefix, IMAGE_PREFIX, read_only=True), *launch.mounts),
         labels={**labels, **launch.labels},
     )

@@ -7,7 +7,6 @@ prefix: paths, bytes, modes, times and link targets.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -148,7 +147,8 @@ def _link_files(folders: Sequence[Folder], prefix: Path, own: Collection[str]) -
         handle = os.open(prefix / directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for name, file in files:
-                _link(file, name, handle)
+                with suppress(FileNotFoundError):  # the check that follows says whose it is
+                    os.link(file.source, name, dst_dir_fd=handle)
         finally:
             os.close(handle)
     for folder in folders:
@@ -157,19 +157,3 @@ def _link_files(folders: Sequence[Folder], prefix: Path, own: Collection[str]) -
             if path not in own:
                 (prefix / path).symlink_to(link.target)
                 os.utime(prefix / path, (link.mtime, link.mtime), follow_symlinks=False)
-
-
-def _link(file: UnpackedFile, name: str, directory: int) -> None:
-    try:
-        os.link(file.source, name, dst_dir_fd=directory)
-    except FileNotFoundError:
-        return  # the check that follows says whose it is
-    except OSError as error:
-        if error.errno != errno.EMLINK:  # empty files are many: ext4 takes 65,000 links to one
-            raise
-        copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
-        with Path(file.source).open("rb") as source, os.fdopen(copy, "wb") as target:
-            shutil.copyfileobj(source, target)
-            target.flush()
-            os.fchmod(copy, file.mode)
-            os.utime(copy, (file.mtime, file.mtime))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import requests
 
 CREATED, ACCEPTED = 201, 202
+PASSING = (401, 429)  # a token that has run out is renewed by the question for the position
 LOST = (404, 416)  # the registry knows the upload no longer, or has another part of it than we think
 Advance = Callable[[int], None]
 
@@ -159,13 +160,11 @@ class _Upload:
             return response
         failure = f"HTTP {response.status_code}{http.said(response)}"
         response.close()
-        if response.status_code == 401:
-            self.access.authorize(response)
-        elif response.status_code in LOST:
+        if response.status_code in LOST:
             self.location = None
         elif method == "PUT" and response.status_code == 400:
             raise _WrongDigestError(failure)
-        elif response.status_code != 429 and response.status_code < 500:
+        elif response.status_code not in PASSING and response.status_code < 500:
             raise self.access.refusal(response.status_code, failure)
         raise _BrokenError(failure)
 
@@ -205,7 +204,7 @@ class _Upload:
             yield piece[skip:]
             self.sent += len(piece) - skip
             self._tell(self.told + len(piece) - skip)
-            skip = 0
+            skip = self.position
 
     def _tell(self, position: int) -> None:
         self.advance(position - self.told)

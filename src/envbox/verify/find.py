@@ -22,24 +22,15 @@ REGISTRY = "docker://"
 """What a reference begins with that is looked for in its registry only; as skopeo and podman have it."""
 
 
-def find_image(
-    name: str | None,
-    project: Project,
-    connect: Callable[[], Engine],
-    keep: Keep,
-    settings: Settings,
-    report: Reporter,
+def in_engine(
+    name: str | None, project: Project, engine: Engine, keep: Keep, report: Reporter
 ) -> Callable[[bool], SavedImage]:
-    """Give the way to read an image, as often as it takes.
+    """Give the way to read an image in the engine, as often as it takes.
 
-    :param name: of an environment, an image in the engine (name or ID), or, after `docker://`, in a registry;
-        without, the project's one environment is meant
-    :param connect: gives the engine
+    :param name: of one of the project's environments, or of an image, or its ID; without, the project's one
+        environment is meant
     :raises ImageError: when there is no such image
     """
-    if name and name.startswith(REGISTRY):
-        return _in_registry(name, keep, settings, report)
-    engine = connect()
     names = [environment.name for environment in project.environments]
     if name is None or name in names:
         environment = project.environment(name)
@@ -59,13 +50,18 @@ def find_image(
     return read
 
 
-def _in_registry(name: str, keep: Keep, settings: Settings, report: Reporter) -> Callable[[bool], SavedImage]:
-    import platform
+def in_registry(
+    name: str, platform: str | None, keep: Keep, settings: Settings, report: Reporter
+) -> Callable[[bool], SavedImage]:
+    """Give the way to read an image in a registry.
 
+    :param name: a reference, with or without `docker://`
+    :param platform: of several that a reference can be for; this machine's when not said
+    :raises ImageError: when there is no such image
+    """
     reference = parse_reference(name.removeprefix(REGISTRY))
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    wanted = conda_platform(architecture) or "linux-64"
-    digest = resolve(reference, [wanted], settings)[wanted]
+    platform = platform or conda_platform(_architecture()) or "linux-64"
+    digest = resolve(reference, [platform], settings)[platform]
     access = Access(Reference(reference.registry, reference.repository, reference.tag, digest), settings)
     manifest = fetch_manifest(access, digest, settings)
 
@@ -79,6 +75,12 @@ def _in_registry(name: str, keep: Keep, settings: Settings, report: Reporter) ->
         return SavedImage(str(reference), config, tuple(layers), blob_path(settings, digest).read_bytes())
 
     return read
+
+
+def _architecture() -> str:
+    import platform
+
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
