@@ -200,8 +200,7 @@ class DockerEngine:
 
         :raises ToolError: when it cannot be, with the engine's words
         """
-        with self._errors("start a container"):
-            self._sdk().start(container)
+        self._do("start a container", "POST", f"/containers/{quote(container)}/start", NOT_MODIFIED)
 
     def wait(self, container: str) -> int:
         """Wait for a container's process to end, and give its exit code."""
@@ -229,8 +228,8 @@ class DockerEngine:
 
     def stop(self, container: str, grace: int) -> None:
         """Ask a container to end, and end it after `grace` seconds; nothing when it is not there."""
-        with self._errors("stop a container", NOT_FOUND, NOT_MODIFIED):
-            self._sdk(seconds=grace + SECONDS).stop(container, timeout=grace)
+        path = f"/containers/{quote(container)}/stop?t={grace}"
+        self._do("stop a container", "POST", path, NOT_FOUND, NOT_MODIFIED)
 
     def remove(self, container: str) -> None:
         """End and remove a container and its unnamed volumes; nothing when it is not there.
@@ -238,8 +237,8 @@ class DockerEngine:
         It is gone when this returns, also where another removal of it was under way.
         """
         deadline = time.monotonic() + PATIENCE
-        with self._errors("remove a container", NOT_FOUND, CONFLICT):
-            self._sdk().remove_container(container, force=True, v=True)
+        path = f"/containers/{quote(container)}?force=1&v=1"
+        self._do("remove a container", "DELETE", path, NOT_FOUND, CONFLICT)
         while self._json(f"/containers/{quote(container)}/json") is not None:
             if time.monotonic() > deadline:
                 raise ToolError(f"the engine did not remove the container {container} in {PATIENCE} s")
@@ -272,6 +271,12 @@ class DockerEngine:
             return json.loads(body)
         except ValueError as error:
             raise self._refused(f"answer {path} in JSON", body) from error
+
+    def _do(self, deed: str, method: str, path: str, *accepted: int) -> None:
+        """Have something done. Without the SDK, which an interrupt may have left half imported."""
+        status, _, body = self._ask(method, path)
+        if status >= 400 and status not in accepted:
+            raise self._refused(deed, body)
 
     def _refused(self, deed: str, body: bytes) -> ToolError:
         try:
