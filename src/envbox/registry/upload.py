@@ -204,7 +204,7 @@ class _Upload:
             yield piece[skip:]
             self.sent += len(piece) - skip
             self._tell(self.told + len(piece) - skip)
-            skip = self.position
+            skip = 0
 
     def _tell(self, position: int) -> None:
         self.advance(position - self.told)
