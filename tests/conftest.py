@@ -6,6 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,14 @@ class Rig:
         """Settings that use the rig, with a cache of their own unless `cache_dir` is given."""
         overrides.setdefault("cache_dir", self.scratch.mktemp("cache"))
         return read_settings(self.scratch.mktemp("project"), self.env, overrides)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter: pytest closes its own to others whenever a session begins."""
+    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -114,14 +114,12 @@ def test_an_engine_over_ssh_says_what_it_needs(settings: Settings, monkeypatch: 
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not")
-def test_no_permission_names_the_socket_and_the_group(tmp_path: Path) -> None:
-    path = tmp_path / "engine.sock"
+def test_no_permission_names_the_socket_and_the_group(open_folder: Path) -> None:
+    path = open_folder / "engine.sock"
     with socket(AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
         path.chmod(0o600)
-        for folder in (tmp_path, *tmp_path.parents[:-2]):
-            folder.chmod(0o755)
         code = (
             "import os; os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
             "from pathlib import Path; from envbox.engine import connect\n"

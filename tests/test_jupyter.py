@@ -559,12 +559,12 @@ def test_without_a_name_the_only_server_is_meant_or_the_defaults() -> None:
 
 @pytest.mark.rig
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_a_caller_who_is_not_root_has_a_server_of_his_own(lab: Lab, engine: Engine, tmp_path: Path) -> None:
-    project = tmp_path / "theirs"
+def test_a_caller_who_is_not_root_has_a_server_of_his_own(
+    lab: Lab, engine: Engine, open_folder: Path
+) -> None:
+    project = open_folder / "theirs"
     project.mkdir()
     os.chown(project, 4321, 4322)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o755)
     code = (
         "import codecs, grp, os, pwd, sys\n"
         "from pathlib import Path\n"

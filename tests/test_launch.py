@@ -273,13 +273,11 @@ def test_home_is_writable_and_not_the_project(lab: Lab) -> None:
 
 @pytest.mark.rig
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_files_belong_to_a_caller_who_is_not_root(lab: Lab, tmp_path: Path) -> None:
+def test_files_belong_to_a_caller_who_is_not_root(lab: Lab, open_folder: Path) -> None:
     """As a user of this machine who is in the engine's group, and of whom the image has never heard."""
-    project = tmp_path / "theirs"
+    project = open_folder / "theirs"
     project.mkdir()
     os.chown(project, 4321, 4322)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o755)
     socket_group = Path("/var/run/docker.sock").stat().st_gid
     code = (
         "import grp, os, pwd, sys\n"
