@@ -117,8 +117,8 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
 def shell(session: Session, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
-    What is missing is made first: the lockfile, the environment. The exit code is the shell's. NAME may also be an
-    image in a registry that envbox has pushed, with its tag or digest: it is pulled.
+    What is missing is made first: the lockfile, the environment. The exit code is the shell's. NAME may also
+    be an image in a registry that envbox has pushed, with its tag or digest: it is pulled.
     """
     from envbox.launch.session import exec_session
 
