@@ -556,3 +556,40 @@ def test_a_filesystem_that_is_not_fit_is_known(tmp_path: Path, mount_it: str, wo
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(done.stderr)
     assert words in done.stdout, done.stderr
+
+
+READY = """
+import json, sys
+from pathlib import Path
+from envbox.cli.terminal import TerminalReporter
+from envbox.engine import connect
+from envbox.mirrors import Mirrors
+from envbox.project import Environment
+from envbox.ready import ready_environment
+from envbox.settings import Settings
+
+lock, cache, rules = sys.argv[1:]
+settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=1)
+report = TerminalReporter(sys.stderr, {}, quiet=False, verbose=False)
+environment = Environment("tiny-2", Path("none"), Path(lock))
+ready = ready_environment(environment, settings, connect(settings), report)
+print(ready.image, ready.prefix)
+"""
+
+
+@needs_engine
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may rename a machine")
+def test_where_nothing_can_be_mounted_the_image_is_built_and_that_is_said(
+    shop: Tiny, engine: Engine, tmp_path: Path
+) -> None:
+    script = 'hostname elsewhere && exec "$0" -c "$1" "$2" "$3" "$4"'
+    words = [sys.executable, READY, shop.environment.lock_path, tmp_path, json.dumps(shop.rules)]
+    argv = ["unshare", "--uts", "sh", "-c", script, *map(str, words)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr or "hostname:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    image, prefix = done.stdout.split()
+    subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+    assert prefix == "None"
+    assert "tiny-2: from its image, since the engine sees other folders than we do" in done.stderr
