@@ -19,6 +19,7 @@ from stage import NAME, Stage
 
 from envbox.base import pull_base
 from envbox.fetch import archive_path, fetch_archives
+from envbox.image import layers
 from envbox.image.build import make_image, read_locked
 from envbox.image.layers import Layer, plan_groups
 from envbox.lockfile import Lock, LockedPackage
@@ -116,6 +117,20 @@ class Subject:
 def ours(sizes: Mapping[str, int]) -> Groups:
     """The rule of envbox."""
     return plan_groups(sizes)
+
+
+def varied(buckets: int = layers.BUCKETS, large: int = layers.LARGE) -> Rule:
+    """The rule of envbox with another number of buckets, or another limit in bytes."""
+
+    def rule(sizes: Mapping[str, int]) -> Groups:
+        kept = layers.BUCKETS, layers.LARGE
+        layers.BUCKETS, layers.LARGE = buckets, large
+        try:
+            return plan_groups(sizes, layers.BUDGET - kept[0] + buckets)
+        finally:
+            layers.BUCKETS, layers.LARGE = kept
+
+    return rule
 
 
 def _swapped(package: LockedPackage, old: LockedPackage, new: LockedPackage) -> LockedPackage:

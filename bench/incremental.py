@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from changes import Subject, by_size, one_layer, ours
+from changes import Rule, Subject, by_size, one_layer, ours, varied
 from measure import Row
 from plot import Panel, Series, draw
 from stage import ENVBOX, NAME, Stage
@@ -37,21 +37,22 @@ def blobs_row(stage: Stage, runs: int) -> Row:
     """New compressed bytes for each package of the environment, by our rule and in one layer."""
     del runs  # a computation, over all packages
     subject = Subject(stage)
-    new = {rule.__name__: _megabytes(subject, rule) for rule in (ours, one_layer, by_size)}
-    return Row(
-        "new blobs, one package changed",
-        "one layer",
-        new["ours"],
-        new["one_layer"],
-        0.05,
-        unit="MB",
-        notes={
-            "packages": len(new["ours"]),
-            "ours_mean": round(statistics.mean(new["ours"]), 3),
-            "by_size_median": round(statistics.median(new["by_size"]), 3),
-            "by_size_mean": round(statistics.mean(new["by_size"]), 3),
-        },
-    )
+    whole = _megabytes(subject, one_layer)
+    rules: dict[str, Rule] = {
+        "envbox": ours,
+        "by_size_10": by_size,
+        "by_size_57": lambda sizes: by_size(sizes, 57),
+        **{f"buckets_{n}": varied(buckets=n) for n in (8, 32)},
+        **{f"large_{n}_mib": varied(large=n << 20) for n in (1, 16)},
+    }
+    notes = {"packages": float(len(whole))}
+    for name, rule in rules.items():
+        shares = [new / whole[0] for new in _megabytes(subject, rule)]
+        notes[f"{name}_layers"] = len(rule(subject.sizes)) + 1
+        notes[f"{name}_median"] = round(statistics.median(shares), 4)
+        notes[f"{name}_mean"] = round(statistics.mean(shares), 4)
+    mine = _megabytes(subject, ours)
+    return Row("new blobs, one package changed", "one layer", mine, whole, 0.05, notes=notes, unit="MB")
 
 
 def seconds_row(stage: Stage, runs: int) -> Row:
@@ -61,11 +62,12 @@ def seconds_row(stage: Stage, runs: int) -> Row:
     places = [round(n * (len(order) - 1) / (2 * runs - 2)) for n in range(2 * runs - 1)] if runs > 1 else [0]
     with overlay2(stage) as env:
         _build(stage, env, ENVBOX)
-        _build(stage, env, (sys.executable, "-c", ONE_LAYER))
-        ours_taken = [_changed(subject, env, order[place], ENVBOX) for place in places]
-        one_taken = [_changed(subject, env, order[p], (sys.executable, "-c", ONE_LAYER)) for p in places]
-    _draw(subject, order, (places, ours_taken, one_taken))
-    return Row("envbox build, one package changed", "one layer", tuple(ours_taken), tuple(one_taken), 0.3)
+        taken: tuple[list[float], list[float]] = ([], [])
+        for place in places:
+            for times, argv in zip(taken, (ENVBOX, (sys.executable, "-c", ONE_LAYER)), strict=True):
+                times.append(_changed(subject, env, order[place], argv))
+    _draw(subject, order, (places, *taken))
+    return Row("envbox build, one package changed", "one layer", tuple(taken[0]), tuple(taken[1]), 0.5)
 
 
 @contextmanager
@@ -86,8 +88,8 @@ def _order(subject: Subject) -> list[str]:
     return sorted(subject.sizes, key=lambda name: (subject.new_blobs(ours, name), name))
 
 
-def _megabytes(subject: Subject, rule: object) -> tuple[float, ...]:
-    return tuple(subject.new_blobs(rule, name) / 1e6 for name in _order(subject))  # type: ignore[arg-type]
+def _megabytes(subject: Subject, rule: Rule) -> tuple[float, ...]:
+    return tuple(subject.new_blobs(rule, name) / 1e6 for name in _order(subject))
 
 
 def _changed(subject: Subject, env: dict[str, str], name: str, argv: Sequence[str]) -> float:
@@ -142,7 +144,7 @@ def _draw(
         Panel(
             "Until the engine has the new image",
             "s",
-            below.replace("each", "some of them,").replace("alone", "alone and measured"),
+            f"{len(places)} of these packages, each changed alone",
             len(order),
             [
                 Series("one layer", "b", list(zip(places, one_taken, strict=True))),

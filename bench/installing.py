@@ -34,7 +34,7 @@ from envbox.report import SILENT
 
 BASE, STAND_IN, INSTALLED = "envbox-bench-bare:1", "envbox-bench-stand-in:1", "envbox-bench-installed:1"
 ARCHIVES, CACHE = "envbox-bench-archives", "envbox-bench-cache"
-PYTHON = "/opt/conda/bin/python"
+INSIDE = ("--network", "none", "--entrypoint", "/opt/conda/bin/python")
 SITE = "import sysconfig; print(sysconfig.get_path('platlib'))"
 INSTALL = """
 import asyncio, subprocess, sys
@@ -66,8 +66,7 @@ class Yard:
     def install(self) -> None:
         """The baseline: install in a container, then make an image of it."""
         volumes = ["-v", f"{ARCHIVES}:/archives:ro", "-v", f"{CACHE}:/cache"]
-        run = ["run", "--network", "none", *volumes, "--name", CACHE, STAND_IN, PYTHON, "-c", INSTALL]
-        self.docker(*run)
+        self.docker("run", *INSIDE, *volumes, "--name", CACHE, STAND_IN, "-c", INSTALL)
         self.docker("commit", CACHE, INSTALLED)
 
     def forget_installed(self) -> None:
@@ -105,9 +104,10 @@ class Yard:
     def docker(self, *arguments: str, check: bool = True) -> str:
         """What docker prints."""
         env = {**os.environ, **self.env}
-        return subprocess.run(
-            ["docker", *arguments], check=check, capture_output=True, text=True, env=env
-        ).stdout
+        done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, env=env)
+        if check and done.returncode:
+            raise SystemExit(f"docker {' '.join(arguments)[:200]} failed:\n{done.stderr[-2000:]}")
+        return done.stdout
 
 
 def cold_install_row(stage: Stage, runs: int) -> Row:
@@ -138,7 +138,7 @@ def _yard(stage: Stage) -> Iterator[Yard]:
         yard = Yard(stage, env)
         yard.build()
         _load_base(subject, yard)
-        site = yard.docker("run", "--rm", "--network", "none", BASE, PYTHON, "-c", SITE).strip()
+        site = yard.docker("run", "--rm", *INSIDE, BASE, "-c", SITE).strip()
         yard.docker("create", "--name", "envbox-bench-make", BASE, "true")
         for library in ("rattler", "py_rattler"):
             if spec := importlib.util.find_spec(library):

@@ -105,6 +105,7 @@ def _marks(series: Series, x: Callable[[float], float], y: Callable[[float], flo
     if series.is_line:
         yield f'<polyline class="{series.style}" points="{" ".join(places)}"/>'
     else:
+        radius = 2.6 if len(places) > 40 else 3.6
         for place in places:
             cx, cy = place.split(",")
-            yield f'<circle class="{series.style}" cx="{cx}" cy="{cy}" r="3.2"/>'
+            yield f'<circle class="{series.style}" cx="{cx}" cy="{cy}" r="{radius}"/>'

@@ -34,7 +34,7 @@ from envbox.link import folders as folders_module
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, read_folder, unpack_packages
 from envbox.link.fragments import FileEntry, link_packages
-from envbox.link.frames import decompress
+from envbox.link.frames import compress, decompress
 from envbox.link.tar import SYMLINK, TarReader
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.prefix import find_mounted, mount, prefixes_in_use, tree
@@ -152,15 +152,36 @@ def _data(folder: Folder) -> list[bytes]:
     return [Path(file.source).read_bytes() for file in folder.files]
 
 
-def test_a_damaged_fragment_is_not_unpacked(shop: Tiny, settings: Settings) -> None:
+@pytest.mark.parametrize("damage", ["torn", "another file in it"])
+def test_a_damaged_fragment_is_not_unpacked(shop: Tiny, settings: Settings, damage: str) -> None:
     archives = fetch_archives(shop.lock.for_platform("linux-64"), settings)
     fragments = link_packages(shop.lock, "linux-64", archives, settings, SILENT)
-    data = bytearray(fragments[0].path.read_bytes())
-    data[-1] ^= 1
-    fragments[0].path.write_bytes(data)
-    folder = next(f for f in unpacked(shop, settings) if f.name == fragments[0].name)
-    assert folder.paths == fragments[0].paths
-    assert not fragments[0].path.exists()
+    one = next(fragment for fragment in fragments if fragment.name == "one")
+    with one.path.open("rb") as file:
+        raw = b"".join(decompress(file))
+    data = compress(raw)
+    torn = data[:20] + b"\xff" * 40 + data[60:]
+    data = torn if damage == "torn" else compress(raw.replace(b"one\n", b"two\n"))
+    one.path.write_bytes(data)
+    record = one.path.with_name(f"{one.key}.json")
+    record.write_bytes(record.read_bytes().replace(b'"size":%d' % one.size, b'"size":%d' % len(data)))
+    folder = next(folder for folder in unpacked(shop, settings) if folder.name == "one")
+    assert folder.paths == one.paths
+    assert b"one\n" in _data(folder)
+    assert not one.path.exists()
+
+
+def test_empty_folders_are_there_by_both_ways(tmp_path: Path) -> None:
+    package = Package("a", files=[("share/empty", File(kind=tarfile.DIRTYPE, mode=0o755))])
+    path = package.write(tmp_path / "channel")
+    locked = package.locked(path)
+    archives = {locked.sha256: path}
+    for number in range(2):
+        settings = Settings(tmp_path / f"cache-{number}", jobs=1)
+        if number:
+            link_packages(lock_of(locked), "linux-64", archives, settings, SILENT)
+        (folder,) = unpack_packages(lock_of(locked), "linux-64", archives, settings, SILENT)
+        assert (make_tree([folder], OWN, settings.cache_dir).prefix / "share/empty").is_dir()
 
 
 def test_the_umask_and_a_group_s_folder_change_nothing(
@@ -428,6 +449,7 @@ def test_one_that_is_killed_at_any_moment_is_finished_by_the_next(
         process.kill()
         process.wait()
     mounted = mount(shop.environment, settings, engine, SILENT)
+    (settings.cache_dir / PACKAGES / ".dead.x.part").mkdir()
     (mounted.prefix / "share/x").touch()  # so that it is made once more, which clears up
     mount(shop.environment, settings, engine, SILENT)
     left = list((settings.cache_dir / "prefixes").glob("*/.*.part"))
@@ -534,3 +556,40 @@ def test_a_filesystem_that_is_not_fit_is_known(tmp_path: Path, mount_it: str, wo
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(done.stderr)
     assert words in done.stdout, done.stderr
+
+
+READY = """
+import json, sys
+from pathlib import Path
+from envbox.cli.terminal import TerminalReporter
+from envbox.engine import connect
+from envbox.mirrors import Mirrors
+from envbox.project import Environment
+from envbox.ready import ready_environment
+from envbox.settings import Settings
+
+lock, cache, rules = sys.argv[1:]
+settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=1)
+report = TerminalReporter(sys.stderr, {}, quiet=False, verbose=False)
+environment = Environment("tiny-2", Path("none"), Path(lock))
+ready = ready_environment(environment, settings, connect(settings), report)
+print(ready.image, ready.prefix)
+"""
+
+
+@needs_engine
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may rename a machine")
+def test_where_nothing_can_be_mounted_the_image_is_built_and_that_is_said(
+    shop: Tiny, engine: Engine, tmp_path: Path
+) -> None:
+    script = 'hostname elsewhere && exec "$0" -c "$1" "$2" "$3" "$4"'
+    words = [sys.executable, READY, shop.environment.lock_path, tmp_path, json.dumps(shop.rules)]
+    argv = ["unshare", "--uts", "sh", "-c", script, *map(str, words)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr or "hostname:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    image, prefix = done.stdout.split()
+    subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+    assert prefix == "None"
+    assert "tiny-2: from its image, since the engine sees other folders than we do" in done.stderr

@@ -145,6 +145,25 @@ def test_layers_share_what_they_take_compressed(loose: Loose) -> None:
     assert sum(item.packed for item in sizes.items) <= sum(layer.packed for layer in image.layers)
 
 
+def test_a_conda_package_with_metadata_of_a_wheel_is_one_package() -> None:
+    record = "lib/python3.11/site-packages/x-1.0.dist-info/RECORD"
+    about = {"name": "x", "version": "1.0", "files": [record, "lib/python3.11/site-packages/x.py"]}
+    files = {
+        "conda-meta/x-1.0-0.json": json.dumps(about).encode(),
+        record: b"x.py,,\n",
+        "lib/python3.11/site-packages/x.py": b"",
+        "lib/python3.11/site-packages/y-1.0.dist-info/RECORD": b"y.py,,\n../../../bin/y,,\n",
+        "lib/python3.11/site-packages/y.py": b"",
+        "bin/y": b"",
+    }
+    config = {"os": "linux", "architecture": "amd64", "config": {}, "history": [], "rootfs": {"diff_ids": []}}
+    layer = tar_of([(tarfile.TarInfo(f"opt/conda/{name}"), data) for name, data in files.items()])
+    sizes = sizes_of_saved(read(Loose(config, [layer])))
+    assert sizes.versions == {"x": "1.0", "pip:y": "1.0"}
+    owners = {item.path.rpartition("/")[2]: item.package for item in sizes.items}
+    assert (owners["x.py"], owners["y.py"], owners["y"]) == ("x", "pip:y", "pip:y")
+
+
 def test_an_image_without_conda_is_all_base() -> None:
     config = {"os": "linux", "architecture": "amd64", "config": {}, "history": [], "rootfs": {"diff_ids": []}}
     sizes = sizes_of_saved(read(Loose(config, [tar_of([(tarfile.TarInfo("bin/sh"), b"x")])])))
@@ -307,6 +326,9 @@ def test_shares_are_of_the_frame_as_it_is_stored(tiny: Tiny) -> None:
     from envbox.size.locked import _Task, weigh
 
     noise = os.urandom(3 << 20)
+    many = {f"opt/envbox/{n:03}": FileEntry(noise[n * 10_000 : (n + 1) * 10_000]) for n in range(200)}
+    small = weigh(_Task(files_fragment("many", many, tiny.settings()), None, tiny.folder / "weighed"))
+    assert all(4_000 < packed < 20_000 for _, _, packed, _ in small[:-1])
     files = {f"opt/envbox/{n}": FileEntry(data) for n, data in {"a": noise, "b": bytes(3 << 20)}.items()}
     fragment = files_fragment("noise", files, tiny.settings())
     a, b = weigh(_Task(fragment, None, tiny.folder / "weighed"))

@@ -121,6 +121,7 @@ FILES = [
     ("lib/libdemo.a", File(b"!<arch>\n")),
     ("lib/libother.a", File(kind=tarfile.SYMTYPE, link="libdemo.a")),
     ("include/demo/empty", File(kind=tarfile.DIRTYPE)),
+    ("site-packages/demo/empty/tests", File(kind=tarfile.DIRTYPE)),
     ("include/demo.h", File(b"int x;\n")),
     ("share/doc/demo/LICENSE", File(b"free\n")),
     ("share/doc/demo/README", File(b"read\n")),
@@ -152,8 +153,10 @@ def test_what_is_left_out_is_neither_there_nor_in_conda_meta(tmp_path: Path, sli
     there = {path.removeprefix(f"{ROOT}/") for path in out.paths if "/conda-meta/" not in path}
     listed = {p["_path"] for p in meta["paths_data"]["paths"] if p["path_type"] != "directory"}
     assert listed == there
-    assert set(meta["files"]) - there == (set() if "headers" in slim else {"include/demo/empty"})
-    assert (f"{ROOT}/include/demo/empty" in out.directories) == ("headers" not in slim)
+    empty = {"include/demo/empty": "headers", f"{SITE}/demo/empty/tests": "tests"}
+    assert set(meta["files"]) - there == {path for path, kind in empty.items() if kind not in slim}
+    for path, kind in empty.items():
+        assert (f"{ROOT}/{path}" in out.directories) == (kind not in slim)
 
 
 def test_a_wheels_record_has_only_what_is_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+import zstandard
 from paper_registry import PaperRegistry, serving
 from tampering import Loose, Members, saved, taken_apart, tar_of
 from tiny import SHORT, Tiny, make_tiny
@@ -31,6 +33,7 @@ from envbox.verify.compare import Difference, compare_values, paired_layers
 from envbox.verify.content import is_listing, verify_content
 from envbox.verify.find import in_registry
 from envbox.verify.rebuild import Verification, is_lockfile, verify_image
+from envbox.verify.saved import read_layer
 
 if TYPE_CHECKING:
     from envbox.image.assemble import Image
@@ -323,6 +326,54 @@ def test_a_file_and_its_record_changed_together_are_found_by_making_it_anew_only
     assert {d.path for d in shop.verify(loose).differences if d.path.startswith("/")} == {
         f"/{ONE}", "/opt/envbox/share/hard", "/opt/envbox/conda-meta/one-1.0-h0_0.json",
     }  # fmt: skip
+
+
+def test_the_lists_must_be_those_of_the_locked_packages(shop: Shop) -> None:
+    """A package swapped for another, with a list that fits, is not what is locked."""
+    record = "opt/envbox/conda-meta/two-1.0-h0_0.json"
+    loose = shop.loose()
+
+    def of_another_archive(info: tarfile.TarInfo, data: bytes) -> bytes:
+        return json.dumps({**json.loads(data), "sha256": "0" * 64}).encode()
+
+    loose.change(record, of_another_archive)
+    (found,) = shop.content(loose)
+    assert (found.path, found.field, found.package) == (f"/{record}", "content", "two")
+    assert found.found == f"of {'0' * 64}"
+    loose = shop.loose()
+
+    def renamed(info: tarfile.TarInfo, data: bytes) -> bytes:
+        info.name = "opt/envbox/conda-meta/two-2.0-h0_0.json"
+        return data
+
+    loose.change(record, renamed)
+    assert {(d.path, d.field, d.package) for d in shop.content(loose)} == {
+        (f"/{record}", "missing", "two"),
+        ("/opt/envbox/conda-meta/two-2.0-h0_0.json", "extra", "two"),
+    }
+
+
+def test_a_layer_is_read_to_its_last_byte_however_it_is_compressed() -> None:
+    member = tarfile.TarInfo("a")
+    raw = tar_of([(member, b"a" * 3_000_000)]) + bytes(3 << 20)
+    halves = raw[:2_000_000], raw[2_000_000:]
+    zstd = zstandard.ZstdCompressor().compress
+    for stored in (
+        raw,
+        gzip.compress(raw),
+        b"".join(map(gzip.compress, halves)),
+        b"".join(map(zstd, halves)),
+    ):
+        layer = read_layer(iter([stored]), lambda path: path == "a")
+        assert layer.diff_id == digest_of(raw)
+        assert layer.kept == {"a": b"a" * 3_000_000}
+        assert [(e.path, e.size, e.sha256) for e in layer.entries] == [
+            ("a", 3_000_000, digest_of(b"a" * 3_000_000).removeprefix("sha256:"))
+        ]
+    assert read_layer(iter([stored[:-20]]), lambda path: False).diff_id != digest_of(raw)
+    for damaged in (raw[:2_000_000], gzip.compress(raw)[:-9], b"no tar" * 200):
+        with pytest.raises(ImageError, match="damaged"):
+            read_layer(iter([damaged]), lambda path: False)
 
 
 def test_an_image_that_is_not_envbox_s_is_said(shop: Shop) -> None:
