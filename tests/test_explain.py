@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,7 +210,7 @@ def test_a_record_is_read_back_and_another_versions_is_not(
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Tiny]:
     with serving(PaperRegistry()) as registry:
-        made = make_tiny(tmp_path, registry)
+        made = make_tiny(tmp_path, registry, motd=uuid4().bytes)
         name = f"explain-{uuid4().hex[:12]}"
         yield replace(made, environment=replace(made.environment, name=name))
         found = subprocess.run(
@@ -228,8 +230,7 @@ def test_a_build_is_explained_before_and_after(tiny: Tiny) -> None:
         return explain(tiny.environment, settings, engine, SILENT, "linux-64")
 
     first = asked()
-    assert first.previous is None
-    assert {layer.state for layer in first.layers} == {NEW}
+    assert (first.previous, words(first)) == (None, {})
     built = build(tiny.environment, settings, engine, SILENT, "linux-64")
     assert built.config_digest == first.id
     assert {layer.state for layer in asked().layers} == {REUSED}
@@ -244,3 +245,29 @@ def test_a_build_is_explained_before_and_after(tiny: Tiny) -> None:
     before = engine.present()
     assert engine.present() == before  # asking loads nothing
     assert second.id == build(tiny.environment, settings, engine, SILENT, "linux-64").config_digest
+
+
+@pytest.mark.rig
+def test_the_command_explains_and_a_dry_run_loads_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "environments"
+    folder.mkdir()
+    name = tiny.environment.name
+    (folder / f"{name}.conda-lock.yml").write_bytes(tiny.environment.lock_path.read_bytes())
+    mirrors = " ".join(f"{old}={new}" for old, new in tiny.rules.items())
+    environ = {**os.environ, "ENVBOX_CONFIG": os.devnull, "ENVBOX_MIRRORS": mirrors}
+    environ["ENVBOX_CACHE_DIR"] = str(tmp_path / "cache")
+
+    def run(*words: str) -> str:
+        argv = [sys.executable, "-m", "envbox", "-C", str(tmp_path), "build", name, *words]
+        done = subprocess.run(argv, env=environ, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "there is no image of it in the engine yet" in run("--dry-run")
+    assert connect(tiny.settings()).image_id(f"{repository(name)}:latest") is None
+    told = json.loads(run("--explain", "--json"))
+    assert told["image"]["new"]
+    assert told["explanation"]["id"] == told["image"]["id"]
+    assert told["explanation"]["layers"][-1]["name"] == "environment"
+    words = run("--explain").splitlines()
+    assert [words[0].split("  ")[-1].strip(), words[1]] == ["there already", told["image"]["reference"]]

@@ -366,6 +366,16 @@ def test_an_answer_that_got_lost_is_no_reason_to_send_again(
     assert [line.split(" ")[0] for line in press.registry.log] == ["POST", "PATCH", "PUT", "GET", "HEAD"]
 
 
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_blob_of_another_size_is_damaged_and_never_hangs(press: Press, change: int) -> None:
+    blob = a_blob()
+    wrong = replace(blob, descriptor=replace(blob.descriptor, size=len(DATA) + change))
+    with pytest.raises(ToolError, match=r"is not of the .* bytes that it was") as caught:
+        upload(press, wrong)
+    assert caught.value.hint
+    assert not press.registry.homes.get(digest(DATA))
+
+
 def test_one_blob_that_fails_ends_all(press: Press) -> None:
     stop = threading.Event()
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from chromium import BINARY, open_page
+from containers import Lab
 from hypothesis import given
 from hypothesis import strategies as st
 from paper_registry import PaperRegistry, serving
@@ -199,6 +200,24 @@ def test_a_name_is_an_environment_or_an_image_or_a_mistake(tiny: Tiny) -> None:
     with pytest.raises(ImageError, match="no environment tni, and no such image") as caught:
         find_sizes("tni", project, _NoImages, settings, SILENT)  # type: ignore[arg-type]
     assert caught.value.hint == "the environments are tiny"
+
+
+@pytest.mark.rig
+def test_the_command_prints_tables_json_and_a_page(lab: Lab, tmp_path: Path) -> None:
+    page = tmp_path / "size.html"
+    done = lab.run("size", "lab", "--top", "3", "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    rows = done.stdout.splitlines()
+    assert re.fullmatch(r"package +files +in the image +compressed", rows[0])
+    assert rows[4].startswith("in all")
+    assert "\nfolder " in done.stdout
+    assert "\ncould be left out " in done.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    told = json.loads(lab.run("size", "--json").stdout)
+    assert {"numpy", "python", "jupyterlab"} <= {part["name"] for part in told["packages"]}
+    assert sum(part["size"] for part in told["packages"]) == told["all"]["size"]
+    gone = lab.run("size", "nothing")
+    assert (gone.returncode, "the environments are lab" in gone.stderr) == (1, True)
 
 
 # --- what could be left out

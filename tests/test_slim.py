@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 from containers import Lab
 from packages import File, Package, Wheel
 
+import envbox
 from envbox.link.conda import Source, link_package
 from envbox.link.entries import EntryWriter
 from envbox.link.tar import END
@@ -190,7 +192,8 @@ def test_the_rules_are_the_same_under_every_python() -> None:
     source = b"match x:\n    case [*_]: from .tests import y\ntype X[T] = int\nfrom .tests import z\n"
     assert imported_tests(f"{SITE}/a/b.py", source, SITE) == {f"{SITE}/a/tests"}
     code = "import sys, envbox.slim; sys.exit(bool({'ast', 'tokenize'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-S", "-c", code], check=False).returncode == 0
+    environ = {**os.environ, "PYTHONPATH": str(Path(envbox.__file__).parents[1])}  # -S knows no site-packages
+    assert subprocess.run([sys.executable, "-S", "-c", code], env=environ, check=False).returncode == 0
 
 
 CHECK = """

@@ -120,18 +120,20 @@ def make_tiny(
     registry: PaperRegistry,
     pythons: Sequence[Package] | None = None,
     platforms: Sequence[str] = ("linux-64",),
+    motd: bytes = b"hello",
 ) -> Tiny:
     """Write the packages and the lockfile.
 
+    :param motd: in the base's last layer; where no engine shall know the image's layers, something new
     :param pythons: one for each platform; without, the tests' own
     """
     for platform in platforms:
-        registry.put_image(f"a/b:{platform}", [BASE, {"etc/motd": b"hello"}], platform)
+        registry.put_image(f"a/b:{platform}", [BASE, {"etc/motd": motd}], platform)
     if len(platforms) > 1:
         digests = {p: _manifest(registry, p) for p in platforms}
         registry.put_index(BASE_NAME, digests)
     else:
-        registry.put_image(BASE_NAME, [BASE, {"etc/motd": b"hello"}], platforms[0])
+        registry.put_image(BASE_NAME, [BASE, {"etc/motd": motd}], platforms[0])
     environment = Environment("tiny", folder / "tiny.yml", folder / "tiny.conda-lock.yml")
     made = Tiny(folder, registry, environment, Lock("tiny", (), (), {}, (), None, ""))
     locked: list[LockedPackage] = []

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RETRY_DELAYS = (0.25, 0.75, 2.25)  # seconds; a registry that is restarted or overloaded is soon back
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds
-STORE_TIMEOUT = 600  # seconds until a registry has hashed and put away what it was sent
+STORE_TIMEOUT = 300  # seconds until a registry has hashed and put away what it was sent
 LONGEST_WAIT = 20.0  # seconds that a registry may ask us to wait before we say so and stop
 CONNECTIONS = 8
 
@@ -166,7 +166,7 @@ class Access:
             data=body,
             auth=self._sign,
             stream=True,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT if body is None else STORE_TIMEOUT),
+            timeout=(CONNECT_TIMEOUT, STORE_TIMEOUT if method == "PUT" else READ_TIMEOUT),
             allow_redirects=not isinstance(body, Body),
         )
 

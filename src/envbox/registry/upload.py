@@ -194,17 +194,24 @@ class _Upload:
         return http.Body(self._rest(), self.size - self.position)
 
     def _rest(self) -> Iterator[bytes]:
-        skip = self.position
+        """The bytes from the position on, and exactly as many as were said to come."""
+        start = 0
         for piece in self.blob.open():
             if self.access.stop.is_set():
                 raise Stopped
-            if skip >= len(piece):
-                skip -= len(piece)
-                continue
-            yield piece[skip:]
-            self.sent += len(piece) - skip
-            self._tell(self.told + len(piece) - skip)
-            skip = 0
+            rest = piece[max(self.position - start, 0) :]
+            start += len(piece)
+            if start > self.size:
+                break
+            if rest:
+                yield rest
+                self.sent += len(rest)
+                self._tell(start)
+        if start != self.size:
+            raise ToolError(
+                f"{self.blob.descriptor.digest} is not of the {self.size} bytes that it was when it was made",
+                "the cache is damaged: envbox clean fragments layers gzip, then push again",
+            )
 
     def _tell(self, position: int) -> None:
         self.advance(position - self.told)
