@@ -153,12 +153,16 @@ def tarball(files: Sequence[tuple[str, File]]) -> bytes:
 def write_conda(
     path: Path, stem: str, info: Sequence[tuple[str, File]], files: Sequence[tuple[str, File]]
 ) -> None:
-    """Zip two compressed tarballs."""
+    """Zip two compressed tarballs, to the same bytes at any time."""
     compress = zstandard.ZstdCompressor(level=1).compress
+    members = {
+        "metadata.json": b'{"conda_pkg_format_version": 2}',
+        f"pkg-{stem}.tar.zst": compress(tarball(files)),
+        f"info-{stem}.tar.zst": compress(tarball(info)),
+    }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-        archive.writestr(f"pkg-{stem}.tar.zst", compress(tarball(files)))
-        archive.writestr(f"info-{stem}.tar.zst", compress(tarball(info)))
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)  # of 1980
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ class Wheel:
     """A wheel to be written.
 
     :param files: path in the wheel → (content, executable)
+    :param compression: a zipfile constant; DEFLATED bytes depend on the zlib that is here
     """
 
     name: str = "demo"
@@ -173,6 +178,7 @@ class Wheel:
     files: Mapping[str, tuple[bytes, bool]] = field(default_factory=dict)
     entry_points: str | None = None
     tag: str = "py3-none-any"
+    compression: int = zipfile.ZIP_DEFLATED
 
     def write(self, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,10 +200,11 @@ class Wheel:
             f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, (data, _) in files.items()
         )
         files[f"{info}/RECORD"] = (f"{record}{info}/RECORD,,\n".encode(), False)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(path, "w") as archive:
             for name, (data, executable) in files.items():
                 member = zipfile.ZipInfo(name, (2024, 5, 17, 12, 30, 10))
                 member.external_attr = (0o100755 if executable else 0o100644) << 16
+                member.compress_type = self.compression  # else a ZipInfo of one's own is STORED
                 archive.writestr(member, data)
         return path
 

@@ -104,7 +104,7 @@ class Workshop:
             platforms=("linux-64",),
             channels=("conda-forge",),
             content_hash={"linux-64": "0" * 64},
-            packages=tuple(package.locked(_written(package, channel)) for package in packages),
+            packages=tuple(package.locked(package.write(channel)) for package in packages),
             base=base,
             digest="",
         )
@@ -129,12 +129,6 @@ class Workshop:
         locked = read_locked(self.environment, data, "linux-64", self.settings, self.report)
         base = pull_base(locked.base, "linux-64", self.settings)
         return make_image(locked, base, self.settings, self.report).id
-
-
-def _written(package: Package, channel: Path) -> Path:
-    """Write it once: a zip archive holds the time of day."""
-    path = channel / f"{package.stem}.conda"
-    return path if path.exists() else package.write(channel)
 
 
 @pytest.fixture
