@@ -33,6 +33,7 @@ from envbox.link.fragments import files_fragment
 from envbox.report import SILENT
 
 BASE, STAND_IN, INSTALLED = "envbox-bench-bare:1", "envbox-bench-stand-in:1", "envbox-bench-installed:1"
+MAKE, FILL = "envbox-bench-make", "envbox-bench-fill"
 ARCHIVES, CACHE = "envbox-bench-archives", "envbox-bench-cache"
 INSIDE = ("--network", "none", "--entrypoint", "/opt/conda/bin/python")
 SITE = "import sysconfig; print(sysconfig.get_path('platlib'))"
@@ -78,6 +79,12 @@ class Yard:
         """Remove all that the baseline made."""
         self.forget_installed()
         self.docker("volume", "rm", "--force", CACHE)
+
+    def forget_everything(self) -> None:
+        """Remove all that was made for the baseline."""
+        self.forget_unpacked()
+        self.docker("rm", "--force", MAKE, FILL, check=False)
+        self.docker("volume", "rm", "--force", ARCHIVES)
 
     def forget_ours(self) -> None:
         """Leave what a cold build finds: archives, the base, the compiler."""
@@ -136,24 +143,23 @@ def _yard(stage: Stage) -> Iterator[Yard]:
     subject = Subject(stage)
     with overlay2(stage) as env:
         yard = Yard(stage, env)
+        yard.forget_everything()  # of a run that was killed
         yard.build()
         _load_base(subject, yard)
         site = yard.docker("run", "--rm", *INSIDE, BASE, "-c", SITE).strip()
-        yard.docker("create", "--name", "envbox-bench-make", BASE, "true")
+        yard.docker("create", "--name", MAKE, BASE, "true")
         for library in ("rattler", "py_rattler"):
             if spec := importlib.util.find_spec(library):
-                yard.docker("cp", str(Path(str(spec.origin)).parent), f"envbox-bench-make:{site}/{library}")
-        yard.docker("commit", "envbox-bench-make", STAND_IN)
-        yard.docker("rm", "envbox-bench-make")
-        yard.docker("create", "--name", "envbox-bench-fill", "-v", f"{ARCHIVES}:/archives", BASE, "true")
+                yard.docker("cp", str(Path(str(spec.origin)).parent), f"{MAKE}:{site}/{library}")
+        yard.docker("commit", MAKE, STAND_IN)
+        yard.docker("rm", MAKE)
+        yard.docker("create", "--name", FILL, "-v", f"{ARCHIVES}:/archives", BASE, "true")
         for path in fetch_archives(subject.lock.for_platform(PLATFORM), subject.settings).values():
-            yard.docker("cp", str(path), f"envbox-bench-fill:/archives/{path.name}")
+            yard.docker("cp", str(path), f"{FILL}:/archives/{path.name}")
         try:
             yield yard
         finally:
-            yard.forget_unpacked()
-            yard.docker("rm", "--force", "envbox-bench-fill")
-            yard.docker("volume", "rm", "--force", ARCHIVES)
+            yard.forget_everything()
 
 
 def _load_base(subject: Subject, yard: Yard) -> None:
