@@ -87,7 +87,7 @@ class Yard:
         self.docker("volume", "rm", "--force", ARCHIVES)
 
     def forget_ours(self) -> None:
-        """Leave what a cold build finds: archives, the base, the compiler."""
+        """Leave what a cold build finds: archives, and the base."""
         for entry in self.stage.cache.iterdir():
             if entry.name not in KEPT:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
