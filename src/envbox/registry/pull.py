@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from envbox.errors import ImageError, ToolError
@@ -28,7 +27,8 @@ from envbox.oci import (
     parse_manifest,
 )
 from envbox.registry import access as http
-from envbox.registry.access import CONNECTIONS, Access, Stopped
+from envbox.registry.access import Access, Stopped
+from envbox.registry.parallel import at_once
 from envbox.registry.reference import Reference
 from envbox.settings import Settings
 
@@ -109,19 +109,7 @@ def fetch_blobs(
     access: Access, blobs: Sequence[Descriptor], settings: Settings, advance: Advance = _ignore
 ) -> list[Path]:
     """Several blobs at once; when one fails or the caller is interrupted, the others end as well."""
-    if not blobs:
-        return []
-    with ThreadPoolExecutor(min(CONNECTIONS, len(blobs)), "blob") as pool:
-        futures = [pool.submit(fetch_blob, access, blob, settings, advance) for blob in blobs]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            access.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [blob_path(settings, blob.digest) for blob in blobs]
+    return at_once(access, blobs, lambda blob: fetch_blob(access, blob, settings, advance))
 
 
 def is_cached(settings: Settings, blob: Descriptor) -> bool:

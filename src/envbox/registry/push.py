@@ -7,22 +7,18 @@ blob) and sends the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor, Digest, digest_of
-from envbox.registry.access import CONNECTIONS, Access
+from envbox.registry.access import Access
+from envbox.registry.parallel import at_once
 from envbox.registry.pull import ACCEPT
 from envbox.registry.reference import Reference, push_endpoint
 from envbox.registry.upload import Blob, has_blob, mount_source, upload_blob
 from envbox.report import Reporter
 from envbox.settings import Settings
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ def push_access(reference: Reference, settings: Settings, blobs: Iterable[Blob] 
 def missing_blobs(access: Access, descriptors: Iterable[Descriptor]) -> set[Digest]:
     """The digests that the repository does not have: a HEAD for each."""
     wanted = list({descriptor.digest: descriptor for descriptor in descriptors}.values())
-    found = _at_once(access, wanted, lambda descriptor: has_blob(access, descriptor))
+    found = at_once(access, wanted, lambda descriptor: has_blob(access, descriptor))
     return {descriptor.digest for descriptor, there in zip(wanted, found, strict=True) if not there}
 
 
@@ -73,7 +69,7 @@ def upload_blobs(access: Access, blobs: Iterable[Blob], report: Reporter) -> int
     )
     total = sum(blob.descriptor.size for blob in wanted)
     with report.task(f"pushing {access.reference.name}", total, "bytes") as task:
-        return sum(_at_once(access, wanted, lambda blob: upload_blob(access, blob, task.advance)))
+        return sum(at_once(access, wanted, lambda blob: upload_blob(access, blob, task.advance)))
 
 
 def put_document(access: Access, document: Document, tag: str | None = None) -> None:
@@ -107,22 +103,6 @@ def means(access: Access, name: str) -> str | None:
     if response.status_code >= 400:
         return None
     return response.headers.get("Docker-Content-Digest", "unknown")
-
-
-def _at_once(access: Access, values: Sequence[T], work: Callable[[T], R]) -> list[R]:
-    if not values:
-        return []
-    with ThreadPoolExecutor(min(CONNECTIONS, len(values)), "push") as pool:
-        futures = [pool.submit(work, value) for value in values]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BaseException:
-            access.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
 
 
 __all__ = ["Blob", "Document", "means", "missing_blobs", "push_access", "put_document", "upload_blobs"]

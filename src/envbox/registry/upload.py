@@ -25,7 +25,7 @@ from envbox.registry.reference import Endpoint
 if TYPE_CHECKING:
     import requests
 
-CREATED, ACCEPTED = 201, 202
+CREATED = 201
 PASSING = (401, 429)  # a token that has run out is renewed by the question for the position
 LOST = (404, 416)  # the registry knows the upload no longer, or has another part of it than we think
 Advance = Callable[[int], None]
