@@ -19,10 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from envbox.errors import ToolError
 from envbox.files import write_whole
 from envbox.link.entries import directory_entries
-from envbox.link.fragments import Fragment, forget_fragment
+from envbox.link.fragments import Fragment, damaged
 from envbox.link.frames import CODEC, HashingReader, check_codec, compress, decompress
 from envbox.link.tar import CHUNK, END
 from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, Digest, canonical_json
@@ -185,11 +184,7 @@ def _whole(fragment: Fragment) -> Iterator[None]:
     try:
         yield
     except (_DamagedError, zstandard.ZstdError, OSError) as error:
-        forget_fragment(fragment)
-        raise ToolError(
-            f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
-            "it was removed; run the command again",
-        ) from error
+        raise damaged(fragment) from error
 
 
 def _record_path(fragments: Sequence[Fragment], settings: Settings) -> Path:

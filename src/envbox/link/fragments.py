@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbox.errors import PackageError
+from envbox.errors import PackageError, ToolError
 from envbox.files import whole_file, write_whole
 from envbox.link.entries import PLAIN, EntryWriter
 from envbox.link.frames import CODEC, FrameWriter, check_codec
@@ -126,6 +126,15 @@ def read_fragment(folder: Path, key: str) -> Fragment | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def damaged(fragment: Fragment) -> ToolError:
+    """Remove a fragment that turned out not to be what was written, and say so."""
+    forget_fragment(fragment)
+    return ToolError(
+        f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
+        "it was removed; run the command again",
+    )
 
 
 def forget_fragment(fragment: Fragment) -> None:

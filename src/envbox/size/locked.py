@@ -17,9 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from envbox.errors import ToolError
 from envbox.files import write_whole
-from envbox.link.fragments import Fragment, forget_fragment
+from envbox.link.fragments import Fragment, damaged
 from envbox.link.tar import FILE, TarError, TarReader
 from envbox.link.target import ROOT
 from envbox.oci import canonical_json
@@ -109,11 +108,7 @@ def weigh(task: _Task) -> list[Any]:
         inner = {name.removeprefix(f"{ROOT}/"): name for name, _, _ in sizes}
         kinds = left_out(inner.keys(), KINDS, task.site_packages, lambda: _modules(fragment))
     except (TarError, zstandard.ZstdError, OSError) as error:
-        forget_fragment(fragment)
-        raise ToolError(
-            f"the fragment of {fragment.name} in the cache is damaged ({fragment.path})",
-            "it was removed; run the command again",
-        ) from error
+        raise damaged(fragment) from error
     entries = [
         [name, size, round(share, 1), kinds.get(name.removeprefix(f"{ROOT}/"))]
         for (name, _, size), share in zip(sizes, packed, strict=True)
