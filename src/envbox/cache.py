@@ -52,10 +52,7 @@ def holdings(cache_dir: Path) -> tuple[Holding, ...]:
 
     :raises ToolError: when a folder in it cannot be read
     """
-    found = {
-        path.name: _weigh(p for p in _walk(path, into_leftovers=False) if not is_leftover(p))
-        for path in _folders(cache_dir)
-    }
+    found = {path.name: _weigh(_content(path)) for path in _folders(cache_dir)}
     if left := _leftovers(cache_dir):
         found[LEFTOVERS] = _weigh(p for path in left for p in (path, *_walk(path)))
     holds = (Holding(kind, KINDS.get(kind, "indexes and records"), *weight) for kind, weight in found.items())
@@ -79,8 +76,7 @@ def free(cache_dir: Path, kinds: tuple[str, ...], in_use: Collection[Path] = ())
         for path in tops:
             for gone in _outside(path, [each for each in in_use if each.is_relative_to(path)]):
                 _remove(gone, cache_dir)
-    now = {holding.kind: holding.size for holding in holdings(cache_dir)}
-    return before - sum(now.get(kind, 0) for kind in kinds)
+    return before - sum(_weigh(_content(cache_dir / kind))[1] for kind in kinds)
 
 
 def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
@@ -116,6 +112,11 @@ def _folders(cache_dir: Path) -> list[Path]:
 def _leftovers(cache_dir: Path) -> list[Path]:
     """What killed runs left, in all folders."""
     return [path for path in _walk(cache_dir, into_leftovers=False) if is_leftover(path)]
+
+
+def _content(folder: Path) -> Iterator[Path]:
+    """What is in a kind's folder and is no leftover."""
+    return (path for path in _walk(folder, into_leftovers=False) if not is_leftover(path))
 
 
 def _weigh(paths: Iterable[Path]) -> tuple[int, int]:
