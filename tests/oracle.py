@@ -15,10 +15,11 @@ from typing import Any
 from packages import lock_of
 
 from envbox.errors import PackageError
+from envbox.inside import PREFIX
 from envbox.link.conda import Source, link_package
 from envbox.link.entries import EntryWriter
 from envbox.link.tar import END, SYMLINK, TarReader
-from envbox.link.target import PREFIX, ROOT, PythonLayout
+from envbox.link.target import ROOT, PythonLayout
 from envbox.lockfile import Lock, LockedPackage
 
 Found = dict[str, tuple[str, str, bool]]

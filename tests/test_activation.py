@@ -18,7 +18,6 @@ import pytest
 from envbox.errors import PackageError
 from envbox.image.activation import (
     ACTIVATE,
-    HOME,
     Activation,
     activate_script,
     bashrc,
@@ -30,6 +29,7 @@ from envbox.image.activation import (
     package_list,
     read_activation,
 )
+from envbox.inside import HOME
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import digest_of
 

@@ -223,9 +223,8 @@ def test_a_reader_that_goes_away_ends_the_command(lab: Lab) -> None:
     lab.wait_for_no_container()
 
 
-@pytest.mark.rig
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_reaches_the_command_and_leaves_no_container(lab: Lab, number: int, code: int) -> None:
+def asleep(lab: Lab) -> subprocess.Popen[bytes]:
+    """A session whose command is there, and sleeps."""
     process = subprocess.Popen(
         lab.argv("run", "lab", "--", "sh", "-c", "echo up; exec sleep 60"),
         stdout=subprocess.PIPE,
@@ -233,6 +232,13 @@ def test_a_signal_reaches_the_command_and_leaves_no_container(lab: Lab, number: 
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
+    return process
+
+
+@pytest.mark.rig
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_reaches_the_command_and_leaves_no_container(lab: Lab, number: int, code: int) -> None:
+    process = asleep(lab)
     process.send_signal(number)
     assert process.wait(20) == code
     assert lab.containers() == []
@@ -240,13 +246,7 @@ def test_a_signal_reaches_the_command_and_leaves_no_container(lab: Lab, number: 
 
 @pytest.mark.rig
 def test_a_client_that_is_killed_takes_its_container_along(lab: Lab) -> None:
-    process = subprocess.Popen(
-        lab.argv("run", "lab", "--", "sh", "-c", "echo up; exec sleep 60"),
-        stdout=subprocess.PIPE,
-        env=lab.environ,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
+    process = asleep(lab)
     process.kill()
     process.wait(20)
     lab.wait_for_no_container()

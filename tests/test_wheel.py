@@ -13,10 +13,11 @@ import pytest
 from packages import Wheel
 
 from envbox.errors import LockfileError, PackageError
+from envbox.inside import PREFIX
 from envbox.link.conda import Source
 from envbox.link.entries import EntryWriter
 from envbox.link.tar import END
-from envbox.link.target import PREFIX, ROOT, PythonLayout
+from envbox.link.target import ROOT, PythonLayout
 from envbox.link.wheel import link_wheel
 
 PYTHON = PythonLayout("3.11.9", "lib/python3.11/site-packages")

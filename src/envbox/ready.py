@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.errors import LockfileError
+from envbox.inside import LOCK_LABEL
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -20,8 +21,6 @@ from envbox.settings import Settings
 if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.image.build import BuiltImage
-
-LOCK_LABEL = "io.envbox.lock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from envbox.errors import PackageError
-from envbox.link.target import PREFIX, ROOT
+from envbox.inside import HOME, PREFIX, WORK
+from envbox.link.target import ROOT
 from envbox.lockfile import Lock
 
 if TYPE_CHECKING:
     from envbox.link.fragments import FileEntry
 
-HOME = "/home/envbox"
-WORK = "/work"
 SHARE = f"{PREFIX}/share/envbox"
 ENTRYPOINT = f"{SHARE}/entrypoint.sh"
 ACTIVATE = f"{SHARE}/activate.sh"

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from envbox.base import BaseImage, BaseLayer
-from envbox.image.activation import ENTRYPOINT, WORK, Activation, image_env
+from envbox.image.activation import ENTRYPOINT, Activation, image_env
+from envbox.inside import FORMAT_LABEL, LOCK_LABEL, WORK
 from envbox.link.frames import CODEC
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import CONFIG_TYPE, Descriptor, Digest, Manifest, canonical_json, digest_of, image_platform
@@ -167,8 +168,8 @@ def image_labels(lock: Lock, base: BaseImage, created: int) -> dict[str, str]:
         f"{_OCI_LABELS}created": timestamp_text(created),
         f"{_OCI_LABELS}base.name": str(base.reference),
         f"{_OCI_LABELS}base.digest": base.digest,
-        "io.envbox.lock": lock.digest,
-        "io.envbox.format": IMAGE_FORMAT,
+        LOCK_LABEL: lock.digest,
+        FORMAT_LABEL: IMAGE_FORMAT,
     }
 
 

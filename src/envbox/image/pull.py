@@ -19,6 +19,7 @@ from envbox.files import write_whole
 from envbox.image.assemble import Image
 from envbox.image.build import image_reference
 from envbox.image.load import Loading, known_id
+from envbox.inside import FORMAT_LABEL
 from envbox.lockfile import Base
 from envbox.oci import Digest, canonical_json
 from envbox.registry import Access, Reference, blob_path, fetch_manifest, resolve
@@ -63,10 +64,10 @@ def pull(
     manifest = fetch_manifest(Access(reference, settings), digest, settings)
     image = Image(blob_path(settings, manifest.config.digest).read_bytes(), manifest.dumps(), source.layers)
     labels = (source.config.get("config") or {}).get("Labels") or {}
-    is_ours = "io.envbox.format" in labels
+    is_ours = FORMAT_LABEL in labels
     if only_ours and not is_ours:
         raise ImageError(
-            f"{reference} is not an image that envbox made: it has no label io.envbox.format",
+            f"{reference} is not an image that envbox made: it has no label {FORMAT_LABEL}",
             f"docker run -it --rm {reference}",
         )
     name = labels.get("org.opencontainers.image.title") if is_ours else None

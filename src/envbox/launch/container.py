@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from envbox.inside import HOME as IMAGE_HOME
+from envbox.inside import PREFIX as IMAGE_PREFIX
+from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import Bind, Volume
-from envbox.launch.identity import IMAGE_HOME, User, current_user
+from envbox.launch.identity import User, current_user
 
-IMAGE_PROJECT, IMAGE_PREFIX = "/work", "/opt/envbox"
 NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"
-LOCK_LABEL = "io.envbox.lock"  # an image has it as well, and gives it to its containers
 Kind = Literal["shell", "run", "notebook"]
 
 # Variables that the client itself obeys: with a value of these in its environment it would talk to another

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from envbox.files import write_whole
+from envbox.inside import HOME as IMAGE_HOME
 
-IMAGE_HOME = "/home/envbox"
 _SHELL = "/bin/bash"
 _NOBODY = 65534  # the kernel's overflow uid and gid, and Debian's nobody and nogroup
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
+from envbox.inside import LOCK_LABEL
+from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import LOOPBACK, Bind
-from envbox.launch.container import IMAGE_PROJECT, LOCK_LABEL, Launch, options_digest
+from envbox.launch.container import Launch, options_digest
 from envbox.launch.jupyter_api import Door, status
 from envbox.launch.servers import (
     IMAGE_LABEL,

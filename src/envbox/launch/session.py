@@ -18,8 +18,9 @@ from typing import NoReturn
 
 from envbox.engine import Engine
 from envbox.errors import LaunchError
+from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume, said
-from envbox.launch.container import IMAGE_PREFIX, Kind, Launch, client_env, run_argv
+from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
 from envbox.settings import EnvironmentSettings, Settings
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
 from envbox.files import PART, disk_error, only_one
-from envbox.link.target import PREFIX
+from envbox.inside import PREFIX
 from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.report import Reporter
 from envbox.settings import Settings

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import LockfileError, PackageError
+from envbox.inside import PREFIX
 from envbox.link.conda_meta import conda_meta, generated_record, record_of, timestamp_of
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.entry_points import entry_point_scripts
 from envbox.link.package import Archive, PackageInfo, PathEntry, open_package, safe_path
 from envbox.link.placeholder import replace_prefix
 from envbox.link.tar import FILE, HARD_LINK, SYMLINK, Member, TarReader
-from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
+from envbox.link.target import GENERATED_TIME, ROOT, PythonLayout
 from envbox.lockfile import LockedPackage
 from envbox.slim import left_out
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from envbox.files import write_whole
+from envbox.inside import PREFIX
 from envbox.link import bytecode
 from envbox.link.conda import Source, link_package
 from envbox.link.conflicts import Claim, settle
 from envbox.link.entries import EntryWriter
 from envbox.link.frames import CODEC
 from envbox.link.package import open_package
-from envbox.link.target import PREFIX, PythonLayout
+from envbox.link.target import PythonLayout
 from envbox.link.wheel import link_wheel
 from envbox.link.workers import run_all
 from envbox.lockfile import Lock, LockedPackage

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PREFIX = "/opt/envbox"
-"""The same for every environment of everybody: files have it patched in, so only then can images share
-layers."""
+from envbox.inside import PREFIX
+
 ROOT = PREFIX.lstrip("/")
 
 GENERATED_TIME = 315532800

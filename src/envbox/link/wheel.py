@@ -20,11 +20,12 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from envbox.errors import LockfileError, PackageError
+from envbox.inside import PREFIX
 from envbox.link.conda import Compile, Source
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.package import honest_limit, safe_path, verify
 from envbox.link.tar import CHUNK
-from envbox.link.target import GENERATED_TIME, PREFIX, ROOT, PythonLayout
+from envbox.link.target import GENERATED_TIME, ROOT, PythonLayout
 from envbox.slim import left_out
 
 INSTALLER = b"envbox\n"

@@ -114,7 +114,7 @@ def mount(environment: Environment, settings: Settings, engine: Engine, report: 
 
 def prefixes_in_use(engine: Engine) -> frozenset[str]:
     """The keys of the prefixes that containers of an engine have mounted."""
-    from envbox.link.target import PREFIX
+    from envbox.inside import PREFIX
 
     sources = [container.binds.get(PREFIX) for container in engine.containers({})]
     return frozenset(Path(source).parent.name for source in sources if source)

@@ -22,6 +22,7 @@ from typing import Any
 
 from envbox.errors import ImageError, LockfileError
 from envbox.image.activation import LOCKFILE, environment_files, is_variables_file, read_activation
+from envbox.inside import LOCK_LABEL
 from envbox.link.entries import EXECUTABLE, PLAIN
 from envbox.link.fragments import FileEntry
 from envbox.link.tar import DIRECTORY, FILE, SYMLINK
@@ -115,7 +116,7 @@ class _Checking:
         data = self.tree.kept.get(_LOCKFILE)
         if data is None:
             raise ImageError(f"there is no lockfile in {self.saved.name}: it was not made by envbox")
-        said = self.saved.labels.get("io.envbox.lock")
+        said = self.saved.labels.get(LOCK_LABEL)
         if said != digest_of(data):
             self._differs(_LOCKFILE, "content", str(said), digest_of(data), ENVIRONMENT)
         try:

@@ -22,6 +22,7 @@ from envbox.image.activation import LOCKFILE
 from envbox.image.archive import load_manifest
 from envbox.image.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
 from envbox.image.build import Locked, make_image
+from envbox.inside import FORMAT_LABEL
 from envbox.link.frames import CODEC
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import loads
@@ -247,6 +248,6 @@ def _manifest_differences(
 
 
 def _format_note(saved: SavedImage) -> Iterator[str]:
-    said = saved.labels.get("io.envbox.format")
+    said = saved.labels.get(FORMAT_LABEL)
     if said != IMAGE_FORMAT:
         yield f"it says it is of image format {said}, and this envbox makes format {IMAGE_FORMAT}"
