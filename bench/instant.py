@@ -111,14 +111,19 @@ def cold_shell_row(stage: Stage, runs: int) -> Row:
     yard = Yard(Subject(stage))
 
     def ours() -> float:
-        return _prompt(stage, yard.cache(*ARCHIVES))
+        env = yard.cache(*ARCHIVES)
+        seconds = _prompt(stage, env)
+        unfinished = Path(env["ENVBOX_CACHE_DIR"]) / "prefixes/unfinished"
+        while any(not path.name.startswith(".") for path in unfinished.iterdir()):
+            time.sleep(0.2)  # the byte-code, which must not slow the baseline
+        return seconds
 
     def baseline() -> float:
         seconds, prefix = yard.install(yard.folder(), compiling=True)
         return seconds + yard.start_bare(prefix)
 
-    name = "envbox shell, nothing but archives"
-    return Row(name, "rattler's install, cold; compileall; docker run", *_taken(ours, baseline, runs), 1.0)
+    names = ("envbox shell, nothing but archives", "rattler's install, cold; compileall; docker run")
+    return Row(*names, *_taken(ours, baseline, runs), 3.0, "seconds")
 
 
 def changed_shell_row(stage: Stage, runs: int) -> Row:

@@ -95,6 +95,26 @@ def test_the_same_bytes_under_any_seed_and_order(name: str, monkeypatch: pytest.
     assert dict(zip((p for p, _ in sources), THIS.compile_sources(sources), strict=True)) == before
 
 
+def test_the_same_sources_are_compiled_once_ever(tmp_path: Path) -> None:
+    sources = [("/a.py", b"x = 1\n"), ("/b.py", b"x =\n")]
+    expected = THIS.compile_sources(sources)
+    keeping = replace(THIS, store=tmp_path / "store")
+    assert keeping.compile_sources(sources) == expected
+    (stored,) = (tmp_path / "store").iterdir()
+    blind = replace(keeping, executable=tmp_path / "none")
+    assert blind.compile_sources(sources) == expected
+    for other in ([("/c.py", b"x = 1\n"), sources[1]], [("/a.py", b"x = 2\n"), sources[1]], sources[:1]):
+        with pytest.raises(ToolError, match="cannot run"):
+            blind.compile_sources(other)
+    with pytest.raises(ToolError, match="cannot run"):
+        replace(blind, version="3.11.99").compile_sources(sources)
+    for damage in (b"", stored.read_bytes()[:-3], bytes(32) + stored.read_bytes()[32:]):
+        stored.write_bytes(damage)
+        with pytest.raises(ToolError, match="cannot run"):
+            blind.compile_sources(sources)
+        assert keeping.compile_sources(sources) == expected
+
+
 def test_a_python_that_does_not_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot run the locked Python"):
         Compiler(tmp_path / "python", "3.11.0").compile_sources([])

@@ -24,6 +24,7 @@ KINDS = {
     "layers": "what is known of layers",
     "blobs": "base images, and others that were pulled",
     "gzip": "layers as --compat stores them",
+    "bytecode": "what Python sources were compiled to",
     "compilers": "the Pythons that byte-compile",
     "builds": "which image belongs to which lockfile",
     "leftovers": "what killed runs left",

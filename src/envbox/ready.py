@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from envbox.errors import LockfileError
 from envbox.inside import LOCK_LABEL
@@ -21,6 +21,9 @@ from envbox.settings import Settings
 if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.image.build import BuiltImage
+
+
+Road = Literal["image", "prefix", "at once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,16 @@ def ready_environment(
     report: Reporter,
     *,
     frozen: bool = False,
-    image: bool = False,
+    road: Road = "prefix",
 ) -> Ready:
     """Give what to start an environment from, doing only what is missing.
 
     :param frozen: take the lockfile as it is, whatever the spec says
-    :param image: take the image, build it if need be
+    :param road: `image` builds it if need be; `at once` does not wait for all byte-code of a new prefix
     :raises EnvboxError: what locking, mounting and building can raise
     """
     ensure_locked(environment, settings, report, frozen=frozen)
-    if not image:
+    if road != "image":
         from envbox.image.build import find_built
         from envbox.prefix import find_mounted, mount
 
@@ -68,10 +71,12 @@ def ready_environment(
             if stands_against := obstacle(settings.cache_dir, engine):
                 report.say(f"{environment.name}: from its image, since {stands_against}")
             else:
-                mounted = mount(environment, settings, engine, report)
+                mounted = mount(environment, settings, engine, report, at_once=road == "at once")
         if mounted:
             say = report.say if mounted.is_new else report.detail
             say(f"{environment.name}: mounted from the cache (--image uses the image)")
+            if not mounted.is_compiled:
+                say("byte-code is compiled meanwhile, for the next session; here, first imports take longer")
             return Ready(mounted.image, mounted.prefix, mounted.env, mounted.labels)
     built = ready_image(environment, settings, engine, report, frozen=True)
     return Ready(built.id, labels={LOCK_LABEL: built.lock_digest})

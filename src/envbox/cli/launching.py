@@ -13,6 +13,7 @@ from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 if TYPE_CHECKING:
     from envbox.launch.container import Kind, Launch
     from envbox.launch.session import LaunchOptions
+    from envbox.ready import Road
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
@@ -80,7 +81,7 @@ def prepare_launch(
     from envbox.project import is_reference
     from envbox.ready import ready_environment
 
-    how = {"frozen": options.pop("frozen"), "image": options.pop("image")}
+    frozen, image = options.pop("frozen"), options.pop("image")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
@@ -89,7 +90,11 @@ def prepare_launch(
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     check_launch(launch, find_engine(session.settings))
-    ready = ready_environment(environment, session.settings, session.engine, session.report, **how)
+    # a server outlives the time that its byte-code takes, and starts many kernels
+    road: Road = "image" if image else "prefix" if kind == "notebook" else "at once"
+    ready = ready_environment(
+        environment, session.settings, session.engine, session.report, frozen=frozen, road=road
+    )
     launch = replace(launch, image=ready.image)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)

@@ -29,14 +29,18 @@ from pathlib import Path
 
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.files import PART, disk_error, only_one
+from envbox.files import PART, disk_error, only_one, write_whole
 from envbox.inside import PREFIX
 from envbox.lockfile import Lock, LockedPackage, lock_command
+from envbox.oci import canonical_json
 from envbox.report import Reporter
 from envbox.settings import Settings
 
 POLICY = "unchecked-hash-1"
 """Names how byte-code is made and for which files; part of every fragment's key."""
+
+STORE = "bytecode"
+_DIGEST = hashlib.sha256().digest_size
 
 _LENGTHS = struct.Struct("<IQ")
 _RESULT = struct.Struct("<q")
@@ -86,10 +90,12 @@ class Compiler:
     """An installed Python that compiles.
 
     :param version: X.Y.Z
+    :param store: a folder for what was compiled, so that the same sources are compiled once ever
     """
 
     executable: Path
     version: str
+    store: Path | None = None
 
     def compile_sources(self, sources: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """Compile files in a process of their own, in their order.
@@ -99,11 +105,22 @@ class Compiler:
         :raises ToolError: when the Python dies
         """
         request = b"".join(_request(path, source) for path, source in sources)
-        done = _run(self.executable, _SCRIPT, request)
+        done = self._stored(request) if self.store else _run(self.executable, _SCRIPT, request)
         results = list(_results(done))
         if len(results) != len(sources):
             raise ToolError(f"{self.executable} compiled {len(results)} of {len(sources)} files and ended")
         return results
+
+    def _stored(self, request: bytes) -> bytes:
+        """What the compiler answers: as it did before, or now, which is then stored."""
+        assert self.store
+        key = hashlib.sha256(canonical_json([POLICY, self.version]) + request).hexdigest()
+        path = self.store / key
+        found = _read_stored(path)
+        if found is None:
+            found = _run(self.executable, _SCRIPT, request)
+            write_whole(path, _to_store(found))
+        return found
 
 
 def host_platform() -> str:
@@ -146,7 +163,8 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
     closure = _closure(python, lock.for_platform(host))
     key = hashlib.sha256("\n".join(sorted(p.sha256 for p in closure)).encode()).hexdigest()[:32]
     folder = settings.cache_dir / "compilers" / key
-    compiler = Compiler(folder / "bin" / f"python{'.'.join(version.split('.')[:2])}", version)
+    executable = folder / "bin" / f"python{'.'.join(version.split('.')[:2])}"
+    compiler = Compiler(executable, version, settings.cache_dir / STORE)
     if compiler.executable.is_file():
         return compiler
     archives = fetch_archives(closure, settings, report)
@@ -254,6 +272,24 @@ def _run(executable: Path, script: str, data: bytes) -> bytes:
 def _request(path: str, source: bytes) -> bytes:
     name = path.encode()
     return _LENGTHS.pack(len(name), len(source)) + name + source
+
+
+def _read_stored(path: Path) -> bytes | None:
+    """What was stored; None when there is nothing, or it is no longer what was written."""
+    import zstandard
+
+    try:
+        stored = path.read_bytes()
+        found = zstandard.ZstdDecompressor().decompress(stored[_DIGEST:])
+    except (OSError, zstandard.ZstdError):
+        return None
+    return found if hashlib.sha256(found).digest() == stored[:_DIGEST] else None
+
+
+def _to_store(answer: bytes) -> bytes:
+    import zstandard
+
+    return hashlib.sha256(answer).digest() + zstandard.ZstdCompressor(level=1).compress(answer)
 
 
 def _results(data: bytes) -> Iterator[bytes | None]:

@@ -23,7 +23,7 @@ from envbox.files import discard_folder, whole_folder
 from envbox.link.entries import EntryWriter
 from envbox.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.link.frames import HashingReader, check_codec
-from envbox.link.packages import Maker, Task, link_lock
+from envbox.link.packages import Maker, Task, link_lock, package_keys
 from envbox.link.tar import CHUNK, SYMLINK, TarError, TarReader
 from envbox.lockfile import Lock
 from envbox.oci import canonical_json
@@ -88,15 +88,34 @@ class Folder:
 
 
 def unpack_packages(
-    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings, report: Reporter
+    lock: Lock,
+    platform: str,
+    archives: Mapping[str, Path],
+    settings: Settings,
+    report: Reporter,
+    *,
+    compiled: bool = True,
 ) -> tuple[Folder, ...]:
     """Have a folder of every package of one platform, conflicts settled.
 
     :param archives: sha256 → verified download, from `fetch_archives`
+    :param compiled: with the byte-code that the image has
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
-    return link_lock(lock, platform, archives, settings, report, Maker(read_folder, _make, "unpacking"))
+    maker = Maker(read_folder, _make, "unpacking", compiled)
+    return link_lock(lock, platform, archives, settings, report, maker)
+
+
+def left_to_compile(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> int:
+    """How many packages of pure Python `unpack_packages` would have to compile."""
+
+    def is_there(key: str) -> bool:
+        cache = settings.cache_dir
+        return (cache / PLACE / key / _RECORD).exists() or (cache / "fragments" / f"{key}.json").exists()
+
+    missing = (p for p, key in package_keys(lock, platform, archives, settings) if not is_there(key))
+    return sum(p.manager == "pip" or p.subdir == "noarch" or p.name == "python" for p in missing)
 
 
 def read_folder(cache_dir: Path, key: str) -> Folder | None:

@@ -80,11 +80,13 @@ class Maker(Generic[Form]):
 
     :param read: (the cache folder, key) → what is there, None when it is not, or not whole
     :param make: runs in a worker process
+    :param compiles: whether what has no byte-code gets some
     """
 
     read: Callable[[Path, str], Form | None]
     make: Callable[[Task], Form]
     label: str
+    compiles: bool = True
 
 
 def link_lock(
@@ -101,9 +103,7 @@ def link_lock(
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
-    packages = lock.for_platform(platform)
-    python = _python_layout(lock, platform, archives, settings)
-    sources = [_source(package, archives[package.sha256], python, lock.slim) for package in packages]
+    sources = _sources(lock, platform, archives, settings)
     made = _obtain(sources, lock, settings, report, maker)
     lost = settle([_claim(s.package, m) for s, m in zip(sources, made, strict=True)])
     if lost:
@@ -116,16 +116,29 @@ def link_lock(
     return tuple(made)
 
 
+def package_keys(
+    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings
+) -> list[tuple[LockedPackage, str]]:
+    """The keys under which packages are in the cache, with byte-code and as if each were alone."""
+    return [(s.package, _key(s, compiles=True)) for s in _sources(lock, platform, archives, settings)]
+
+
+def _sources(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> list[Source]:
+    python = _python_layout(lock, platform, archives, settings)
+    return [_source(p, archives[p.sha256], python, lock.slim) for p in lock.for_platform(platform)]
+
+
 def _obtain(
     sources: Sequence[Source], lock: Lock, settings: Settings, report: Reporter, maker: Maker[Form]
 ) -> list[Form]:
-    keys = [_key(source) for source in sources]
+    keys = [_key(source, maker.compiles) for source in sources]
     found = {key: maker.read(settings.cache_dir, key) for key in keys}
     missing = [(s, k) for s, k in zip(sources, keys, strict=True) if found[k] is None]
     if missing:
         compilers = {
             version: bytecode.obtain_compiler(lock, version, settings, report)
             for version in {s.python.version for s, _ in missing if s.python and s.python.has_hash_pycs}
+            if maker.compiles
         }
         tasks = [
             Task(k, _name(s), settings.cache_dir, s, compilers.get(s.python.version) if s.python else None)
@@ -139,15 +152,16 @@ def _obtain(
     return [linked for key in keys if (linked := found[key])]
 
 
-def _key(source: Source) -> str:
+def _key(source: Source, compiles: bool) -> str:
     """A hash over everything that a package's entries, as a fragment, are a function of."""
     package, python = source.package, source.python
+    policy = bytecode.POLICY if compiles else None
     said = {
         "format": FORMAT,
         "codec": CODEC,
         "prefix": PREFIX,
         "sha256": package.sha256,
-        "python": [python.version, python.site_packages, bytecode.POLICY] if python else None,
+        "python": [python.version, python.site_packages, policy] if python else None,
         "excluded": sorted(source.excluded),
         # what conda-meta says that is not in the archive
         "record": [package.url, package.md5, sorted(package.depends.items())],

@@ -1,8 +1,9 @@
 """The instant road: an environment's prefix on this machine, to be mounted where the image would have it.
 
 From the lock to a container without layers: nothing is compressed, hashed or loaded, except once the base,
-with a home in it. `tree` makes and checks the prefix, `place` says whether it can be mounted from here, and
-`mount` puts both together. What the image's config would say (variables, labels) comes with the prefix.
+with a home in it. `unpacked`, `making` and `tree` make and check the prefix, `finishing` makes the byte-code
+behind a session that did not wait for it, `place` says whether a prefix can be mounted from here, and `mount`
+puts all together. What the image's config would say (variables, labels) comes with the prefix.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox import __version__
-from envbox.files import only_one, write_whole
+from envbox.files import write_whole
 from envbox.oci import Digest, canonical_json, digest_of
 from envbox.project import Environment
 from envbox.report import Reporter
@@ -25,12 +26,11 @@ from envbox.settings import Settings
 if TYPE_CHECKING:
     from envbox.base import BaseImage
     from envbox.engine import Engine
-    from envbox.image.activation import Activation
-    from envbox.image.build import Locked
-    from envbox.prefix.tree import Tree
 
 MEMO_VERSION = 1
 BARE = "envbox-base"
+UNCOMPILED = {"PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the container's own
+"""What a session without byte-code is told, so that each module is compiled once and not at every start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Mounted:
     :param env: the variables that the environment's own image has
     :param labels: that image's labels
     :param is_new: whether it was made by this call
+    :param is_compiled: whether it has the image's byte-code
     """
 
     name: str
@@ -52,6 +53,7 @@ class Mounted:
     labels: Mapping[str, str]
     lock_digest: str
     is_new: bool = False
+    is_compiled: bool = True
 
 
 def find_mounted(environment: Environment, settings: Settings, engine: Engine) -> Mounted | None:
@@ -72,9 +74,12 @@ def find_mounted(environment: Environment, settings: Settings, engine: Engine) -
     return mounted if tree and tree.prefix == mounted.prefix and engine.has_image(mounted.image) else None
 
 
-def mount(environment: Environment, settings: Settings, engine: Engine, report: Reporter) -> Mounted:
+def mount(
+    environment: Environment, settings: Settings, engine: Engine, report: Reporter, *, at_once: bool = False
+) -> Mounted:
     """Have the prefix of an environment's lockfile on this machine, and the image for it in the engine.
 
+    :param at_once: do not wait for much byte-code; it is made in another process, for the next call
     :raises LockfileError: when there is no sound lockfile, or none for the engine's platform
     :raises ImageError: when the base is not there, or not fit for the lock
     :raises PackageError: when a package is not what the lock says
@@ -84,6 +89,7 @@ def mount(environment: Environment, settings: Settings, engine: Engine, report: 
     from envbox.image.activation import image_env
     from envbox.image.assemble import image_labels
     from envbox.image.build import read_bytes, read_locked, working_beside
+    from envbox.prefix.unpacked import Wanted, obtain_tree
 
     if found := find_mounted(environment, settings, engine):
         return found
@@ -92,21 +98,25 @@ def mount(environment: Environment, settings: Settings, engine: Engine, report: 
     base = pull_base(locked.base, engine.platform, settings)
     loaded: list[str] = []
     with working_beside(lambda stop: loaded.append(_load_bare(base, settings, engine, report, stop))) as end:
-        tree, activation, created = _obtain_tree(locked, base, settings, engine, report)
+        wanted = Wanted(locked, base.platform, settings)
+        unpacked = obtain_tree(wanted, prefixes_in_use(engine), report, at_once=at_once)
         end()
     mounted = Mounted(
         name=environment.name,
         image=loaded[0],
-        key=tree.key,
-        prefix=tree.prefix,
+        key=unpacked.tree.key,
+        prefix=unpacked.tree.prefix,
         env=dict(
             e.partition("=")[::2]
-            for e in image_env(activation, (base.config.get("config") or {}).get("Env") or [])
+            for e in image_env(unpacked.activation, (base.config.get("config") or {}).get("Env") or [])
         ),
-        labels=image_labels(locked.lock, base, created),
+        labels=image_labels(locked.lock, base, unpacked.created),
         lock_digest=locked.lock.digest,
         is_new=True,
+        is_compiled=unpacked.is_compiled,
     )
+    if not mounted.is_compiled:
+        return replace(mounted, env={**mounted.env, **UNCOMPILED})
     if locked.lock.base is not None:  # else what the base's tag means may change
         _remember(_memo_path(environment.name, digest_of(data), settings, engine), mounted)
     return mounted
@@ -118,50 +128,6 @@ def prefixes_in_use(engine: Engine) -> frozenset[str]:
 
     sources = [container.binds.get(PREFIX) for container in engine.containers({})]
     return frozenset(Path(source).parent.name for source in sources if source)
-
-
-def _obtain_tree(
-    locked: Locked, base: BaseImage, settings: Settings, engine: Engine, report: Reporter
-) -> tuple[Tree, Activation, int]:
-    """The tree, what activates it, and the newest package's time in seconds."""
-    from envbox.fetch import fetch_archives
-    from envbox.link.folders import forget_folder
-    from envbox.prefix.making import DamagedError, clear_leftovers
-    from envbox.prefix.tree import PLACE
-
-    archives = fetch_archives(locked.lock.for_platform(base.platform), settings, report)
-    place = settings.cache_dir / PLACE
-    place.mkdir(parents=True, exist_ok=True)
-    with only_one(place / ".lock"):  # two that start at once would only do the same work twice
-        clear_leftovers(settings.cache_dir, prefixes_in_use(engine))
-        try:
-            return _unpack(locked, base, archives, settings, report)
-        except DamagedError as error:
-            report.detail(f"{error.message}: unpacking them again")
-            for folder in error.folders:
-                forget_folder(folder)
-        return _unpack(locked, base, archives, settings, report)
-
-
-def _unpack(
-    locked: Locked, base: BaseImage, archives: Mapping[str, Path], settings: Settings, report: Reporter
-) -> tuple[Tree, Activation, int]:
-    from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
-    from envbox.link.folders import unpack_packages
-    from envbox.prefix.making import make_tree, tree_key
-    from envbox.prefix.tree import find_tree
-
-    lock, platform = locked.lock, base.platform
-    folders = unpack_packages(lock, platform, archives, settings, report)
-    files = [file for folder in folders for file in folder.files]
-    variables = {f.path: Path(f.source).read_bytes() for f in files if is_variables_file(f.path)}
-    paths = [*(file.path for file in files), *(link.path for folder in folders for link in folder.links)]
-    activation = read_activation(lock, paths, variables)
-    created = max((folder.timestamp for folder in folders), default=0)
-    own = environment_files(lock, platform, locked.data, activation, created)
-    own = {path: entry for path, entry in own.items() if path not in home_files()}
-    tree = find_tree(settings.cache_dir, tree_key(folders, own))
-    return tree or make_tree(folders, own, settings.cache_dir), activation, created
 
 
 def _load_bare(

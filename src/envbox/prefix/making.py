@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -27,6 +28,7 @@ from envbox.prefix.tree import (
     PLACE,
     PREFIX,
     RECORD,
+    SUPERSEDED,
     Tree,
     boot_id,
     find_tree,
@@ -34,6 +36,7 @@ from envbox.prefix.tree import (
 )
 
 FORMAT = 1
+_STARTING = 60  # seconds; a container that was given a prefix has it by then
 
 
 class DamagedError(ToolError):
@@ -102,10 +105,19 @@ def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
 
     :param in_use: keys of trees
     """
+    for mark in (cache_dir / PLACE).glob(f"*/{SUPERSEDED}"):
+        if mark.parent.name not in in_use and mark.stat().st_mtime < time.time() - _STARTING:
+            _set_aside(mark.parent)
     for place in (cache_dir / PLACE, cache_dir / PACKAGES):
         for path in place.glob(f".*{PART}"):
             if path.name.split(".")[1] not in in_use:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def supersede(tree: Tree) -> None:
+    """Let a tree be removed once no container has it, nor is about to start with it."""
+    with suppress(FileNotFoundError):
+        (tree.path / SUPERSEDED).touch()
 
 
 def _set_aside(path: Path) -> None:

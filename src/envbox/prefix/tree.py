@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from envbox.link.folders import Folder
 
 PLACE = Path("prefixes") / "trees"
-RECORD, PREFIX, BOOT = "record.json", "prefix", "boot"
+RECORD, PREFIX, BOOT, SUPERSEDED = "record.json", "prefix", "boot", "superseded"
 DIRECTORY_MODE = 0o755
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

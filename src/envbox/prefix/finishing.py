@@ -1,0 +1,115 @@
+"""The tree with byte-code, made by a process that is left behind, at the lowest priority.
+
+At most one works in a cache; others wait for their turn. Each has a note in the cache that it removes in the
+end. A note that nobody works on means that one was killed, or failed: then the next session waits for the
+byte-code itself, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbox.files import write_whole
+from envbox.report import SILENT
+
+if TYPE_CHECKING:
+    from envbox.prefix.tree import Tree
+    from envbox.prefix.unpacked import Wanted
+
+FOLDER = Path("prefixes") / "unfinished"
+_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.prefix.finishing import finish; finish({handle})"
+_LEAST = 19  # nice(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """The process that finishes one lock's tree; it may be there or not."""
+
+    cache_dir: Path
+    lock_digest: str
+    platform: str
+
+    @property
+    def note(self) -> Path:
+        """A file that is there until the tree is finished."""
+        name = sha256(f"{self.lock_digest} {self.platform}".encode()).hexdigest()
+        return self.cache_dir / FOLDER / name
+
+    def is_anybody_at_work(self) -> bool:
+        """Whether one is at work in this cache, for whatever lock."""
+        handle = self._open()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def has_failed(self) -> bool:
+        """Whether one was left, is gone, and was not done."""
+        return self.note.exists() and not self.is_anybody_at_work()
+
+    def leave(self, wanted: Wanted, without: Tree) -> None:
+        """Leave a process behind that makes the tree with byte-code, if none was left for it yet.
+
+        :param without: the tree that is superseded then
+        """
+        if self.note.exists():
+            return
+        write_whole(self.note, b"")
+        handle = self._open()
+        try:
+            with suppress(BlockingIOError):  # then it waits for its turn
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which the process has from us
+            with tempfile.TemporaryFile() as work:
+                pickle.dump((self, wanted, without), work)
+                work.seek(0)
+                subprocess.Popen(
+                    [sys.executable, "-c", _BOOT.format(path=[p for p in sys.path if p], handle=handle)],
+                    stdin=work,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[handle],
+                    cwd="/",
+                    start_new_session=True,
+                )
+        finally:
+            os.close(handle)
+
+    def _open(self) -> int:
+        folder = self.cache_dir / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def finish(handle: int) -> None:
+    """Be the process: what to do comes on stdin.
+
+    :param handle: a file; who has it locked is the one at work
+    """
+    from envbox.fetch import fetch_archives
+    from envbox.link.folders import forget_folder, read_folder
+    from envbox.prefix.making import supersede
+    from envbox.prefix.unpacked import unpack
+
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    os.nice(_LEAST)
+    finisher, wanted, without = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    packages = wanted.locked.lock.for_platform(wanted.platform)
+    done = unpack(wanted, fetch_archives(packages, wanted.settings), SILENT)
+    supersede(without)
+    for key in set(without.packages) - set(done.tree.packages):
+        if folder := read_folder(finisher.cache_dir, key):
+            forget_folder(folder)
+    finisher.note.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""The tree of a lock: its packages unpacked, linked together, with or without waiting for their byte-code.
+
+Compiling is nearly all of the time that a new environment takes (of maps: 13 s of 15 on two cores), and no
+session needs it: Python compiles what it imports. So who wants a prompt at once gets the tree without, and
+another process makes the one with it, for the next session; nothing that is mounted ever changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbox.fetch import fetch_archives
+from envbox.files import only_one
+from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
+from envbox.link.folders import forget_folder, left_to_compile, unpack_packages
+from envbox.prefix.finishing import Finisher
+from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
+from envbox.prefix.tree import PLACE, Tree, find_tree
+from envbox.report import Reporter
+from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    from envbox.image.activation import Activation
+    from envbox.image.build import Locked
+
+FEW = 8
+"""Packages that are compiled while somebody waits: about a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a tree is to be made of."""
+
+    locked: Locked
+    platform: str
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A tree, and what was learned from its packages.
+
+    :param created: when the newest package was built, in seconds
+    :param is_compiled: whether it has the image's byte-code
+    """
+
+    tree: Tree
+    activation: Activation
+    created: int
+    is_compiled: bool
+
+
+def obtain_tree(
+    wanted: Wanted, in_use: Collection[str], report: Reporter, *, at_once: bool = False
+) -> Unpacked:
+    """Have the tree of a lock.
+
+    :param in_use: keys of trees that containers have
+    :param at_once: do not wait for the byte-code of more than a few packages
+    """
+    settings = wanted.settings
+    archives = fetch_archives(wanted.locked.lock.for_platform(wanted.platform), settings, report)
+    (settings.cache_dir / PLACE).mkdir(parents=True, exist_ok=True)
+    finisher = Finisher(settings.cache_dir, wanted.locked.lock.digest, wanted.platform)
+    with only_one(settings.cache_dir / PLACE / ".lock"):  # two at once would only do the same work twice
+        if not finisher.is_anybody_at_work():
+            clear_leftovers(settings.cache_dir, in_use)
+        compiled = not at_once or finisher.has_failed() or _is_quick(wanted, archives)
+        found = _sound(wanted, archives, report, compiled=compiled)
+    if compiled:
+        finisher.note.unlink(missing_ok=True)
+    else:
+        finisher.leave(wanted, found.tree)
+    return found
+
+
+def unpack(
+    wanted: Wanted, archives: Mapping[str, Path], report: Reporter, *, compiled: bool = True
+) -> Unpacked:
+    """Unpack what is missing, and link it together.
+
+    :raises DamagedError: when packages' files in the cache are not what was unpacked
+    """
+    lock, settings = wanted.locked.lock, wanted.settings
+    folders = unpack_packages(lock, wanted.platform, archives, settings, report, compiled=compiled)
+    files = [file for folder in folders for file in folder.files]
+    variables = {f.path: Path(f.source).read_bytes() for f in files if is_variables_file(f.path)}
+    paths = [*(file.path for file in files), *(link.path for folder in folders for link in folder.links)]
+    activation = read_activation(lock, paths, variables)
+    created = max((folder.timestamp for folder in folders), default=0)
+    own = environment_files(lock, wanted.platform, wanted.locked.data, activation, created)
+    own = {path: entry for path, entry in own.items() if path not in home_files()}
+    tree = find_tree(settings.cache_dir, tree_key(folders, own))
+    tree = tree or make_tree(folders, own, settings.cache_dir)
+    return Unpacked(tree, activation, created, compiled)
+
+
+def _is_quick(wanted: Wanted, archives: Mapping[str, Path]) -> bool:
+    return left_to_compile(wanted.locked.lock, wanted.platform, archives, wanted.settings) <= FEW
+
+
+def _sound(wanted: Wanted, archives: Mapping[str, Path], report: Reporter, *, compiled: bool) -> Unpacked:
+    """Unpack; what proves damaged, once more."""
+    try:
+        return unpack(wanted, archives, report, compiled=compiled)
+    except DamagedError as error:
+        report.detail(f"{error.message}: unpacking them again")
+        for folder in error.folders:
+            forget_folder(folder)
+    return unpack(wanted, archives, report, compiled=compiled)
