@@ -1,4 +1,4 @@
-"""What envbox adds to a conda-lock file: texts in `metadata.custom_metadata`, which conda-lock keeps as it is.
+"""What envbox adds to a conda-lock file: texts in `metadata.custom_metadata`, which conda-lock leaves alone.
 
 The difficulty is that conda-lock forbids unknown keys everywhere else, so that what belongs to a package (its
 size, its licence) has to stand here as well; and that a lock without such a thing must be written as it
@@ -56,9 +56,9 @@ def write_custom(lock: Lock) -> dict[str, str]:
 def _about(lock: Lock) -> dict[str, str]:
     found: dict[str, dict[str, LockedPackage]] = {}
     for package in lock.packages:
-        if package.size is not None or package.license is not None:
-            found.setdefault(_about_key(package), {})[package.platform] = package
-    return {key: _json(_about_one(dict(sorted(by_platform.items())))) for key, by_platform in found.items()}
+        found.setdefault(_about_key(package), {})[package.platform] = package
+    told = {key: _about_one(dict(sorted(by_platform.items()))) for key, by_platform in found.items()}
+    return {key: _json(one) for key, one in told.items() if one}
 
 
 def _about_key(package: LockedPackage) -> str:
