@@ -70,9 +70,10 @@ class LazyGroup(click.Group):
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: what the cache has must do.")
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
+def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline: bool) -> None:
     """Lock conda environments, assemble them into reproducible images, launch them.
 
     \b
@@ -80,7 +81,7 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
     envbox shell maps        a shell with that environment, in this directory
     envbox notebook maps     JupyterLab with it
     """
-    ctx.obj = Session(directory, quiet=quiet, verbose=verbose)
+    ctx.obj = Session(directory, quiet=quiet, verbose=verbose, offline=offline)
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Session:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
-    def __init__(self, directory: str, *, quiet: bool, verbose: bool) -> None:
+    def __init__(self, directory: str, *, quiet: bool, verbose: bool, offline: bool = False) -> None:
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
+        self.offline = offline
 
     @cached_property
     def report(self) -> Reporter:
@@ -49,7 +50,7 @@ class Session:
         """The settings that hold here."""
         from envbox.settings import read_settings
 
-        return read_settings(self.root, os.environ)
+        return read_settings(self.root, os.environ, {"offline": self.offline or None})
 
     @cached_property
     def project(self) -> Project:
