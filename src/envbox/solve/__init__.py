@@ -13,15 +13,13 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from envbox.errors import SolveError, ToolError
-from envbox.files import disk_error
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
+from envbox.solve.gateway import open_gateway
 from envbox.solve.match_specs import joined_depends, parse_match_spec, sources
 from envbox.solve.no_solution import channel_failure, names_in, no_solution
 from envbox.solve.question import Question
-
-TIMEOUT = 300  # seconds for one answer of a channel
 
 T = TypeVar("T")
 
@@ -46,7 +44,7 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    gateway = _gateway(settings)
+    gateway = open_gateway(settings)
     asked = sources(channels, (s for question in questions for s in question.specs))
     answers = await asyncio.gather(
         *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
@@ -136,20 +134,6 @@ async def _locked_records(question: Question, asked: Sequence[str], gateway: Any
         if locked is not None and record.url.endswith(f"/{locked.subdir}/{locked.file_name}"):
             records.setdefault(locked.name, record)
     return records
-
-
-def _gateway(settings: Settings) -> Any:
-    from rattler import Client, Gateway
-    from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
-
-    mirrors = {key: [url] for key, url in settings.mirrors.rules.items() if "://" in key}
-    middlewares = [MirrorMiddleware(mirrors), RetryMiddleware(3), AuthenticationMiddleware()]
-    folder = settings.cache_dir / "repodata"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    return Gateway(cache_dir=folder, client=Client(middlewares, user_agent="envbox", timeout=TIMEOUT))
 
 
 def _generic(virtual: Mapping[str, tuple[str, str]]) -> list[Any]:
