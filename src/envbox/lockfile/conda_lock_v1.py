@@ -24,6 +24,7 @@ from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import read_packages, read_texts
+from envbox.lockfile.plain import read_plain, write_plain
 from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
@@ -72,17 +73,17 @@ def loads(data: bytes, path: Path) -> Lock:
 
 def dumps(lock: Lock) -> bytes:
     """Write a lock as text. `lock.digest` is not looked at: it is the digest of what this returns."""
+    entries = _sorted(lock)
+    head = _HEADER.format(name=lock.name) + _yaml({"metadata": _metadata(lock)})
+    body = write_plain(entries) or _yaml({"package": [_entry(p) for p in entries]})
+    return (head + body + _yaml({"version": VERSION})).encode()
+
+
+def _yaml(document: object) -> str:
     import yaml
 
-    document = {
-        "metadata": _metadata(lock),
-        "package": [_entry(p) for p in _sorted(lock)],
-        "version": VERSION,
-    }
-    body: bytes = yaml.dump(
-        document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30, encoding="utf-8"
-    )
-    return _HEADER.format(name=lock.name).encode() + body
+    text: str = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30)
+    return text
 
 
 def sealed(lock: Lock) -> Lock:
@@ -138,7 +139,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if line := conflict_line(data):
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
     try:
-        document = yaml.load(data, Loader=yaml.CSafeLoader)
+        document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LockfileError(f"the lockfile {path} is not YAML: {_problem(error)}", again) from error
     if not isinstance(document, dict):

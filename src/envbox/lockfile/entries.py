@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_CLEAN = re.compile(r'(?:https?|file)://(?!.*/t/)[!-"$->A-~]+')  # a URL that can hold no credentials
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
 
 
@@ -53,7 +54,7 @@ def _package(
                 if value is None
                 else f"`{key}` of {label} should be text, in quotes, not {value!r}"
             )
-    depends = read_texts(entry.get("dependencies"), f"dependencies of {label}", faults)
+    depends = read_texts(entry.get("dependencies"), "dependencies of " + label, faults)
     hashes = entry.get("hash")
     hashes = hashes if isinstance(hashes, dict) else {}
     sha256, md5 = hashes.get("sha256"), hashes.get("md5")
@@ -72,7 +73,7 @@ def _package(
         build=None,
         platform=entry["platform"],
         depends=dict(sorted(depends.items())),
-        url=without_credentials(entry["url"]),
+        url=_canonical(entry["url"]),
         sha256=str(sha256).lower(),
         md5=md5.lower() if md5 else None,
         category=str(entry.get("category") or "main"),
@@ -88,8 +89,7 @@ def _checked(
         return None
     if package.platform not in platforms:
         faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
-    scheme = urlsplit(package.url).scheme
-    if scheme not in ("https", "http", "file"):
+    if not package.url.startswith(("https://", "http://", "file://")):
         faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
         return None
     if package.manager == "pip":
@@ -101,6 +101,10 @@ def _checked(
     if package.subdir not in (package.platform, "noarch"):
         faults.append(f"the url of {label} is of another platform: {package.subdir}")
     return replace(package, build=parts[3])
+
+
+def _canonical(url: str) -> str:
+    return url if _CLEAN.fullmatch(url) else without_credentials(url)
 
 
 def read_texts(value: object, where: str, faults: list[str]) -> dict[str, str]:
