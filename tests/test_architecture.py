@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
+    "reading": SETTLED | {"credentials", "engine", "solve", "spec", "transport", "verify"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
 TOP = {"cli", "__main__"}
