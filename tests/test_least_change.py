@@ -142,3 +142,20 @@ def test_an_update_moves_only_what_the_new_version_forces(channel: Channel, data
     assert after.get(first, before[first]) >= before[first]
     same = [other for other in every if all(other.get(n) == after.get(n) for n in updated)]
     assert not [other for other in same if moved(before, other, updated) < moved(before, after, updated)]
+
+
+def test_what_the_solver_would_move_by_the_way_stays() -> None:
+    channel: Channel = {
+        **{("a", 1): {}, ("a", 2): {}, ("b", 1): {"a": (1, 1)}, ("b", 2): {"a": (2, 2)}},
+        **{("c", 1): {"a": (1, 2)}, ("c", 2): {"a": (1, 2)}},
+        **{
+            ("d", 1): {"a": (1, 1)},
+            ("d", 2): {"a": (2, 2), "c": (1, 1)},
+            ("d", 3): {"a": (2, 2), "c": (2, 2)},
+        },
+    }
+    asked = ("d", "b", "c")  # the order in which the solver decides
+    locked = answer({key: needs for key, needs in channel.items() if key[1] == 1}, asked)
+    assert locked is not None
+    assert versions(answer(channel, asked, locked, frozenset("b")) or ()) == {"a": 2, "b": 2, "c": 1, "d": 2}
+    assert versions(answer(channel, asked, locked, frozenset("c")) or ()) == {"a": 1, "b": 1, "c": 2, "d": 1}
