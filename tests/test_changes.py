@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
@@ -18,8 +19,7 @@ BOTH = ("linux-64", "linux-aarch64")
 
 def package(name: str, version: str = "1.0", build: str = "0", platform: str = "linux-64") -> LockedPackage:
     url = f"{CHANNEL}/{platform}/{name}-{version}-{build}.conda"
-    digest = f"{abs(hash(url)):064x}"[-64:]
-    return LockedPackage("conda", name, version, build, platform, {}, url, digest)
+    return LockedPackage("conda", name, version, build, platform, {}, url, sha256(url.encode()).hexdigest())
 
 
 def wheel(name: str, version: str = "1.0", platform: str = "linux-64") -> LockedPackage:

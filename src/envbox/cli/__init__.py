@@ -18,6 +18,8 @@ from envbox.errors import EnvboxError
 
 COMMANDS = {
     "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
+    "add": ("envbox.cli.editing", "Add packages to a spec, and lock it."),
+    "remove": ("envbox.cli.editing", "Remove packages from a spec, and lock it."),
     "build": ("envbox.cli.building", "Assemble an environment's image from its lockfile."),
     "push": ("envbox.cli.publishing", "Push an environment's image to a registry, without an engine."),
     "pull": ("envbox.cli.publishing", "Pull an image from a registry into the engine."),
@@ -27,6 +29,9 @@ COMMANDS = {
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
+    "list": ("envbox.cli.reading", "List the packages of an environment."),
+    "tree": ("envbox.cli.reading", "Show which package needs which."),
+    "why": ("envbox.cli.reading", "Say why a package is in an environment."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
@@ -47,7 +52,8 @@ class LazyGroup(click.Group):
         """Import the one command that was asked for."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        module = import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")  # Python has some names
         assert isinstance(command, click.Command)
         return command
 
