@@ -7,8 +7,10 @@ another one goes without it, as a store that is handed a signed address also dem
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -68,7 +70,7 @@ class Transport:
 def certificates(settings: Settings, environ: Mapping[str, str]) -> str | bool:
     """The file or folder of certificates that servers are checked against; True: those that requests brings.
 
-    :raises SettingsError: when what is named is not there
+    :raises SettingsError: when what is named is not there, or something else
     """
     named = [(key, environ[key]) for key in _BUNDLES if environ.get(key)]
     if settings.ca_bundle:
@@ -76,10 +78,15 @@ def certificates(settings: Settings, environ: Mapping[str, str]) -> str | bool:
     if not named:
         return True
     key, path = named[0]
-    if not os.path.exists(path):  # noqa: PTH110 - an empty or odd text is not there either
-        raise SettingsError(
-            f"{key} names {path}, which is not there", "it should be a file of certificates in PEM"
-        )
+    hint = "it should be a file of certificates in PEM, or a folder of them"
+    try:
+        if Path(path).is_dir():
+            return path
+        ssl.create_default_context(cafile=path)
+    except FileNotFoundError:
+        raise SettingsError(f"{key} names {path}, which is not there", hint) from None
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise SettingsError(f"{key} names {path}, which holds no certificates", hint) from error
     return path
 
 

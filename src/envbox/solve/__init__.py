@@ -15,10 +15,10 @@ from envbox.errors import SolveError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
-from envbox.solve.gateway import open_gateway
+from envbox.solve.gateway import channel_failure, open_gateway
 from envbox.solve.least_change import least_change
-from envbox.solve.match_specs import joined_depends, sources
-from envbox.solve.no_solution import channel_failure, no_solution
+from envbox.solve.match_specs import addresses, joined_depends, sources
+from envbox.solve.no_solution import no_solution
 from envbox.solve.question import Question
 
 T = TypeVar("T")
@@ -44,8 +44,9 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    gateway = open_gateway(settings)
-    asked = sources(channels, (s for question in questions for s in question.specs))
+    specs = [spec for question in questions for spec in question.specs]
+    asked = sources(channels, specs)
+    gateway = open_gateway(settings, asked, addresses(channels, specs))
     answers = await asyncio.gather(
         *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
     )

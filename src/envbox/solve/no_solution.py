@@ -1,4 +1,4 @@
-"""Why there is no solution, in words: which requirements clash, which package or channel is not there.
+"""Why there is no solution, in words: which requirements clash, which package is not there.
 
 rattler says it as a tree that begins with what was asked for, or as a chain of causes; both are kept, cut to
 what a person reads, after one line that names what to change.
@@ -10,54 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from envbox.errors import EnvboxError, SpecError, ToolError
 from envbox.mirrors import public, without_credentials
-from envbox.settings import Settings
-from envbox.solve.match_specs import channel_url, parse_match_spec
+from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.question import Question
 
-_CAUSE = "Caused by: "
 _MOST_LINES = 30  # of a solver's tree; what clashes stands in the first few
-
-
-async def channel_failure(
-    broken: Sequence[BaseException], asked: Sequence[str], gateway: Any, settings: Settings
-) -> BaseException:
-    """Find out why a channel could not be read: of requests that share a download, only one is told."""
-    from rattler import Channel
-    from rattler.exceptions import GatewayError
-
-    error = next((e for e in broken if "://" in str(e) or not isinstance(e, GatewayError)), broken[0])
-    if "://" not in str(error) and isinstance(error, GatewayError):
-        try:
-            for channel in asked:
-                await gateway.query([Channel(channel)], ["noarch"], ["python"], recursive=False)
-        except GatewayError as alone:
-            error = alone
-    if not isinstance(error, GatewayError):
-        return error
-    found = _channel_error(str(error), asked, settings)
-    found.__cause__ = error
-    return found
-
-
-def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> EnvboxError:
-    text = public(text)
-    cause = text.replace("\n", "").split(_CAUSE)[-1]
-    url = next(iter(re.findall(r"\((\w+://[^)]+)\)", text)), "")
-    urls = {without_credentials(channel_url(channel)): channel for channel in asked}
-    named = next(
-        (c for u, c in urls.items() if u in text or url.startswith(public(settings.mirrors.rewrite(u)))), url
-    )
-    channel = without_credentials(named) if "://" in named else named or ", ".join(urls)
-    if "could not find subdir" in text or "404" in text:
-        return SpecError(
-            f"there is no channel {channel}: {cause}", "check its name under `channels:` in the spec"
-        )
-    return ToolError(
-        f"the channel {channel} cannot be read: {cause}" + (f" ({url})" if url not in cause else ""),
-        "check the network and try again; a mirror can be set under [mirrors] in envbox.toml",
-    )
 
 
 async def no_solution(
