@@ -27,12 +27,15 @@ ROOMS: dict[str, set[str]] = {
     "spec": SETTLED,
     "solve": SETTLED | {"credentials", "spec", "transport"},
     "freshness": SETTLED | {"registry", "solve", "spec"},
-    "lock": SETTLED | {"base", "freshness", "registry", "solve", "spec"},
+    "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
+    "editing": SETTLED | {"lock", "solve", "spec"},
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
     "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
     "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
+    "exchange": SETTLED
+    | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
     "reading": SETTLED | {"credentials", "engine", "solve", "spec", "transport", "verify"},
@@ -49,6 +52,7 @@ HEAVY = {
     "zstandard",
     "installer",
     "rich",
+    "ruamel",
 }
 
 

@@ -20,7 +20,7 @@ from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.solve.platforms import solve_spec
-from envbox.solve.question import HIGHEST, NO_DATE, Before, Policy, Update, moment
+from envbox.solve.question import HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
 from envbox.spec import DEFAULT_PLATFORMS, EnvSpec, read_spec
 
 __all__ = ["Update", "differences", "is_fresh", "lock", "locked_before", "relock", "solve_spec"]
@@ -158,18 +158,29 @@ def _write(environment: Environment, solved: Lock) -> None:
 
 
 def _say(solved: Lock, before: Before, report: Reporter, verb: str) -> None:
+    from envbox.reading.changes import changes, summary
+    from envbox.reading.tables import lines
+
     counts = ", ".join(
         f"{len(solved.for_platform(p))} packages for {p}{_system(solved, p)}" for p in solved.platforms
     )
-    report.say(f"{verb} {solved.name}: {counts}")
+    how = [f"as of {solved.exclude_newer}"] * bool(solved.exclude_newer) + [solved.strategy or ""]
+    report.say(f"{verb} {solved.name}: {counts}{''.join(f', {word}' for word in how if word)}")
+    if before.lock is None:
+        return
+    found = changes(before.lock, solved)
+    report.say(summary(found))
+    if verb == "locked":
+        for line in lines(found, solved.platforms):
+            report.say(f"  {line}")
+    moved = {change.name for change in found}
+    for name in sorted(before.update.names - moved):
+        report.say(f"{name} stays: nothing newer fits the spec")
 
 
 def _system(solved: Lock, platform: str) -> str:
-    """The virtual packages that have a version of their own, in words."""
-    glibc = {"glibc": solved.base.glibc[platform]} if solved.base and platform in solved.base.glibc else {}
-    other = {name.removeprefix("__"): v for name, v in solved.virtual.get(platform, {}).items()}
-    words = ", ".join(f"{name} {version}" for name, version in {**glibc, **other}.items())
-    return f" ({words})" if words else ""
+    words = [f"{name.removeprefix('__')} {version}" for name, version in system_of(solved, platform).items()]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Reporter) -> Base:

@@ -7,12 +7,13 @@ stands as virtual packages (https://github.com/conda/ceps/blob/main/cep-0030.md)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from envbox.errors import SettingsError
 from envbox.lockfile import Base, Lock, LockedPackage
+from envbox.settings import EnvironmentSettings, Settings
 
 LINUX = "5.10"  # conda-lock's own assumption; no package is known that asks for more
 MACOS = "13.0"
@@ -108,6 +109,28 @@ def assumed(platform: str, cuda: str | None) -> dict[str, str]:
     if not _CUDA.fullmatch(cuda):
         raise SettingsError(f"cuda should be a version, not {cuda!r}", 'set it like: cuda = "12.4"')
     return {"__cuda": cuda}
+
+
+def system_of(lock: Lock, platform: str) -> dict[str, str]:
+    """The virtual packages that have a version of their own in a lock: what its machines must offer."""
+    glibc = {"__glibc": lock.base.glibc[platform]} if lock.base and platform in lock.base.glibc else {}
+    return {**glibc, **lock.virtual.get(platform, {})}
+
+
+def policy_differences(lock: Lock, settings: Settings, own: EnvironmentSettings) -> Iterator[str]:
+    """What the settings say about the solve that the lock was not made by, a line each."""
+    wanted = moment(settings.exclude_newer) if settings.exclude_newer else lock.exclude_newer
+    if wanted != lock.exclude_newer:
+        yield f"packages are looked at up to {wanted}; locked with those up to {lock.exclude_newer or 'now'}"
+    for platform in lock.platforms:
+        cuda = lock.virtual.get(platform, {}).get("__cuda")
+        asked = assumed(platform, own.cuda).get("__cuda")
+        if asked != cuda:
+            yield f"{platform}: {_cuda_words(asked)} is set; locked for {_cuda_words(cuda)}"
+
+
+def _cuda_words(version: str | None) -> str:
+    return f"CUDA {version}" if version else "no CUDA"
 
 
 def moment(text: str) -> str:
