@@ -9,6 +9,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -20,6 +21,8 @@ COMMANDS = {
     "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
     "add": ("envbox.cli.editing", "Add packages to a spec, and lock it."),
     "remove": ("envbox.cli.editing", "Remove packages from a spec, and lock it."),
+    "import": ("envbox.cli.exchange", "Make a spec and a lockfile of another tool's lockfile."),
+    "export": ("envbox.cli.exchange", "Write a lockfile as other tools read it."),
     "build": ("envbox.cli.building", "Assemble an environment's image from its lockfile."),
     "push": ("envbox.cli.publishing", "Push an environment's image to a registry, without an engine."),
     "pull": ("envbox.cli.publishing", "Pull an image from a registry into the engine."),
