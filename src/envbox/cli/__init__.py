@@ -9,7 +9,6 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from keyword import iskeyword
 
 import click
 
@@ -35,6 +34,7 @@ COMMANDS = {
     "list": ("envbox.cli.reading", "List the packages of an environment."),
     "tree": ("envbox.cli.reading", "Show which package needs which."),
     "why": ("envbox.cli.reading", "Say why a package is in an environment."),
+    "diff": ("envbox.cli.comparing", "Show what changed in lockfiles."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),

@@ -150,4 +150,7 @@ def _base(old: Base, new: Base) -> Iterator[Detail]:
 
 
 def _count(lock: Lock, platform: str) -> str | None:
-    return f"{len(lock.for_platform(platform))} packages" if platform in lock.platforms else None
+    if platform not in lock.platforms:
+        return None
+    count = len(lock.for_platform(platform))
+    return f"{count} package" + "s" * (count != 1)

@@ -10,18 +10,20 @@ MANY = 20  # packages that came or went together, as with a platform: more is on
 
 
 def lines(changes: Iterable[Change], platforms: Sequence[str] = ()) -> Iterator[str]:
-    """A line for each change, aligned: kind, package, versions, and where.
+    """A line for each change, aligned: kind, package, versions, and where; a crowd is one line.
 
     :param platforms: all that there are; a change on all of them needs no name of a platform
     """
-    found, many = _without_many(tuple(changes))
-    rows: list[tuple[str, ...]] = [
-        (kind, f"{count} packages", "", ", ".join(crowd)) for kind, crowd, count in many
-    ]
-    for change in found:
+    found, crowds = _without_crowds(tuple(changes))
+    rows = [(kind, f"{count} packages", "", ", ".join(crowd)) for kind, crowd, count in crowds]
+    yield from table([*rows, *change_rows(found, platforms)])
+
+
+def change_rows(changes: Iterable[Change], platforms: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Kind, package, versions and platforms of each change."""
+    for change in changes:
         where = "" if set(change.platforms) == set(platforms) else ", ".join(change.platforms)
-        rows.append((change.kind, label(change), versions(change), where))
-    yield from table(rows)
+        yield change.kind, label(change), versions(change), where
 
 
 def label(change: Change) -> str:
@@ -58,7 +60,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterator[
         yield "  ".join(cells).rstrip()
 
 
-def _without_many(
+def _without_crowds(
     changes: tuple[Change, ...],
 ) -> tuple[tuple[Change, ...], list[tuple[str, tuple[str, ...], int]]]:
     """Take out what came or went in a crowd, which is a platform's or a first lock's."""

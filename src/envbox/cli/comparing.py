@@ -1,0 +1,84 @@
+"""`envbox diff`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from envbox.cli.context import Session, complete_name, json_option, print_json
+
+if TYPE_CHECKING:
+    from envbox.engine import Engine
+    from envbox.reading.difference import Difference
+
+_COLOURS = {"added": "green", "removed": "red", "upgraded": "cyan", "downgraded": "yellow"}
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[A] [B]", shell_complete=complete_name)
+@click.option("--markdown", is_flag=True, help="Print tables in markdown, for a pull request.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
+@json_option
+@click.pass_obj
+def diff(session: Session, words: tuple[str, ...], markdown: bool, exit_code: bool, as_json: bool) -> int:
+    """Show what changed in lockfiles: packages that came, went, or moved up or down.
+
+    \b
+    envbox diff                    what changed since the last commit, in all environments
+    envbox diff maps               in one of them
+    envbox diff HEAD~1 [maps]      since another revision; HEAD~2..HEAD~1 between two
+    envbox diff OLD.yml NEW.yml    between two lockfiles, or environments
+    envbox diff envbox/maps:latest [maps]
+                                   between an image (docker://… in a registry) and the lockfile
+
+    A and B are environments, lockfiles, git revisions or images, looked for in this order.
+    """
+    from envbox.reading.difference import as_json as value_of
+
+    found = _compare(session, words)
+    if as_json:
+        print_json([value_of(one) for one in found])
+    else:
+        _print([one for one in found if not one.is_none], session, markdown=markdown)
+    return 1 if exit_code and not all(one.is_none for one in found) else 0
+
+
+def _compare(session: Session, words: tuple[str, ...]) -> list[Difference]:
+    from envbox.reading.difference import difference
+    from envbox.reading.sides import find_pairs
+
+    def engine() -> Engine:
+        return session.engine
+
+    def read_image(name: str) -> bytes:
+        from envbox.exchange.from_image import find_lockfile
+
+        return find_lockfile(name, session.project, engine, session.settings, session.report)
+
+    if len(words) > 2:
+        raise click.UsageError(f"two things are compared, not {len(words)}")
+    pairs = find_pairs(words, session.project, session.here, read_image)
+    return [difference(pair) for pair in pairs]
+
+
+def _print(found: list[Difference], session: Session, *, markdown: bool) -> None:
+    from envbox.cli.terminal import wants_colour
+    from envbox.reading.difference import as_lines, as_markdown
+
+    if not found:
+        session.report.say("no difference")
+    colour = wants_colour(sys.stdout, os.environ)
+    for number, one in enumerate(found):
+        if number:
+            click.echo()
+        for line in as_markdown(one) if markdown else as_lines(one):
+            click.echo(line if markdown else _coloured(line), color=colour)
+
+
+def _coloured(line: str) -> str:
+    """The line with its first word in the colour of what happened."""
+    word = line.strip().partition(" ")[0]
+    return line.replace(word, click.style(word, fg=_COLOURS[word]), 1) if word in _COLOURS else line
