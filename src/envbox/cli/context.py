@@ -67,8 +67,23 @@ class Session:
         return connect(self.settings)
 
     def environment(self, name: str | None) -> Environment:
-        """The environment that is meant."""
-        return self.project.environment(name)
+        """The environment that is meant: one of the project, or the one that a lockfile's path names."""
+        environment = self.named(name)
+        if environment.foreign is None:
+            return environment
+        from envbox.exchange.taking import adopt
+
+        return adopt(environment, self.settings, self.report)
+
+    def named(self, name: str | None) -> Environment:
+        """The same, without a look into any file."""
+        from envbox.project import foreign_environment, is_lockfile_path
+
+        if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
+            return self.project.environment(name)
+        path = self.here / name
+        ours = (e for e in self.project.environments if path in (e.spec_path, e.lock_path))
+        return next(ours, None) or foreign_environment(path)
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

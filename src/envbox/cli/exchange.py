@@ -1,0 +1,69 @@
+"""`envbox import` and `envbox export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from envbox.cli.context import Session, json_option, name_argument, print_json
+
+FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.exchange.export.FORMATS
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--name", metavar="NAME", help="What the environment is to be called.")
+@click.option("--environment", metavar="NAME", help="Which environment of a pixi.lock; `default`.")
+@click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
+@json_option
+@click.pass_obj
+def import_(
+    session: Session,
+    /,
+    files: tuple[str, ...],
+    name: str | None,
+    environment: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a spec and a lockfile of another tool's lockfile.
+
+    Read are conda-lock files, @EXPLICIT files, pixi.lock (versions 6 and 7) and exported environment.yml; of
+    several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
+    """
+    from envbox.exchange.taking import Source, default_name, import_files
+
+    paths = tuple(session.here / file for file in files)
+    source = Source(paths, name or default_name(paths), environment)
+    found = import_files(source, session.project, session.settings, session.report, force=force)
+    if as_json:
+        print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
+    else:
+        click.echo(found.spec_path)
+
+
+@click.command()
+@name_argument
+@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="Whose format.")
+@click.option("--platform", metavar="PLATFORM", help="Only what is for this platform.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout."
+)
+@click.pass_obj
+def export(session: Session, name: str | None, kind: str, platform: str | None, output: Path | None) -> None:
+    """Write an environment's lockfile as other tools read it.
+
+    explicit (conda, mamba), environment and requirements are for one platform: --platform, the only one that
+    is locked, or this machine's. conda-lock and pixi hold them all.
+    """
+    from envbox.exchange.export import export as export_lock
+    from envbox.files import write_whole
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+
+    lock = read_lockfile(session.environment(name).lock_path)
+    data = export_lock(lock, kind, platform, session.settings, session.report)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        write_whole(session.here / output, data, is_cache=False)
