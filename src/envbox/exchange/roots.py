@@ -35,10 +35,6 @@ def roots(packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
         (p.manager, p.name): {(m, n) for n in p.depends for m in ("conda", "pip")} for p in packages
     }
     reached: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    needed_by: dict[tuple[str, str], set[tuple[str, str]]] = {key: set() for key in needs}
-    for key, found in needs.items():
-        for other in found & needs.keys():
-            needed_by[other].add(key)
 
     def below(key: tuple[str, str]) -> set[tuple[str, str]]:
         if key not in reached:
@@ -52,7 +48,9 @@ def roots(packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
         return reached[key]
 
     def is_root(key: tuple[str, str]) -> bool:
-        return key == ("conda", "python") or all(by in below(key) for by in needed_by[key])
+        return key == ("conda", "python") or all(
+            other in below(key) for other in needs if key in below(other)
+        )
 
     return tuple(p for p in packages if is_root((p.manager, p.name)))
 

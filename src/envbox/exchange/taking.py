@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from envbox.base import check_glibc, resolve_base
 from envbox.errors import LockfileError, SpecError
 from envbox.exchange.complete import complete
 from envbox.exchange.find import ENVIRONMENT, joined, kind_of, read_bytes, read_foreign
+from envbox.exchange.pip import with_pip
 from envbox.exchange.roots import SELECTORS, channel_name, spec_text
 from envbox.files import write_whole
 from envbox.lockfile import Base, Lock, LockedPackage, conda_lock_foreign
@@ -38,11 +39,13 @@ class Source:
     :param paths: several: of one environment, each for other platforms
     :param name: for the environment
     :param environment: which of a pixi.lock; None: `default`, or the only one
+    :param platforms: of an exported environment.yml, which does not say; empty: what this machine runs
     """
 
     paths: tuple[Path, ...]
     name: str
     environment: str | None = None
+    platforms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +62,28 @@ def take(source: Source, settings: Settings, report: Reporter) -> Taken:
     :raises LockfileError: when a file is damaged, or of no format that is known
     :raises EnvboxError: what completing, solving an export, and pinning the base can raise
     """
-    kinds = {kind_of(read_bytes(path), path) for path in source.paths}
-    if kinds == {ENVIRONMENT} and len(source.paths) == 1:
-        spec = read_spec(source.paths[0], (), settings)
-        packages, channels = _solved(replace(spec, name=source.name), settings, report), spec.channels
-        variables = dict(spec.variables)
-    elif ENVIRONMENT in kinds:
-        raise LockfileError("an environment.yml is imported alone", "import one file after the other")
-    else:
-        found = joined([read_foreign(p, kind_of(read_bytes(p), p), source.environment) for p in source.paths])
-        usable = _usable(found.platforms, found.path, report)
-        found = replace(found, packages=tuple(p for p in found.packages if p.platform in usable))
-        packages = complete(found, settings, report)
-        channels, variables = tuple(dict.fromkeys(map(channel_name, found.channels))), {}
-    platforms = sorted({p.platform for p in packages})
-    by_platform = {
-        platform: sorted((p for p in packages if p.platform == platform), key=lambda p: (p.manager, p.name))
-        for platform in platforms
-    }
-    origin = " and ".join(path.name for path in source.paths)
-    text = spec_text(source.name, origin, channels or settings.channels, by_platform, variables)
+    found = _find(source, settings, report)
+    base = _base(source.name, found.platforms, settings, report)
+    packages = with_pip(found.packages, found.channels or settings.channels, base, settings, report)
+    text = spec_text(
+        source.name,
+        " and ".join(path.name for path in source.paths),
+        found.channels or settings.channels,
+        {p: _of(packages, p) for p in found.platforms},
+        found.variables,
+    )
     spec = _read_text(text, source.name, settings)
     for words in spec.warnings:
         report.warn(words)
-    base = _base(source.name, platforms, settings, report)
-    for platform in base.digests:
-        check_glibc(by_platform[platform], base, platform)
-    return Taken(text, _lock(spec, packages, base, settings))
+    asked = {p: [*spec.conda[p], *(PIP_PREFIX + text for text in spec.pip[p])] for p in spec.platforms}
+    lock = replace(
+        _lock(source.name, replace(found, packages=packages), base, settings),
+        channels=spec.channels,
+        content_hash=content_hashes(spec),
+        sources=(spec.path.name,),
+        requested={p: tuple(sorted(texts)) for p, texts in asked.items()},
+    )
+    return Taken(text, sealed(lock))
 
 
 def import_files(
@@ -131,16 +129,17 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
     assert path is not None
     if _is_ours(path):
         return replace(environment, lock_path=path)
-    base = settings.for_environment(environment.name)
-    said = repr((FORMAT, environment.name, base.base, base.slim, base.cuda, settings.channels))
+    own = settings.for_environment(environment.name)
+    said = repr((FORMAT, environment.name, own.base, own.slim, own.cuda, settings.channels))
     key = hashlib.sha256(read_bytes(path) + said.encode()).hexdigest()[:32]
     kept = settings.cache_dir / "foreign" / key / f"{environment.name}.conda-lock.yml"
     if not kept.is_file():
         report.say(
             f"{environment.name}: from {path.name}, as it is (envbox import {path.name} makes it yours)"
         )
-        taken = take(Source((path,), environment.name), settings, report)
-        write_whole(kept, dumps(taken.lock))
+        found = _find(Source((path,), environment.name), settings, report)
+        base = _base(environment.name, found.platforms, settings, report)
+        write_whole(kept, dumps(_lock(environment.name, found, base, settings)))
     return replace(environment, lock_path=kept, spec_path=kept.with_name(f"{environment.name}.yml"))
 
 
@@ -150,6 +149,33 @@ def default_name(paths: Sequence[Path]) -> str:
 
 
 # --- the parts ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is in the files, complete."""
+
+    platforms: tuple[str, ...]
+    channels: tuple[str, ...]
+    packages: tuple[LockedPackage, ...]
+    variables: Mapping[str, str]
+
+
+def _find(source: Source, settings: Settings, report: Reporter) -> _Found:
+    kinds = [kind_of(read_bytes(path), path) for path in source.paths]
+    if kinds == [ENVIRONMENT]:
+        spec = _read_export(source, settings)
+        packages = _solved(spec, settings, report)
+        return _Found(tuple(sorted({p.platform for p in packages})), spec.channels, packages, spec.variables)
+    if ENVIRONMENT in kinds:
+        raise LockfileError("an environment.yml is imported alone", "import one file after the other")
+    lock = joined(
+        [read_foreign(p, kind, source.environment) for p, kind in zip(source.paths, kinds, strict=True)]
+    )
+    usable = _usable(lock.platforms, lock.path, report)
+    lock = replace(lock, packages=tuple(p for p in lock.packages if p.platform in usable))
+    channels = tuple(dict.fromkeys(map(channel_name, lock.channels)))
+    return _Found(tuple(sorted(usable)), channels, complete(lock, settings, report), {})
 
 
 def _is_ours(path: Path) -> bool:
@@ -181,6 +207,14 @@ def _solved(spec: EnvSpec, settings: Settings, report: Reporter) -> tuple[Locked
     ).packages
 
 
+def _read_export(source: Source, settings: Settings) -> EnvSpec:
+    """Builds are of one platform, which an export does not name."""
+    from envbox.image.output import own_platform
+
+    spec = read_spec(source.paths[0], source.platforms, settings, (own_platform(),))
+    return replace(spec, name=source.name)
+
+
 def _read_text(text: str, name: str, settings: Settings) -> EnvSpec:
     with tempfile.TemporaryDirectory(prefix="envbox-import-") as folder:
         path = Path(folder, f"{name}.yml")
@@ -195,21 +229,24 @@ def _base(name: str, platforms: Sequence[str], settings: Settings, report: Repor
     return resolve_base(reference, linux, settings, report) if linux else Base(reference, {}, {})
 
 
-def _lock(spec: EnvSpec, packages: Sequence[LockedPackage], base: Base, settings: Settings) -> Lock:
-    own = settings.for_environment(spec.name)
-    asked = {p: [*spec.conda[p], *(PIP_PREFIX + text for text in spec.pip[p])] for p in spec.platforms}
+def _lock(name: str, found: _Found, base: Base, settings: Settings) -> Lock:
+    """The lock of what was found, for which nothing has been asked yet."""
+    for platform in base.digests:
+        check_glibc(_of(found.packages, platform), base, platform)
     return sealed(
         Lock(
-            name=spec.name,
-            platforms=spec.platforms,
-            channels=spec.channels,
-            content_hash=content_hashes(spec),
-            packages=tuple(packages),
+            name=name,
+            platforms=found.platforms,
+            channels=found.channels,
+            content_hash={},
+            packages=found.packages,
             base=base,
             digest="",
-            sources=(spec.path.name,),
-            requested={p: tuple(sorted(texts)) for p, texts in asked.items()},
-            variables=dict(spec.variables),
-            slim=own.slim,
+            variables=found.variables,
+            slim=settings.for_environment(name).slim,
         )
     )
+
+
+def _of(packages: Sequence[LockedPackage], platform: str) -> list[LockedPackage]:
+    return sorted((p for p in packages if p.platform == platform), key=lambda p: (p.manager, p.name))
