@@ -16,6 +16,7 @@ from paper_channel import served
 from paper_registry import PaperRegistry, serving
 from tiny import CHANNEL, Tiny, make_tiny
 
+from envbox.cli import run
 from envbox.errors import (
     EnvboxError,
     ImageError,
@@ -28,7 +29,7 @@ from envbox.errors import (
 from envbox.exchange.complete import complete
 from envbox.exchange.export import FORMATS, export
 from envbox.exchange.find import kind_of, read_foreign
-from envbox.exchange.from_image import lockfile_in_registry
+from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
 from envbox.exchange.roots import roots
 from envbox.exchange.taking import Source, adopt, import_files, take
 from envbox.freshness import differences, is_fresh
@@ -355,7 +356,7 @@ def test_a_foreign_lockfile_is_an_environment_as_it_is(world: World, tmp_path: P
     assert adopt(environment, world.settings, told) == adopted
     assert len(told.words) == 1
     assert [p.name for p in (tmp_path / "project").iterdir()] == ["pixi.lock"]
-    with pytest.raises(SpecError, match=r"no spec, only .*pixi.lock"):
+    with pytest.raises(SpecError, match=r"no spec to lock, only .*pixi.lock"):
         check_not_foreign(environment)
 
 
@@ -427,3 +428,48 @@ def test_an_image_without_a_lockfile_is_refused_by_name(world: World, registry: 
     registry.put_image("a/broken:1", [{"opt/envbox/share/envbox/conda-lock.yml": b"version: 1"}], "linux-64")
     with pytest.raises(ImageError, match=r"the lockfile in docker.io/a/broken:1 is damaged"):
         lockfile_in_registry("docker.io/a/broken:1", "linux-64", world.settings, SILENT)
+
+
+def test_what_the_engine_does_not_have_is_looked_for_in_its_registry(
+    world: World, registry: PaperRegistry
+) -> None:
+    data = world.tiny.environment.lock_path.read_bytes()
+    registry.put_image("a/there:1", [{"opt/envbox/share/envbox/conda-lock.yml": data}], "linux-64")
+
+    def no_engine() -> Any:
+        raise ToolError("no engine answers")
+
+    project = read_project(world.tiny.folder / "nowhere")
+    assert find_lockfile("docker.io/a/there:1", project, no_engine, world.settings, SILENT) == data
+    with pytest.raises(ToolError, match="no engine"):
+        find_lockfile("maps", project, no_engine, world.settings, SILENT)
+
+
+# --- on the command line ------------------------------------------------------------------------------------
+
+
+def test_import_export_and_lock_on_the_command_line(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    rules = " ".join(f"{old}={new}" for old, new in world.settings.mirrors.rules.items())
+    monkeypatch.setenv("ENVBOX_MIRRORS", rules)
+    monkeypatch.setenv("ENVBOX_BASE", world.settings.base)
+    monkeypatch.setenv("ENVBOX_CACHE_DIR", str(world.settings.cache_dir))
+    project = tmp_path / "project"
+    path = write(project, "theirs/maps.lock", explicit_of(world))
+    at = ["-C", str(project)]
+    assert run([*at, "import", str(path)]) == 0
+    assert capsysbinary.readouterr().out == f"{project}/environments/maps.yml\n".encode()
+    assert run([*at, "lock", "maps"]) == 0
+    assert b"up to date" in capsysbinary.readouterr().err
+    assert run([*at, "export", "maps", "--format", "explicit"]) == 0
+    assert capsysbinary.readouterr().out.startswith(
+        b"# maps, exported by envbox\n# platform: linux-64\n@EXPLICIT\n"
+    )
+    assert run([*at, "export", "maps", "--format", "pixi", "-o", "pixi.lock"]) == 0
+    assert run([*at, "lock", "pixi.lock"]) == 1
+    assert b"envbox import pixi.lock" in capsysbinary.readouterr().err
+    assert run([*at, "build", "pixi.lock", "-o", "image"]) == 0
+    assert (project / "image").is_dir()
+    assert run([*at, "import", str(write(project, "broken.lock", b"@EXPLICIT\nnumpy\n"))]) == 1
+    assert b"line 2" in capsysbinary.readouterr().err

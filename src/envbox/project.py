@@ -144,6 +144,16 @@ def foreign_environment(path: Path, name: str | None = None) -> Environment:
     )
 
 
+def lock_path_of(project: Project, name: str) -> Path:
+    """Where an environment's lockfile is, or would be if there were one of that name.
+
+    :raises SpecError: when that is no name
+    """
+    check_name(name)
+    there = next((e for e in project.environments if e.name == name), None)
+    return there.lock_path if there else project.root / "environments" / (name + LOCK_SUFFIX)
+
+
 def name_of_foreign(path: Path) -> str:
     """What the environment of a lockfile is called: as the file, or as its folder where that says more."""
     path = path.absolute()
@@ -162,7 +172,7 @@ def check_not_foreign(environment: Environment) -> None:
     """
     if environment.foreign is not None and not environment.spec_path.is_file():
         raise SpecError(
-            f"{environment.name} has no spec, only {environment.foreign}, which envbox does not write",
+            f"{environment.name} has no spec to lock, only {environment.foreign}",
             f"make a spec and a lockfile of it: envbox import {environment.foreign.name}",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,18 +16,17 @@ FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # e
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--name", metavar="NAME", help="What the environment is to be called.")
 @click.option("--environment", metavar="NAME", help="Which environment of a pixi.lock; `default`.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    help="Of an environment.yml, whose builds are of one platform; this machine's.",
+)
 @click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
 @json_option
 @click.pass_obj
-def import_(
-    session: Session,
-    /,
-    files: tuple[str, ...],
-    name: str | None,
-    environment: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
+def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: bool, **said: Any) -> None:
     """Make a spec and a lockfile of another tool's lockfile.
 
     Read are conda-lock files, @EXPLICIT files, pixi.lock (versions 6 and 7) and exported environment.yml; of
@@ -35,7 +35,7 @@ def import_(
     from envbox.exchange.taking import Source, default_name, import_files
 
     paths = tuple(session.here / file for file in files)
-    source = Source(paths, name or default_name(paths), environment)
+    source = Source(paths, said["name"] or default_name(paths), said["environment"], said["platforms"])
     found = import_files(source, session.project, session.settings, session.report, force=force)
     if as_json:
         print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
@@ -67,3 +67,23 @@ def export(session: Session, name: str | None, kind: str, platform: str | None, 
         click.echo(data, nl=False)
     else:
         write_whole(session.here / output, data, is_cache=False)
+
+
+def give_back(session: Session, image: str, names: tuple[str, ...], platforms: tuple[str, ...]) -> None:
+    """Print the lockfile inside an image, or write it as an environment's."""
+    from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
+    from envbox.files import write_whole
+    from envbox.project import lock_path_of
+
+    if len(names) > 1 or len(platforms) > 1:
+        raise click.UsageError("--from-image is about one image: at most one NAME, and one --platform")
+    if platforms:
+        data = lockfile_in_registry(image, platforms[0], session.settings, session.report)
+    else:
+        data = find_lockfile(image, session.project, lambda: session.engine, session.settings, session.report)
+    if not names:
+        click.echo(data, nl=False)
+        return
+    path = lock_path_of(session.project, names[0])
+    write_whole(path, data, is_cache=False)
+    session.report.say(f"wrote {path}, from {image}")

@@ -51,6 +51,12 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     "bounds. It is kept in the lockfile.",
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Print what would change, and write nothing.")
+@click.option(
+    "--from-image",
+    metavar="IMAGE",
+    help="Solve nothing: give back the lockfile inside an image, of the engine or a registry "
+    "(docker://…), on stdout, or as NAME's.",
+)
 @json_option
 @click.pass_obj
 def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...], **asked: Any) -> None:
@@ -60,13 +66,20 @@ def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...]
     """
     from envbox.lock import Update
     from envbox.lock import lock as lock_environment
+    from envbox.project import check_not_foreign
 
+    if asked["from_image"]:
+        from envbox.cli.exchange import give_back
+
+        give_back(session, asked["from_image"], names, platforms)
+        return
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
-    wanted = [session.environment(name) for name in names] or _with(packages, session.project.environments)
+    wanted = [session.named(name) for name in names] or _with(packages, session.project.environments)
     wanted = wanted or [session.environment(None)]
     told = []
     for environment in wanted:
+        check_not_foreign(environment)
         lock = lock_environment(
             environment, session.settings, platforms or None, session.report, update=update, dry_run=dry_run
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbox.errors import ImageError, LockfileError
+from envbox.errors import ImageError, LockfileError, ToolError
 from envbox.image.activation import LOCKFILE
 from envbox.lockfile.conda_lock_v1 import loads
-from envbox.project import Project
+from envbox.project import Project, is_reference
 from envbox.registry import Access, Reference, fetch_blob, fetch_manifest, parse_reference, resolve
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -58,13 +58,26 @@ def lockfile_in_registry(name: str, platform: str | None, settings: Settings, re
 def find_lockfile(
     name: str, project: Project, connect: Callable[[], Engine], settings: Settings, report: Reporter
 ) -> bytes:
-    """The lockfile inside an image: `docker://REFERENCE` in a registry, anything else in the engine first.
+    """The lockfile inside an image: of the engine, or a registry where that has none of this reference.
 
+    :param name: an environment's, an image's or its ID; `docker://…` is looked for in its registry only
+    :param connect: gives the engine; a registry needs none
     :raises ImageError: when there is no such image, or no lockfile in it
     """
     if name.startswith(REGISTRY):
         return lockfile_in_registry(name, None, settings, report)
+    is_ours = name in {environment.name for environment in project.environments}
+    if is_reference(name) and not is_ours and not _is_in_engine(name, connect):
+        report.say(f"{name} is not in the engine: looking in its registry")
+        return lockfile_in_registry(name, None, settings, report)
     return lockfile_in_engine(name, project, connect(), report)
+
+
+def _is_in_engine(name: str, connect: Callable[[], Engine]) -> bool:
+    try:
+        return connect().image_id(name) is not None
+    except ToolError:  # there is no engine here
+        return False
 
 
 def _checked(found: bytes | None, name: str) -> bytes:
