@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "freshness": SETTLED | {"registry", "solve", "spec"},
     "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
     "editing": SETTLED | {"lock", "solve", "spec"},
+    "notebook": SETTLED | {"solve"},
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
@@ -38,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
-    "reading": SETTLED | {"credentials", "engine", "solve", "spec", "transport", "verify"},
+    "reading": SETTLED | {"solve", "spec", "transport"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
 TOP = {"cli", "__main__"}

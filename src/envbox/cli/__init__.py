@@ -17,6 +17,7 @@ from envbox.cli.context import Session
 from envbox.errors import EnvboxError
 
 COMMANDS = {
+    "init": ("envbox.cli.notebooks", "Write a spec from notebooks, scripts and requirements."),
     "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
     "add": ("envbox.cli.editing", "Add packages to a spec, and lock it."),
     "remove": ("envbox.cli.editing", "Remove packages from a spec, and lock it."),
@@ -35,6 +36,9 @@ COMMANDS = {
     "tree": ("envbox.cli.reading", "Show which package needs which."),
     "why": ("envbox.cli.reading", "Say why a package is in an environment."),
     "diff": ("envbox.cli.comparing", "Show what changed in lockfiles."),
+    "outdated": ("envbox.cli.comparing", "Show which packages have newer versions."),
+    "stamp": ("envbox.cli.notebooks", "Bind notebooks to an environment."),
+    "check": ("envbox.cli.notebooks", "Check that a lockfile has what notebooks import."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),

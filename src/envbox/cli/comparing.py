@@ -1,18 +1,21 @@
-"""`envbox diff`."""
+"""`envbox diff` and `outdated`: what changed, and what would."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, print_json
+from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
+    from envbox.lockfile import Lock
     from envbox.reading.difference import Difference
+    from envbox.reading.outdated import Outdated
 
 _COLOURS = {"added": "green", "removed": "red", "upgraded": "cyan", "downgraded": "yellow"}
 
@@ -44,6 +47,47 @@ def diff(session: Session, words: tuple[str, ...], markdown: bool, exit_code: bo
     else:
         _print([one for one in found if not one.is_none], session, markdown=markdown)
     return 1 if exit_code and not all(one.is_none for one in found) else 0
+
+
+@click.command()
+@name_argument
+@click.option("-a", "--all", "everything", is_flag=True, help="Also what was not asked for, but is needed.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when there is something newer.")
+@json_option
+@click.pass_obj
+def outdated(session: Session, name: str | None, everything: bool, exit_code: bool, as_json: bool) -> int:
+    """Show which packages have newer versions: within what the spec allows, and beyond it.
+
+    Channels are asked, and nothing is changed. What is newer in the spec is what `envbox lock --update-all`
+    would lock.
+    """
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+    from envbox.reading.outdated import channels_in
+    from envbox.reading.outdated import outdated as find_outdated
+
+    environment = session.environment(name)
+    lock = read_lockfile(environment.lock_path)
+    found = find_outdated(lock, session.settings, session.report, channels_in(environment.spec_path))
+    shown = [one for one in found if one.asked or everything]
+    if as_json:
+        print_json([asdict(one) for one in shown])
+    else:
+        _print_outdated(shown, lock, session, len(found) - len(shown))
+    return 1 if exit_code and shown else 0
+
+
+def _print_outdated(shown: list[Outdated], lock: Lock, session: Session, hidden: int) -> None:
+    from envbox.reading.outdated import lines
+
+    for line in lines(shown, lock.platforms):
+        click.echo(line)
+    say = session.report.say
+    if hidden:
+        say(f"{hidden} more that was not asked for {'has' if hidden == 1 else 'have'} newer versions (--all)")
+    elif not shown:
+        say(f"{lock.name} has the newest of everything")
+    if any(one.within for one in shown):
+        say(f"to move within the spec: envbox lock {lock.name} --update PKG, or --update-all")
 
 
 def _compare(session: Session, words: tuple[str, ...]) -> list[Difference]:
