@@ -12,7 +12,7 @@ import pytest
 from test_changes import BOTH, lock_of, package, wheel
 from test_cli import envbox
 
-from envbox.errors import EnvboxError, LockfileError
+from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.project import read_project
@@ -156,6 +156,19 @@ def test_what_is_nothing_is_said_in_words(repository: Path, tmp_path: Path) -> N
     (bare / "environments/maps.conda-lock.yml").rename(bare / "environments/maps.yml")
     with pytest.raises(LockfileError, match="nothing is locked on either side"):
         compared(bare)
+
+
+def test_where_git_will_not_look_it_says_why(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch, for its own tests
+    with pytest.raises(ToolError, match="dubious ownership"):
+        compared(repository)
+
+
+def test_without_git_two_files_are_compared(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(repository))
+    assert compared(repository, "course", "maps")
+    with pytest.raises(ToolError, match="cannot run git"):
+        compared(repository)
 
 
 # --- how it is told -----------------------------------------------------------------------------------------

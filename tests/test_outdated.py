@@ -68,10 +68,10 @@ def maps() -> Lock:
 
 def test_what_the_spec_allows_is_told_from_what_there_is(settings: Settings) -> None:
     assert outdated(maps(), settings, SILENT) == (
-        Outdated("numpy", "conda", ("linux-64",), "1.9.0", "1.10.0", "2.0.0", ("numpy",)),
-        Outdated("numpy", "conda", ("linux-aarch64",), "1.9.0", "1.10.0", None, ("numpy",)),
-        Outdated("openssl", "conda", ("linux-64",), "3.9.0", None, "3.10.0", ()),
-        Outdated("python", "conda", BOTH, "3.11.7", None, "3.12.1", ("python 3.11.*",)),
+        Outdated("numpy", "conda", ("linux-64",), "1.9.0", "1.10.0", "2.0.0", ("numpy",), True),
+        Outdated("numpy", "conda", ("linux-aarch64",), "1.9.0", "1.10.0", None, ("numpy",), True),
+        Outdated("openssl", "conda", ("linux-64",), "3.9.0", None, "3.10.0", (), False),
+        Outdated("python", "conda", BOTH, "3.11.7", None, "3.12.1", ("python 3.11.*",), True),
     )
 
 
@@ -109,6 +109,12 @@ def test_versions_are_compared_as_versions() -> None:
     assert compared(lock, {("linux-64", "a"): "1.9"}, {("linux-64", "a"): "1.10.0"}) == ()
     (one,) = compared(lock, {}, {("linux-64", "a"): "1.11"})
     assert (one.within, one.newest) == (None, "1.11")
+
+
+def test_a_lock_that_does_not_say_what_was_asked_for_has_its_roots_asked_for() -> None:
+    lock = replace(locked(package("a"), asked=(), platforms=("linux-64",)), requested={})
+    (one,) = compared(lock, {}, {("linux-64", "a"): "2.0"})
+    assert (one.asked, one.is_asked) == ((), True)
 
 
 def test_lines_are_a_table(settings: Settings) -> None:
@@ -173,7 +179,9 @@ def test_the_newest_wheel_that_fits_is_found(index: tuple[Path, Settings]) -> No
     mac = newest_wheels(with_wheel("pip: my-tool", platform="osx-arm64"), settings, SILENT)
     assert set(mac[1].values()) == {"1.9"}
     found = outdated(with_wheel("pip: my_tool <2"), settings, SILENT)
-    assert Outdated("my-tool", "pip", ("linux-64",), "1.0", "1.10", "2.0", ("pip: my_tool <2",)) in found
+    assert (
+        Outdated("my-tool", "pip", ("linux-64",), "1.0", "1.10", "2.0", ("pip: my_tool <2",), True) in found
+    )
 
 
 def test_what_needs_a_wheel_bounds_it_too(index: tuple[Path, Settings]) -> None:

@@ -121,6 +121,18 @@ def test_without_what_was_asked_for_the_roots_are_what_nobody_needs() -> None:
     assert list(graph.asked) == ["pip:maps-kit"]
 
 
+def test_of_a_circle_that_nobody_needs_one_is_a_root() -> None:
+    circle = (
+        needing(package("b"), a="*", z="*"), needing(package("c"), b="*"), needing(package("a"), c="*"),
+        needing(package("z"), y="*"), package("y"), needing(package("self"), self="*"),
+    )  # fmt: skip
+    graph = graph_of(replace(small(), packages=circle, requested={}))
+    assert len(graph.asked) == 2
+    assert "self" in graph.asked
+    assert graph.asked.keys() & {"a", "b", "c"}
+    assert all(chains(graph, key) for key in graph.packages)
+
+
 def test_a_package_is_found_as_people_write_it() -> None:
     graph = graph_of(small())
     assert find_key(graph, "OpenSSL") == "openssl"
@@ -214,7 +226,7 @@ def test_list_tree_and_why_are_typed(project: Path) -> None:
     assert said.stdout.splitlines()[-1].split() == ["9", "packages", "2.60", "MB"]
     assert envbox("tree", "maps", "-p", "libblas", cwd=project).stdout == "libblas 3.9\n└── openblas 0.3\n"
     assert envbox("why", "openssl", cwd=project).stdout == (
-        "python 3.11 → openssl 3.1 (>=3,<4)\nand 2 more that was asked for need it through these (--all)\n"
+        "python 3.11 → openssl 3.1 (>=3,<4)\nand 2 more, most through these (--all)\n"
     )
     assert envbox("why", "numpy", cwd=project).stdout.startswith("numpy 1.26 was asked for: numpy >=1.20\n")
     done = envbox("why", "scipy", cwd=project)

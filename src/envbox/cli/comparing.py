@@ -68,7 +68,7 @@ def outdated(session: Session, name: str | None, everything: bool, exit_code: bo
     environment = session.environment(name)
     lock = read_lockfile(environment.lock_path)
     found = find_outdated(lock, session.settings, session.report, channels_in(environment.spec_path))
-    shown = [one for one in found if one.asked or everything]
+    shown = [one for one in found if one.is_asked or everything]
     if as_json:
         print_json([asdict(one) for one in shown])
     else:

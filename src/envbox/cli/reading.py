@@ -134,7 +134,7 @@ def _print_why(graph: Graph, key: str, ways: tuple[tuple[str, ...], ...], hidden
         if len(way) > 1:
             click.echo(" → ".join([graph.label(way[0]), *map(_step(graph), way[:-1], way[1:])]))
     if hidden:
-        click.echo(f"and {hidden} more that was asked for need{'s' * (hidden == 1)} it through these (--all)")
+        click.echo(f"and {hidden} more, most through these (--all)")
 
 
 def _step(graph: Graph) -> Callable[[str, str], str]:

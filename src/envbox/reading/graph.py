@@ -29,7 +29,7 @@ class Graph:
     :param needs: key → key of what it needs → constraint, sorted; a virtual package needs nothing
     :param needed_by: the same the other way round
     :param asked: key → the match specs or requirements that ask for it, as text
-    :param is_told: whether the lock says what was asked for; else that is whatever nobody needs
+    :param is_told: whether the lock says what was asked for; else that is what nobody else needs
     """
 
     name: str
@@ -63,10 +63,7 @@ def graph_of(lock: Lock, platform: str | None = None) -> Graph:
             needed_by.setdefault(other, {})[key] = constraint
     asked = _asked(lock.requested.get(platform, ()), packages)
     told = bool(asked)
-    if not told:
-        asked = {
-            key: () for key, others in needed_by.items() if key in packages and not others - {key: 0}.keys()
-        }
+    asked = asked or dict.fromkeys(_roots(needs), ())
     return Graph(lock.name, platform, packages, needs, needed_by, asked, told)
 
 
@@ -164,6 +161,35 @@ def _asked(texts: Iterable[str], packages: Mapping[str, LockedPackage]) -> dict[
         if key is not None and key in packages:
             found[key] = (*found.get(key, ()), text)
     return dict(sorted(found.items()))
+
+
+def _roots(needs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What nobody else needs; of a circle that nobody else needs, one.
+
+    Who is left last by a walk downwards is needed by nobody that is left before, but in a circle.
+    """
+    left: dict[str, None] = {}
+    for start in needs:
+        _visit(start, needs, left)
+    roots, reached = [], dict[str, None]()
+    for key in reversed(left):
+        if key not in reached and key in needs:
+            roots.append(key)
+            _visit(key, needs, reached)
+    return sorted(roots)
+
+
+def _visit(start: str, needs: Mapping[str, Mapping[str, str]], left: dict[str, None]) -> None:
+    """Walk down from a package, through what is not in `left` yet, and note each when it is left."""
+    todo, open_ = [(start, False)], set[str]()
+    while todo:
+        key, is_done = todo.pop()
+        if is_done:
+            left[key] = None
+        elif key not in left and key not in open_:
+            open_.add(key)
+            todo.append((key, True))
+            todo.extend((other, False) for other in needs.get(key, ()))
 
 
 def _walk(key: str, following: Mapping[str, str | None]) -> Iterator[str]:

@@ -34,6 +34,7 @@ class Outdated:
     :param within: the newest that the spec allows with all the rest; None: it is the one that is locked
     :param newest: the newest there is; None: it is `within`, or it is not known
     :param asked: the match specs or requirements that ask for it, as text
+    :param is_asked: whether it was asked for; a lock may not say how
     """
 
     name: str
@@ -43,6 +44,7 @@ class Outdated:
     within: str | None
     newest: str | None
     asked: tuple[str, ...]
+    is_asked: bool
 
 
 def outdated(
@@ -115,7 +117,14 @@ def _one(
     if fits is None and most is None:
         return None
     return Outdated(
-        package.name, package.manager, (package.platform,), package.version, fits, most, asked.get(key, ())
+        package.name,
+        package.manager,
+        (package.platform,),
+        package.version,
+        fits,
+        most,
+        asked.get(key, ()),
+        key in asked,
     )
 
 

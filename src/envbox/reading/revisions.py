@@ -5,6 +5,7 @@ Nothing of this machine's git changes what is read: a file's bytes are as they w
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -18,10 +19,15 @@ _SINGLE = "conda-lock.yml"
 def top_of(folder: Path) -> Path | None:
     """The root of the repository that a folder is in; None where there is none.
 
-    :raises ToolError: when there is no git
+    :raises ToolError: when there is no git, or it does not want to look
     """
-    said = _git(folder, "rev-parse", "--show-toplevel")
-    return Path(said.decode().rstrip("\n")) if said else None
+    done = _run(folder, "rev-parse", "--show-toplevel")
+    if done.returncode == 0:
+        return Path(os.fsdecode(done.stdout).rstrip("\n"))
+    said = done.stderr.decode(errors="replace").strip()
+    if "not a git repository" in said:
+        return None
+    raise ToolError(f"git does not read {folder}: {said.partition(chr(10))[0].removeprefix('fatal: ')}")
 
 
 def commit_of(folder: Path, revision: str) -> str | None:
@@ -42,7 +48,7 @@ def locks_at(root: Path, commit: str) -> tuple[Path, ...]:
     """Where a project (a folder in a repository) has lockfiles in a commit."""
     places = ("environments/", "binder/", _SINGLE)
     said = _git(root, "ls-tree", "-z", "--name-only", commit, "--", *places) or b""
-    names = [name.decode(errors="surrogateescape") for name in said.split(b"\0") if name]
+    names = [os.fsdecode(name) for name in said.split(b"\0") if name]
     return tuple(
         root / name
         for name in names
@@ -53,10 +59,17 @@ def locks_at(root: Path, commit: str) -> tuple[Path, ...]:
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git says; None when it says no."""
+    done = _run(folder, *arguments)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True, check=False, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
     except OSError as error:
         raise ToolError(
             f"cannot run git: {error.strerror}", "compare two files instead: envbox diff FILE FILE"
         ) from error
-    return done.stdout if done.returncode == 0 else None
