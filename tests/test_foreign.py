@@ -135,7 +135,7 @@ def test_a_token_in_a_url_is_gone() -> None:
     [
         ([f"{FORGE}/linux-64/zlib-1.3-0.conda#abc"], "line 2: 'abc' is no md5"),
         ([f"{FORGE}/linux-64/zlib-1.3-0.conda#crc:abc"], "line 2: 'crc' is no hash"),
-        (["numpy=1.0"], "line 2: neither a git checkout nor a local path"),
+        (["numpy=1.0"], "line 2: only a URL can be locked"),
         (["/tmp/zlib-1.3-0.conda"], "line 2: .*'/tmp/zlib-1.3-0.conda'"),
         ([f"{FORGE}/linux-64/zlib.zip"], "line 2: not the address of a .conda"),
         ([f"{FORGE}/zlib-1.3-0.conda"], "folder named after its platform"),
@@ -349,6 +349,34 @@ def test_what_is_wrong_in_a_conda_lock_file_is_named(old: str, new: str, words: 
     assert old in OLD
     with pytest.raises(LockfileError, match=words):
         conda_lock_foreign.loads(OLD.replace(old, new).encode(), HERE)
+
+
+@pytest.mark.parametrize("only", [("linux-64",), ()])
+def test_what_is_wrong_on_another_platform_is_passed_over_when_asked(only: tuple[str, ...]) -> None:
+    sdist = {
+        "name": "x", "version": "1", "manager": "pip", "platform": "osx-64", "url": "https://h/x-1.tar.gz",
+        "hash": {}, "dependencies": {}, "category": "main", "optional": False,
+    }  # fmt: skip
+    virtual = {**sdist, "name": "__osx", "manager": "conda", "url": "", "hash": {"md5": ""}}
+    document = yaml.safe_load(OLD)
+    document["package"] += [sdist, virtual]
+    data = yaml.safe_dump(document).encode()
+    if only:
+        assert conda_lock_foreign.loads(data, HERE, only).platforms == only
+        return
+    with pytest.raises(LockfileError, match=r"x \(osx-64\): x comes as x-1.tar.gz") as caught:
+        conda_lock_foreign.loads(data, HERE)
+    assert caught.value.hint is not None
+    assert "--platform" in caught.value.hint
+    assert "__osx" not in caught.value.message
+
+
+def test_a_pixi_lock_may_be_read_for_one_platform_alone() -> None:
+    broken = {"linux-64": [{"conda": f"{FORGE}/linux-64/zlib-1.3-0.conda"}], "osx-64": [{"pypi": "./"}]}
+    data = changed("environments/default/packages", broken).replace(b"subdir: linux-64", b"subdir: win-64")
+    assert pixi.loads(data, HERE, None, ("linux-64",)).platforms == ("linux-64",)
+    with pytest.raises(LockfileError, match="osx-64, entry 1"):
+        pixi.loads(data, HERE)
 
 
 # --- which it is, and what none is --------------------------------------------------------------------------

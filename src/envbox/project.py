@@ -86,8 +86,8 @@ def is_reference(name: str) -> bool:
 
 
 def is_lockfile_path(name: str) -> bool:
-    """Whether a name on a command line can only be a file's, not an environment's."""
-    return name.endswith((".yml", ".yaml", ".txt", ".lock"))
+    """Whether a name on a command line is a file's, where there is one; no environment's is like this."""
+    return "/" in name or name.endswith((".yml", ".yaml", ".txt", ".lock"))
 
 
 def check_name(name: str) -> str:

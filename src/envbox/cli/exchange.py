@@ -21,7 +21,8 @@ FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # e
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    help="Of an environment.yml, whose builds are of one platform; this machine's.",
+    help="Only what is for this platform; may be given several times. An environment.yml is for one "
+    "platform and does not say which: this machine's, if this does not.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
 @json_option

@@ -16,7 +16,7 @@ CONDA_LOCK, ENVIRONMENT, EXPLICIT, PIXI, REQUIREMENTS = FORMATS = (
 )  # fmt: skip
 FOR_ONE = (ENVIRONMENT, EXPLICIT, REQUIREMENTS)
 """The formats that can say what is on one platform only."""
-_NOT_PYTHON = ("python", "python_abi", "pypy")
+_NOT_PYTHON = ("python", "cpython", "python-gil", "python-freethreading", "python_abi", "pypy")
 
 
 def export(lock: Lock, kind: str, platform: str | None, settings: Settings, report: Reporter) -> bytes:

@@ -48,18 +48,24 @@ def read_bytes(path: Path) -> bytes:
         raise LockfileError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_foreign(path: Path, kind: str, environment: str | None = None) -> ForeignLock:
+def read_foreign(
+    path: Path, kind: str, environment: str | None = None, only: tuple[str, ...] = ()
+) -> ForeignLock:
     """Read a foreign lockfile.
 
     :param environment: of a pixi.lock; None: `default`, or the only one
+    :param only: platforms; others are passed over, right or wrong. Empty: all
     :raises LockfileError: when it is damaged, or not of this format
     """
     data = read_bytes(path)
     if kind == pixi.KIND:
-        return pixi.loads(data, path, environment)
-    return {explicit.KIND: explicit.loads, conda_lock_foreign.KIND: conda_lock_foreign.loads}[kind](
-        data, path
-    )
+        return pixi.loads(data, path, environment, only)
+    if kind == conda_lock_foreign.KIND:
+        return conda_lock_foreign.loads(data, path, only)
+    found = explicit.loads(data, path)
+    if only and found.platforms[0] not in only:
+        raise LockfileError(f"{path} is for {found.platforms[0]}, not for {', '.join(only)}")
+    return found
 
 
 def joined(locks: Sequence[ForeignLock]) -> ForeignLock:

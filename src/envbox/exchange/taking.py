@@ -39,7 +39,8 @@ class Source:
     :param paths: several: of one environment, each for other platforms
     :param name: for the environment
     :param environment: which of a pixi.lock; None: `default`, or the only one
-    :param platforms: of an exported environment.yml, which does not say; empty: what this machine runs
+    :param platforms: only these; empty: all, and of an exported environment.yml, which names none, this
+        machine's
     """
 
     paths: tuple[Path, ...]
@@ -170,7 +171,10 @@ def _find(source: Source, settings: Settings, report: Reporter) -> _Found:
     if ENVIRONMENT in kinds:
         raise LockfileError("an environment.yml is imported alone", "import one file after the other")
     lock = joined(
-        [read_foreign(p, kind, source.environment) for p, kind in zip(source.paths, kinds, strict=True)]
+        [
+            read_foreign(path, kind, source.environment, source.platforms)
+            for path, kind in zip(source.paths, kinds, strict=True)
+        ]
     )
     usable = _usable(lock.platforms, lock.path, report)
     lock = replace(lock, packages=tuple(p for p in lock.packages if p.platform in usable))

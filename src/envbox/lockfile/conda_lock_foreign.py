@@ -13,6 +13,7 @@ from typing import Any
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS
 from envbox.lockfile.foreign import (
+    ONLY_HINT,
     Faults,
     ForeignLock,
     ForeignPackage,
@@ -28,9 +29,10 @@ from envbox.lockfile.foreign import (
 KIND = "conda-lock"
 
 
-def loads(data: bytes, path: Path) -> ForeignLock:
+def loads(data: bytes, path: Path, only: tuple[str, ...] = ()) -> ForeignLock:
     """Parse a conda-lock file of version 1.
 
+    :param only: platforms; what is wrong with others is passed over. Empty: all
     :raises LockfileError: with every fault that was found, up to ten
     """
     found = document(decoded(data, path), path)
@@ -45,17 +47,29 @@ def loads(data: bytes, path: Path) -> ForeignLock:
     if not isinstance(entries, list):
         faults.add("`package` is missing, or not a list")
         entries = []
-    read = (_entry(entry, number, faults) for number, entry in enumerate(entries, 1))
-    packages = distinct([p for p in read if p and not p.name.startswith("__")], faults)
-    faults.check()
+    read = (
+        _entry(entry, number, faults)
+        for number, entry in enumerate(entries, 1)
+        if not (isinstance(entry, dict) and _is_passed_over(entry, only))
+    )
+    packages = distinct([p for p in read if p], faults)
+    faults.check(ONLY_HINT.format(path.name) if not only else None)
     if not packages:
-        raise LockfileError(f"{path} locks no package")
+        raise LockfileError(f"{path} locks no package" + (f" for {', '.join(only)}" if only else ""))
     metadata = found.get("metadata")
     channels = metadata.get("channels") if isinstance(metadata, dict) else None
     named = [c.get("url") if isinstance(c, dict) else c for c in channels or ()] if _is_list(channels) else []
     platforms = tuple(sorted({p.platform for p in packages}))
     kept = tuple(c for c in named if isinstance(c, str))
     return ForeignLock(path, KIND, platforms, kept or channels_of(packages), packages)
+
+
+def _is_passed_over(entry: Mapping[str, Any], only: tuple[str, ...]) -> bool:
+    """Virtual packages, which some releases wrote without a URL, and other platforms than those asked for."""
+    name = entry.get("name")
+    return (isinstance(name, str) and name.startswith("__")) or bool(
+        only and entry.get("platform") not in only
+    )
 
 
 def _is_list(value: object) -> bool:

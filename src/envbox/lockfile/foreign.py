@@ -20,6 +20,7 @@ from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS
 from envbox.mirrors import public, without_credentials
 
+ONLY_HINT = "if it is sound for the platform that you need: envbox import {} --platform PLATFORM"
 LARGEST = 16 << 20  # bytes; the largest pixi.lock that is known has 3 MB
 _MOST_FAULTS = 10
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)")
@@ -154,7 +155,7 @@ def _checked_url(url: object, where: str, faults: Faults) -> str:
             return without_credentials(url)
     except ValueError:  # its host is none
         pass
-    faults.add(f"{where}: neither a git checkout nor a local path can be locked, only a URL: {shown(url)}")
+    faults.add(f"{where}: only a URL can be locked, no local path and no git checkout: {shown(url)}")
     return ""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.foreign import (
+    ONLY_HINT,
     Faults,
     ForeignLock,
     ForeignPackage,
@@ -34,10 +35,11 @@ DEFAULT = "default"
 _FACTS = ("sha256", "md5", "size", "license")
 
 
-def loads(data: bytes, path: Path, environment: str | None = None) -> ForeignLock:
+def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[str, ...] = ()) -> ForeignLock:
     """Parse one environment of a pixi.lock.
 
     :param environment: its name; None: `default`, or the only one
+    :param only: platforms; what is wrong with others is passed over. Empty: all
     :raises LockfileError: with every fault that was found, up to ten
     """
     found = document(decoded(data, path), path)
@@ -60,15 +62,17 @@ def loads(data: bytes, path: Path, environment: str | None = None) -> ForeignLoc
         if platform not in PLATFORMS:
             faults.add(f"{shown(label)} is not a conda platform")
             continue
+        if only and platform not in only:
+            continue
         if platform in platforms:
             faults.add(f"`{label}` is a second set of packages for {platform}, and a lock has one")
             continue
         platforms.append(platform)
         packages += _read_entries(entries, f"{label}", platform, known, faults)
     result = distinct(packages, faults)
-    faults.check()
+    faults.check(ONLY_HINT.format(path.name) if not only else None)
     if not platforms:
-        raise LockfileError(f"{path} has no packages for any platform")
+        raise LockfileError(f"{path} has no packages for {', '.join(only) or 'any platform'}")
     channels = _channels(chosen.get("channels")) or channels_of(result)
     return ForeignLock(path, KIND, tuple(sorted(platforms)), channels, result)
 
