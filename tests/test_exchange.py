@@ -189,6 +189,19 @@ def test_a_channel_without_an_index_is_one_of_archives(world: World, tmp_path: P
     assert pinned(found) == pinned(world.lock.packages)
 
 
+def test_what_is_in_the_cache_needs_no_channel(world: World, tmp_path: Path) -> None:
+    """A sha256 names an archive, and its dependencies are in it."""
+    from envbox.fetch import fetch_archives
+
+    fetch_archives(world.lock.packages, world.settings)
+    offline = replace(world.settings, offline=True)
+    found = read(write(tmp_path, "x.txt", explicit_of(world, "sha256")), offline)
+    assert pinned(found) == pinned(world.lock.packages)
+    assert dict(next(p for p in found if p.name == "three").depends) == {"two": ""}
+    with pytest.raises(ToolError, match="--offline"):
+        read(write(tmp_path, "x.txt", explicit_of(world, "md5")), offline)
+
+
 def test_a_hash_that_the_channel_contradicts_is_refused(world: World, tmp_path: Path) -> None:
     path = write(tmp_path, "x.txt", explicit_of(world, "md5"))
     wrong = md5_of(world.channel / "linux-64" / "two-1.0-h0_0.conda")

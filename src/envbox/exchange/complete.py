@@ -8,17 +8,14 @@ said: from then on nothing else is taken.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from envbox.errors import EnvboxError, LockfileError, PackageError, ToolError
-from envbox.fetch import archive_path
-from envbox.files import whole_file
+from envbox.exchange.archives import read_archives
+from envbox.exchange.ours import locked
 from envbox.lockfile import LockedPackage
 from envbox.lockfile.foreign import ForeignLock, ForeignPackage
 from envbox.mirrors import public
@@ -51,15 +48,11 @@ def complete(lock: ForeignLock, settings: Settings, report: Reporter) -> tuple[L
     known = [_with_index(p, index.get(p.url)) for p in lock.packages]
     missing = [p for p in known if not _is_complete(p)]
     if missing:
-        with report.task("reading archives that no index has", len(missing)) as task:
-            read = {}
-            for package in missing:
-                read[package.url] = _from_archive(package, settings)
-                task.advance()
+        read = read_archives(missing, settings, report)
         known = [read[p.url] if p in missing else p for p in known]
         known = [replace(p, platform=o.platform) for p, o in zip(known, lock.packages, strict=True)]
         _say_first_use([p for p in missing if not (p.sha256 or p.md5)], report)
-    packages = tuple(_locked(p, known) for p in known)
+    packages = tuple(locked(p, known) for p in known)
     _check_needs(packages, lock.path)
     return packages
 
@@ -167,118 +160,3 @@ def _with_index(package: ForeignPackage, said: Indexed | None) -> ForeignPackage
         size=said.size,
         license=said.license,
     )
-
-
-# --- the archives -------------------------------------------------------------------------------------------
-
-
-def _from_archive(package: ForeignPackage, settings: Settings) -> ForeignPackage:
-    """Fetch an archive, hold it against the hashes that are known, and read what it says of itself."""
-    aside = settings.cache_dir / "foreign" / hashlib.sha256(package.url.encode()).hexdigest()[:16]
-    path = aside / package.file_name
-    try:
-        sha256, md5, size = _download(package.url, path, settings)
-        for kind, value in (("sha256", sha256), ("md5", md5)):
-            expected = getattr(package, kind)
-            if expected and expected != value:
-                raise PackageError(f"{package.file_name} has {kind} {value}, and {expected} in the file")
-        found = replace(package, sha256=sha256, md5=package.md5 or md5, size=size)
-        if package.manager == "conda":
-            from envbox.link.package import open_package
-
-            with open_package(path, sha256) as archive:
-                index = archive.info.index
-            depends = index.get("depends")
-            said = index.get("license")
-            found = replace(
-                found,
-                depends=tuple(map(str, depends)) if isinstance(depends, list) else (),
-                license=said if isinstance(said, str) else None,
-            )
-        kept = archive_path(_locked(found, [found]), settings)
-        if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(kept)
-        return found
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _download(url: str, dest: Path, settings: Settings) -> tuple[str, str, int]:
-    """Fetch what nobody gave a sha256 for; gives its sha256, md5 and size."""
-    import requests
-
-    from envbox.transport import Transport
-
-    address = settings.mirrors.rewrite(url)
-    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    try:
-        with whole_file(dest) as file:
-            for piece in _pieces(address, Transport(settings)):
-                sha256.update(piece)
-                md5.update(piece)
-                size += len(piece)
-                file.write(piece)
-    except requests.RequestException as error:
-        raise ToolError(f"cannot fetch {public(address)}: {public(str(error))}") from error
-    return sha256.hexdigest(), md5.hexdigest(), size
-
-
-def _pieces(address: str, transport: Any) -> Any:
-    if urlsplit(address).scheme == "file":
-        path = Path(unquote(urlsplit(address).path))
-        if not path.is_file():
-            raise ToolError(f"there is no {path}")
-        yield path.read_bytes()
-        return
-    with transport.get(address) as answer:
-        if answer.status_code != 200:
-            raise ToolError(
-                f"cannot fetch {public(address)}: the server says {answer.status_code} {answer.reason}"
-            )
-        yield from answer.iter_content(1 << 20)
-
-
-# --- from theirs to ours ------------------------------------------------------------------------------------
-
-
-def _locked(package: ForeignPackage, every: Sequence[ForeignPackage]) -> LockedPackage:
-    from envbox.solve.match_specs import joined_depends
-
-    depends = package.depends or ()
-    if package.manager == "pip":
-        wheels = {p.name for p in every if p.platform == package.platform}
-        joined = _requirements(depends, wheels)
-    else:
-        joined = joined_depends(depends)
-    return LockedPackage(
-        manager=package.manager,
-        name=package.name,
-        version=package.version,
-        build=package.build,
-        platform=package.platform,
-        depends=dict(sorted(joined.items())),
-        url=package.url,
-        sha256=str(package.sha256),
-        md5=package.md5,
-        size=package.size,
-        license=package.license,
-    )
-
-
-def _requirements(texts: Sequence[str], locked: set[str]) -> dict[str, str]:
-    """The requirements that were met by what is locked; those of extras and other systems were not."""
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
-
-    found = {}
-    for text in texts:
-        try:
-            requirement = Requirement(text)
-            name, bound = canonicalize_name(requirement.name), str(requirement.specifier)
-        except InvalidRequirement:  # conda-lock keeps some in poetry's own notation
-            head, _, bound = text.partition(" ")
-            name = canonicalize_name(head)
-        if name in locked:
-            found[str(name)] = bound
-    return found
