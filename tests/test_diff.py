@@ -167,6 +167,8 @@ def test_where_git_will_not_look_it_says_why(repository: Path, monkeypatch: pyte
 def test_without_git_two_files_are_compared(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(repository))
     assert compared(repository, "course", "maps")
+    project = read_project(repository)
+    assert find_pairs(["you/maps:1", "maps"], project, repository, lambda name: dumps(lock("0.5")))
     with pytest.raises(ToolError, match="cannot run git"):
         compared(repository)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbox.errors import LockfileError
+from envbox.errors import LockfileError, ToolError
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import loads, read_lockfile
 from envbox.project import Environment, Project, is_reference
@@ -128,16 +128,27 @@ def _find(word: str, project: Project, here: Path, read_image: ReadImage) -> Wor
             return _file(environment)
     if (here / word).is_file():
         return _File(word, here / word, is_named=False)
-    top = top_of(project.root)
-    if top and not word.startswith(REGISTRY) and (commit := commit_of(project.root, word)):
+    is_image = word.startswith(REGISTRY) or is_reference(word) or "/" in word or bool(_ID.fullmatch(word))
+    top = None if word.startswith(REGISTRY) else _top(project.root, is_needed=not is_image)
+    if top and (commit := commit_of(project.root, word)):
         return _At(word, top, commit)
-    if word.startswith(REGISTRY) or is_reference(word) or "/" in word or _ID.fullmatch(word):
+    if is_image:
         return Side(word, loads(read_image(word), Path(word)))
     names = ", ".join(environment.name for environment in project.environments)
     raise LockfileError(
         f"{word} is no environment here, no lockfile and no git revision",
         f"there is {names}; an image is named with its tag: {word}:latest" if names else None,
     )
+
+
+def _top(folder: Path, *, is_needed: bool) -> Path | None:
+    """The repository's root; where a word can be something else, no git is no matter."""
+    try:
+        return top_of(folder)
+    except ToolError:
+        if is_needed:
+            raise
+        return None
 
 
 def _file(environment: Environment) -> _File:
