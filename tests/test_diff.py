@@ -156,6 +156,11 @@ def test_what_is_nothing_is_said_in_words(repository: Path, tmp_path: Path) -> N
     (bare / "environments/maps.conda-lock.yml").rename(bare / "environments/maps.yml")
     with pytest.raises(LockfileError, match="nothing is locked on either side"):
         compared(bare)
+    (bare / "environments/maps.yml").unlink()
+    (bare / "pixi.lock").write_text("version: 6\n")
+    with pytest.raises(LockfileError) as error:
+        compared(bare)
+    assert error.value.hint == "pixi.lock may be another tool's: envbox import pixi.lock"
 
 
 def test_where_git_will_not_look_it_says_why(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,9 @@ def find_pairs(words: Sequence[str], project: Project, here: Path, read_image: R
             pairs = iter([_pair(old, new)])
     compared = tuple(pair for pair in pairs if pair.old.lock or pair.new.lock)
     if not compared:
-        raise LockfileError("nothing is locked on either side", "envbox lock")
+        foreign = next((e.foreign.name for e in project.environments if e.foreign), None)
+        hint = f"{foreign} may be another tool's: envbox import {foreign}" if foreign else "envbox lock"
+        raise LockfileError("nothing is locked on either side", hint)
     return compared
 
 
