@@ -191,7 +191,7 @@ def rich() -> Difference:
         packages=(
             *(package("numpy", "1.10", f"h{p}_1", p) for p in BOTH),
             package("numpy", "1.10", "h_1", "osx-64"),
-            package("zlib", "1|2"),
+            package("apng", "1|2"),
         ),
         platforms=(*BOTH, "osx-64"),
         base=Base("b:1", {"linux-64": "sha256:" + "2" * 64}, {}),
@@ -203,8 +203,8 @@ def rich() -> Difference:
 def test_lines_say_what_changed_and_how_much() -> None:
     assert list(as_lines(rich())) == [
         "maps: HEAD → working tree",
+        "  added     apng             1|2                                        linux-64",
         "  upgraded  numpy            1.9 → 1.10",
-        "  added     zlib             1|2                                        linux-64",
         "  removed   six (pip)        1.0                                        linux-64",
         "  changed   osx-64           nothing → 1 package",
         "  changed   base (linux-64)  sha256:111111111111 → sha256:222222222222",
@@ -221,7 +221,7 @@ def test_markdown_has_what_was_asked_for_first_and_in_bold() -> None:
         "| package | change | before | after | platforms |",
         "|---|---|---|---|---|",
         "| **numpy** | upgraded | `1.9` | `1.10` | all |",
-        "| zlib | added | | `1\\|2` | linux-64 |",
+        "| apng | added | | `1\\|2` | linux-64 |",
         "| six (pip) | removed | `1.0` | | linux-64 |",
     ]
 
