@@ -91,7 +91,7 @@ def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:
         sha256=record.sha256.hex(),
         md5=record.md5.hex() if record.md5 else None,
         size=record.size,
-        license=record.license,
+        license=record.license or None,
     )
 
 

@@ -32,13 +32,26 @@ async def no_solution(
         head = f"these requirements clash on {question.platform}: {', '.join(clashing)}"
     else:
         head = f"{''.join(clashing) or 'the environment'} cannot be installed on {question.platform}"
-    hint = "loosen or drop one of them in the spec"
-    for name in sorted(question.virtual):
-        if name in tree and name != "__unix":
-            offered = f"the base image offers {name} {question.virtual[name][0]}"
-            hint = f"{offered}: choose a newer base, or older packages"
+    hint = _way_out(tree, question)
     lines = [line.rstrip() for line in tree.splitlines() if line.strip()]
     return "\n".join([head, *(f"  {line}" for line in lines[:_MOST_LINES])]), hint
+
+
+def _way_out(tree: str, question: Question) -> str:
+    """What to do: loosen the spec, unless the date or the machine is what is in the way."""
+    if question.policy.exclude_newer and "cutoff date" in tree:
+        return "take a later date with --exclude-newer; `none` lifts it"
+    if "__cuda" in tree and "__cuda" not in question.virtual:
+        return (
+            "no CUDA is assumed: say which version the machines have, under the environment in envbox.toml: "
+            'cuda = "12.4"'
+        )
+    for name in sorted(question.virtual, reverse=True):
+        if name in tree and name != "__unix":
+            by = "the settings offer" if name == "__cuda" else "the base image offers"
+            instead = "a newer one" if name == "__cuda" else "a newer base"
+            return f"{by} {name} {question.virtual[name][0]}: choose {instead}, or older packages"
+    return "loosen or drop one of them in the spec"
 
 
 def names_in(tree: str) -> set[str]:
