@@ -92,7 +92,7 @@ def test_sections_that_mean_nothing_are_told(tmp_path: Path) -> None:
         (D + "  - ./a-1-0.conda\n", ["line 3: './a-1-0.conda'", "a path"]),
         (P + "      - x=2.0.0\n", ["line 4: 'x=2.0.0'", "pip writes `==2.0.0`"]),
         (P + "      - -r https://h/r.txt\n", ["line 4: '-r https://h/r.txt'", "list the requirements here"]),
-        (P + "      - --extra-index-url https://h/s\n", ["line 4: ", "extra_index_urls = "]),
+        (P + "      - --extra-index-url https://h/s\n", ["line 4: ", "pip-repositories: "]),
         (P + "      - requirements.txt\n", ["line 4: ", "the name of a file"]),
         (P + "      - https://h/a-1-py3-none-any.whl\n", ["line 4: ", "NAME @ URL#sha256=HASH"]),
         ("channels:\n  - conda-forge\n  -\n" + D, ["line 3: `channels`", "None"]),

@@ -70,12 +70,9 @@ def requirement_fault(requirement: str) -> str | None:
             "use a released version, or mount the source and install it in the session"
         )
     if _INDEX.match(requirement):
-        return f'{where} is an option of pip; in envbox.toml: extra_index_urls = ["https://…/simple"]'
+        return f"{where} is an option of pip; at the spec's top: pip-repositories: [https://…/simple]"
     if requirement.startswith("-"):
-        return (
-            f"{where} is an option of pip; list the requirements here, indexes as `extra_index_urls` "
-            "in envbox.toml"
-        )
+        return f"{where} is an option of pip; list the requirements here, indexes as `pip-repositories:`"
     if re.match(r"(\.|/|~|file:|[A-Za-z]:\\)", requirement) or re.search(r"@\s*(file:|\.|/)", requirement):
         return f"{where} is a path, and nobody else has it; use a released version"
     if re.fullmatch(r"\S+\.(whl|zip|tar\.gz|txt|toml)", requirement) and "://" not in requirement:
