@@ -36,7 +36,7 @@ _ENTRY = re.compile(
 )
 _DEPENDS = re.compile(rf"    ({_KEY}): ({_TEXT})\n")
 _HEAD = re.compile(r"(?:#[^\n]*\n)*metadata:\n(?:  [^\n]*\n)+")
-_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
+_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")  # lines to YAML, not to us
 _SAFE = re.compile(_PLAIN)
 _SAFE_KEY = re.compile(_KEY)
 _START, _END = "package:\n", "version: 1\n"
@@ -171,5 +171,7 @@ def _quoted(text: str) -> str | None:
 
     if _SAFE.fullmatch(text) and _resolver()(text):
         return text
+    if "\n" in text or _OTHER_BREAKS.search(text):  # indented by where it stands
+        return None
     written: str = yaml.dump([text], Dumper=yaml.CSafeDumper, allow_unicode=True, width=2**30)
     return written[2:-1] if written.startswith("- ") and written.count("\n") == 1 else None
