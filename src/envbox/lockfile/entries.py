@@ -66,41 +66,55 @@ def _package(
         faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
     if len(faults) > before:
         return None
+    url = _canonical(entry["url"])
+    parts = _archive(url) if entry["manager"] == "conda" else None
     package = LockedPackage(
         manager=entry["manager"],
         name=entry["name"],
         version=entry["version"],
-        build=None,
+        build=parts[3] if parts else None,
         platform=entry["platform"],
         depends=dict(sorted(depends.items())),
-        url=_canonical(entry["url"]),
+        url=url,
         sha256=str(sha256).lower(),
         md5=md5.lower() if md5 else None,
         category=str(entry.get("category") or "main"),
     )
-    return _checked(package, label, platforms, faults)
+    return package if _is_sound(package, parts, (label, platforms), faults) else None
 
 
-def _checked(
-    package: LockedPackage, label: str, platforms: tuple[str, ...], faults: list[str]
-) -> LockedPackage | None:
+def _is_sound(
+    package: LockedPackage,
+    parts: re.Match[str] | None,
+    place: tuple[str, tuple[str, ...]],
+    faults: list[str],
+) -> bool:
+    """Whether an entry's parts agree.
+
+    :param parts: name, version and build, as the archive's own name has them
+    :param place: what the entry is called, and the platforms that there are
+    """
+    label, platforms = place
     if package.manager not in ("conda", "pip"):
         faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
-        return None
+        return False
     if package.platform not in platforms:
         faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
     if not package.url.startswith(("https://", "http://", "file://")):
         faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
-        return None
+        return False
     if package.manager == "pip":
-        return package
-    parts = _ARCHIVE.fullmatch(unquote(package.file_name))
+        return True
     if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
         faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
-        return None
+        return False
     if package.subdir not in (package.platform, "noarch"):
         faults.append(f"the url of {label} is of another platform: {package.subdir}")
-    return replace(package, build=parts[3])
+    return True
+
+
+def _archive(url: str) -> re.Match[str] | None:
+    return _ARCHIVE.fullmatch(unquote(url.rsplit("#", 1)[0].rsplit("/", 1)[-1]))
 
 
 def _canonical(url: str) -> str:
