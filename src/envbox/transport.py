@@ -33,7 +33,6 @@ class Transport:
     def __init__(self, settings: Settings, logins: Logins | None = None) -> None:
         self._settings = settings
         self.logins = logins or read_logins(os.environ, settings.mirrors.rules.values())
-        self._verify = certificates(settings, os.environ)
         self._sessions = threading.local()
 
     def get(self, address: str, headers: Mapping[str, str] | None = None) -> requests.Response:
@@ -43,7 +42,7 @@ class Transport:
         :raises ToolError: when nothing may be fetched
         """
         if self._settings.offline:
-            raise ToolError(f"{public(address)} would have to be fetched, and this is --offline")
+            raise offline_error(address)
         address, own = without_user(address)
         login = own or self.logins.find(address)
         answer = self._ask(address, headers, login)
@@ -55,7 +54,7 @@ class Transport:
     def _ask(self, address: str, headers: Mapping[str, str] | None, login: Login | None) -> requests.Response:
         signed, ours = login.sign(address) if login else (address, {})
         if not hasattr(self._sessions, "session"):
-            self._sessions.session = _session()
+            self._sessions.session = open_session(self._settings)
         found: requests.Session = self._sessions.session
         return found.get(
             signed,
@@ -63,7 +62,6 @@ class Transport:
             auth=_unchanged,
             stream=True,
             timeout=(min(CONNECT_TIMEOUT, self._settings.timeout), self._settings.timeout),
-            verify=self._verify,
         )
 
 
@@ -104,8 +102,14 @@ def _unchanged(prepared: Any) -> Any:
     return prepared
 
 
-def _session() -> requests.Session:
+def open_session(settings: Settings) -> requests.Session:
+    """A session with our certificates, whose redirects show a login to the host alone that it is for.
+
+    :raises SettingsError: when the certificates that are named cannot be used
+    """
     import requests
+
+    trusted = certificates(settings, os.environ)
 
     class Session(requests.Session):
         def rebuild_auth(
@@ -115,4 +119,15 @@ def _session() -> requests.Session:
             if (before.scheme, before.netloc) != (now.scheme, now.netloc):
                 prepared_request.headers.pop("Authorization", None)
 
+        def merge_environment_settings(self, *args: Any, **named: Any) -> Any:
+            return {**super().merge_environment_settings(*args, **named), "verify": trusted}
+
     return Session()
+
+
+def offline_error(address: str) -> ToolError:
+    """What to say of something that would have to be fetched."""
+    return ToolError(
+        f"{public(address)} is not in the cache, and --offline fetches nothing",
+        "have it fetched once, without --offline (or `offline` in the settings)",
+    )
