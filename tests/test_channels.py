@@ -16,7 +16,7 @@ from envbox.errors import EnvboxError, SettingsError, SpecError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
-from envbox.solve import solve
+from envbox.solve import gateway, solve
 from envbox.solve.gateway import headers_for, with_tokens
 from envbox.solve.question import Question
 
@@ -277,3 +277,12 @@ def test_offline_solves_from_what_was_read_before_and_asks_nobody(
         answer(offline, f"{server.url}/c", f"{server.url}/other")
     assert "--offline" in str(caught.value.hint)
     assert not server.asked
+
+
+def test_offline_a_package_that_was_never_asked_for_is_named() -> None:
+    told = "the shard for package 'pip' is not in the cache"  # of a channel that is indexed in shards
+    found = gateway._channel_error(told, ["conda-forge"], Settings(Path("cache"), offline=True))
+    assert found.message.startswith(
+        "what the channel https://conda.anaconda.org/conda-forge/ has of pip is not"
+    )
+    assert "--offline" in str(found.hint)

@@ -166,10 +166,11 @@ def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> Envbo
         (c for u, c in urls.items() if u in text or url.startswith(public(settings.mirrors.rewrite(u)))), url
     )
     channel = without_credentials(named) if "://" in named else named or ", ".join(urls)
-    if missing:
+    shard = re.search(r"the shard for package '([^']+)' is not in the cache", text)
+    if missing or shard:
+        what = f"for {missing[2]}" if missing else f"of {shard[1]}" if shard else ""
         return ToolError(
-            f"what the channel {channel} has for {missing[2]} is not in the cache, and --offline fetches "
-            "nothing",
+            f"what the channel {channel} has {what} is not in the cache, and --offline fetches nothing",
             "lock it once without --offline (or `offline` in the settings)",
         )
     if refused := re.search(r"\b(401|403|407)\b [A-Z][\w ]+", text):
