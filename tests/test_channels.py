@@ -286,3 +286,10 @@ def test_offline_a_package_that_was_never_asked_for_is_named() -> None:
         "what the channel https://conda.anaconda.org/conda-forge/ has of pip is not"
     )
     assert "--offline" in str(found.hint)
+
+
+def test_a_port_is_not_taken_for_a_status() -> None:
+    told = (
+        "error sending request for url (http://h:40404/c/noarch/repodata.json)\nCaused by: Connection refused"
+    )
+    assert isinstance(gateway._channel_error(told, ["http://h:40404/c"], Settings(Path("cache"))), ToolError)

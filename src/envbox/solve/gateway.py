@@ -178,7 +178,7 @@ def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> Envbo
             f"the channel {channel} does not let us read it: {refused[0]}",
             hint_for(settings.mirrors.rewrite(url or channel_url(named)), read_logins(os.environ)),
         )
-    if "could not find subdir" in text or "404" in text:
+    if "could not find subdir" in text or "(404 " in text:
         return SpecError(
             f"there is no channel {channel}: {cause}", "check its name under `channels:` in the spec"
         )
