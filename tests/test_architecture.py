@@ -19,20 +19,27 @@ ROOMS: dict[str, set[str]] = {
     "project": set(),
     "cache": set(),
     "lockfile": {"project"},
-    "fetch": SETTLED,
-    "registry": SETTLED,
+    "credentials": set(),
+    "transport": SETTLED | {"credentials"},
+    "fetch": SETTLED | {"credentials", "transport"},
+    "registry": SETTLED | {"transport"},
     "base": SETTLED | {"registry"},
     "spec": SETTLED,
-    "solve": SETTLED | {"spec"},
+    "solve": SETTLED | {"credentials", "spec", "transport"},
     "freshness": SETTLED | {"registry", "solve", "spec"},
-    "lock": SETTLED | {"base", "freshness", "registry", "solve", "spec"},
+    "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
+    "editing": SETTLED | {"lock", "solve", "spec"},
+    "notebook": SETTLED | {"solve"},
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
     "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
     "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
+    "exchange": SETTLED
+    | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
+    "reading": SETTLED | {"solve", "spec", "transport"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
 TOP = {"cli", "__main__"}
@@ -46,6 +53,7 @@ HEAVY = {
     "zstandard",
     "installer",
     "rich",
+    "ruamel",
 }
 
 

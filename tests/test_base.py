@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pytest
 from paper_registry import BASE, LIBC, PaperRegistry, digest, serving
 
 from envbox.base import Base, check_glibc, fetch_layers, pull_base, resolve_base
-from envbox.errors import ImageError, LockfileError
+from envbox.errors import ImageError, LockfileError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.oci import chain_ids
@@ -63,6 +64,20 @@ def test_resolving_again_costs_one_head_and_no_reading(registry: PaperRegistry, 
             blob.unlink()
     assert resolve_base("a/b:1", ["linux-64"], settings, SILENT) == first
     assert registry.log == ["HEAD /v2/a/b/manifests/1"]
+
+
+def test_offline_a_base_is_what_it_was_when_it_was_last_asked_for(
+    registry: PaperRegistry, settings: Settings
+) -> None:
+    registry.put_image("a/b:1")
+    offline = replace(settings, offline=True)
+    with pytest.raises(ToolError, match=r"docker\.io/a/b:1 is not in the cache, and --offline"):
+        resolve_base("a/b:1", ["linux-64"], offline, SILENT)
+    assert not registry.log
+    first = resolve_base("a/b:1", ["linux-64"], settings, SILENT)
+    registry.log.clear()
+    assert resolve_base("a/b:1", ["linux-64"], offline, SILENT) == first
+    assert not registry.log
 
 
 def test_layers_above_the_c_library_are_not_fetched(registry: PaperRegistry, settings: Settings) -> None:

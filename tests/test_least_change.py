@@ -1,8 +1,13 @@
-"""Over random channels: what is asked for anew moves, and nothing moves that could have stayed."""
+"""Over random channels: what is asked for anew moves, and nothing moves that could have stayed.
+
+The channels are so small that every solution there is can be counted out, and held against what was found.
+"""
 
 from __future__ import annotations
 
+import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -36,7 +41,10 @@ def channels(draw: st.DrawFn) -> Channel:
 
 
 def answer(
-    channel: Channel, specs: tuple[str, ...], locked: tuple[LockedPackage, ...] = ()
+    channel: Channel,
+    specs: tuple[str, ...],
+    locked: tuple[LockedPackage, ...] = (),
+    update: frozenset[str] = frozenset(),
 ) -> tuple[LockedPackage, ...] | None:
     """Solve for real; None when there is no solution."""
     with tempfile.TemporaryDirectory() as folder:  # another path each time: a package is known by its hash
@@ -45,7 +53,7 @@ def answer(
             for (name, v), needs in channel.items()
         ]
         url = f"file://{write_channel(Path(folder, 'channel'), records)}"
-        question = Question("linux-64", specs, {}, locked)
+        question = Question("linux-64", specs, {}, locked, update)
         found = solve([question], [url], Settings(cache_dir=Path(folder, "cache")))["linux-64"]
     return None if isinstance(found, SolveError) else found
 
@@ -90,3 +98,64 @@ def test_nothing_moves_that_could_have_stayed(channel: Channel, data: st.DataObj
     assert is_valid(channel, after, floors)
     if alone:
         assert not [n for n in before if n != moved and after.get(n, before[n]) != before[n]]
+
+
+def solutions(channel: Channel, asked: list[str], tops: dict[str, int]) -> Iterator[dict[str, int]]:
+    """All solutions without a package that nobody needs."""
+    there = [[0, *(v for n, v in channel if n == name and v <= tops.get(name, v))] for name in NAMES]
+    for chosen in itertools.product(*there):
+        found = {name: version for name, version in zip(NAMES, chosen, strict=True) if version}
+        needed = {*asked}
+        for name in reversed(NAMES):  # a package needs only names before its own
+            if name in needed and name in found:
+                needed |= channel[name, found[name]].keys()
+        if needed == found.keys() and is_valid(channel, found, dict.fromkeys(asked, 1)):
+            yield found
+
+
+def moved(before: dict[str, int], after: dict[str, int], updated: frozenset[str]) -> set[str]:
+    return {n for n in before.keys() - updated if after.get(n, before[n]) != before[n]}
+
+
+@given(channels(), st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_an_update_moves_only_what_the_new_version_forces(channel: Channel, data: st.DataObject) -> None:
+    asked = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
+    old = {name: data.draw(st.integers(1, 3)) for name in NAMES}
+    past = {(n, v): needs for (n, v), needs in channel.items() if v <= old[n]}
+    locked = answer(past, tuple(asked))
+    if locked is None:
+        return
+    before = versions(locked)
+    updated = frozenset(data.draw(st.lists(st.sampled_from(sorted(before)), min_size=1, max_size=2)))
+    tops = {name: data.draw(st.integers(before[name], 4)) for name in asked}
+    specs = tuple(f"{name} <={top}" for name, top in tops.items())
+    solved = answer(channel, specs, locked, updated)
+    assert solved is not None
+    after = versions(solved)
+    every = list(solutions(channel, asked, tops))
+    assert after in every
+
+    first = min(updated)
+    if first in asked:  # else there may be solutions without it, and those that need it are no better
+        assert after[first] == max(other[first] for other in every)
+    assert after.get(first, before[first]) >= before[first]
+    same = [other for other in every if all(other.get(n) == after.get(n) for n in updated)]
+    assert not [other for other in same if moved(before, other, updated) < moved(before, after, updated)]
+
+
+def test_what_the_solver_would_move_by_the_way_stays() -> None:
+    channel: Channel = {
+        **{("a", 1): {}, ("a", 2): {}, ("b", 1): {"a": (1, 1)}, ("b", 2): {"a": (2, 2)}},
+        **{("c", 1): {"a": (1, 2)}, ("c", 2): {"a": (1, 2)}},
+        **{
+            ("d", 1): {"a": (1, 1)},
+            ("d", 2): {"a": (2, 2), "c": (1, 1)},
+            ("d", 3): {"a": (2, 2), "c": (2, 2)},
+        },
+    }
+    asked = ("d", "b", "c")  # the order in which the solver decides
+    locked = answer({key: needs for key, needs in channel.items() if key[1] == 1}, asked)
+    assert locked is not None
+    assert versions(answer(channel, asked, locked, frozenset("b")) or ()) == {"a": 2, "b": 2, "c": 1, "d": 2}
+    assert versions(answer(channel, asked, locked, frozenset("c")) or ()) == {"a": 1, "b": 1, "c": 2, "d": 1}

@@ -80,6 +80,8 @@ BUILDS = st.text("hH0_.+", min_size=1, max_size=6)
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff"), max_size=12)
 HASHES = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
+SIZES = st.none() | st.integers(0, 2**40)
+LICENSES = st.none() | st.sampled_from(["MIT", "", "BSD-3-Clause AND (GPL-2.0-or-later OR ü)"])
 CHANNELS = ["conda-forge", "https://h/c", "a/label/b"]
 
 
@@ -99,6 +101,7 @@ def locks(draw: st.DrawFn) -> Lock:
             url = f"{channel}/{subdir}/{name}-{version}-{build}{ending}"
             depends = dict(sorted(needs.items()))
             md5 = draw(st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex))
+            size, license_ = draw(SIZES), draw(LICENSES)
             packages.append(
                 LockedPackage(
                     "conda",
@@ -110,6 +113,8 @@ def locks(draw: st.DrawFn) -> Lock:
                     url,
                     draw(HASHES),
                     md5,
+                    size=size,
+                    license=license_,
                 )
             )
         packages += [wheel(name, platform) for name in draw(st.lists(NAMES, max_size=2, unique=True))]
@@ -128,6 +133,11 @@ def locks(draw: st.DrawFn) -> Lock:
         variables=draw(st.dictionaries(st.text("AB_", min_size=1, max_size=4), TEXTS, max_size=3)),
         requested=requested,
         slim=tuple(sorted(draw(st.sets(st.sampled_from(sorted(KINDS)))))),
+        exclude_newer=draw(st.none() | st.just("2024-05-01T00:00:00Z")),
+        strategy=draw(st.none() | st.just("lowest-direct")),
+        virtual=draw(
+            st.dictionaries(st.sampled_from(platforms), st.dictionaries(NAMES, VERSIONS, max_size=2))
+        ),
         **changes,
     )
 
@@ -161,6 +171,33 @@ def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "maps.conda-lock.yml"
     path.write_bytes(dumps(MAPS))
     assert read_lockfile(path).digest == digest_of(path.read_bytes()) == MAPS.digest
+
+
+def test_a_lock_of_before_is_written_as_it_was() -> None:
+    assert MAPS.digest == "sha256:b9252fddbf55c89e3be770a79ec49ed00d9b04ee0c5650411871b94952c7b996"
+
+
+def test_size_and_licence_stand_in_one_line_a_package() -> None:
+    numpy = [
+        replace(p, size=n, license="BSD-3-Clause")
+        for n, p in enumerate(MAPS.packages, 7)
+        if p.name == "numpy"
+    ]
+    python = replace(package("python", version="3.11.7"), license="PSF-2.0")
+    told = lock_of(*numpy, python, replace(wheel("tqdm"), size=3))
+    custom = yaml.safe_load(dumps(told))["metadata"]["custom_metadata"]
+    assert {key: text for key, text in custom.items() if key.startswith("envbox.about.")} == {
+        "envbox.about.numpy": '{"license": "BSD-3-Clause", "size": {"linux-64": 7, "linux-aarch64": 8}}',
+        "envbox.about.python": '{"license": "PSF-2.0"}',
+        "envbox.about.pip:tqdm": '{"size": {"linux-64": 3}}',
+    }
+    assert len(dumps(told).splitlines()) == len(dumps(MAPS).splitlines()) + 3
+
+
+def test_what_is_said_of_a_package_that_is_gone_does_not_matter() -> None:
+    about = {"envbox.about.scipy": '{"size": {"linux-64": 7}}'}
+    read = loads(edited(lambda d: d["metadata"]["custom_metadata"].update(about)), HERE)
+    assert read.packages == MAPS.packages
 
 
 def test_a_lockfile_has_no_time_and_no_machine_in_it() -> None:
@@ -336,6 +373,15 @@ def test_conflict_markers_are_named_with_their_line() -> None:
         (lambda d: d["metadata"].update(channels="conda-forge"), "`metadata.channels`"),
         (lambda d: d["metadata"].update(content_hash=[1]), "`metadata.content_hash`"),
         (lambda d: d["metadata"]["custom_metadata"].update({"envbox.variables": "{"}), "should be JSON"),
+        (lambda d: d["metadata"]["custom_metadata"].update({"envbox.virtual.linux-64": "[]"}), "a dict of"),
+        (
+            lambda d: d["metadata"]["custom_metadata"].update({"envbox.about.numpy": "7"}),
+            "`envbox.about.numpy`",
+        ),
+        (
+            lambda d: d["metadata"]["custom_metadata"].update({"envbox.about.numpy": '{"size": {"a": -1}}'}),
+            "a `size` in bytes",
+        ),
         (lambda d: d["metadata"]["custom_metadata"].update({"envbox.slim": '["fat"]'}), "has fat, and"),
         (
             lambda d: d["metadata"]["custom_metadata"].pop("envbox.glibc.linux-64"),

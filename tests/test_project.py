@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import SpecError
-from envbox.project import find_root, read_project
+from envbox.project import find_root, name_of_foreign, read_project
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -69,3 +69,38 @@ def test_the_root_is_found_from_below_but_not_through_a_repository(tmp_path: Pat
     touch(tmp_path, "environments/maps.yml", "notebooks/deep/x.ipynb", "other/.git/HEAD", "other/sub/y")
     assert find_root(tmp_path / "notebooks/deep") == tmp_path
     assert find_root(tmp_path / "other/sub") == tmp_path / "other/sub"
+
+
+@pytest.mark.parametrize("file", ["pixi.lock", "conda-lock.yml", "explicit.txt", "conda-linux-64.lock"])
+def test_a_lockfile_of_another_tool_is_an_environment_where_there_is_no_spec(
+    tmp_path: Path, file: str
+) -> None:
+    root = touch(tmp_path / "thesis", file)
+    found = read_project(root).environment(None)
+    assert (found.name, found.foreign) == ("thesis", root / file)
+    touch(root, "environment.yml")
+    assert read_project(root).environment(None).foreign is None
+
+
+def test_in_the_folder_a_spec_comes_before_a_foreign_lockfile(tmp_path: Path) -> None:
+    touch(tmp_path, "environments/maps.lock", "environments/old.explicit.txt", "environments/new.lock")
+    touch(tmp_path, "environments/new.yml", "environments/requirements.txt")
+    project = read_project(tmp_path)
+    assert [(e.name, e.foreign and e.foreign.name) for e in project.environments] == [
+        ("maps", "maps.lock"), ("new", None), ("old", "old.explicit.txt"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("thesis/pixi.lock", "thesis"),
+        ("thesis/conda-linux-64.lock", "thesis"),
+        ("thesis/maps.lock", "maps"),
+        ("thesis/maps.conda-lock.yml", "maps"),
+        ("thesis/maps.explicit.txt", "maps"),
+        ("thesis/a b.txt", "thesis"),
+    ],
+)
+def test_a_foreign_lockfile_has_its_files_name_where_that_says_something(path: str, name: str) -> None:
+    assert name_of_foreign(Path("/home/me") / path) == name

@@ -146,3 +146,54 @@ def test_a_relative_cache_folder_belongs_to_the_file_that_names_it(places: Place
 def test_settings_are_a_value() -> None:
     with pytest.raises(AttributeError):
         Settings(Path("x")).base = "other"  # type: ignore[misc]
+
+
+def test_what_is_set_for_channels_and_solves_is_parsed(places: Places) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text(
+        'exclude_newer = 2024-03-01\nca_bundle = "certs/ca.pem"\ntimeout = 5\noffline = true\n'
+        'extra_index_urls = ["https://pypi.example/simple"]\n[environments.maps]\ncuda = 12.4\n'
+    )
+    settings = read_settings(project, environ)
+    assert settings.exclude_newer == "2024-03-01"
+    assert settings.ca_bundle == project / "certs/ca.pem"
+    assert (settings.timeout, settings.offline) == (5.0, True)
+    assert settings.extra_index_urls == ("https://pypi.example/simple",)
+    assert settings.for_environment("maps").cuda == "12.4"
+    assert not read_settings(project, {**environ, "ENVBOX_OFFLINE": "no"}).offline
+    assert read_settings(project, {**environ, "ENVBOX_TIMEOUT": "2.5"}).timeout == 2.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'extra_index_urls = ["https://me:s3cret@pypi.example/simple"]',
+        'extra_index_urls = ["https://s3cret@pypi.example/simple"]',
+        'extra_index_urls = ["https://pypi.example/t/s3cret/simple"]',
+        'extra_index_urls = ["https://pypi.example/simple?token=s3cret"]',
+    ],
+)
+def test_an_index_with_credentials_in_it_is_refused_and_they_are_not_shown(places: Places, line: str) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text(line + "\n")
+    with pytest.raises(SettingsError, match=r"credentials in it, for pypi\.example") as caught:
+        read_settings(project, environ)
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "timeout = 0",
+        "timeout = true",
+        'timeout = "nan"',
+        'offline = "perhaps"',
+        "offline = 3",
+        'extra_index_urls = "pypi"',
+    ],
+)
+def test_a_wrong_value_for_the_network_is_named(places: Places, line: str) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text(line + "\n")
+    with pytest.raises(SettingsError, match=line.partition(" ")[0]):
+        read_settings(project, environ)

@@ -32,6 +32,10 @@ class SolveError(EnvboxError):
     """No set of packages satisfies the spec."""
 
 
+class NotebookError(EnvboxError):
+    """A notebook cannot be read, or is not what its environment has."""
+
+
 class PackageError(EnvboxError):
     """A package's archive is not what the lock says, or is not safe to use."""
 

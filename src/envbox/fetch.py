@@ -2,40 +2,80 @@
 
 Nothing is trusted but the hash. A transfer is hashed as it is written aside; only when the hash is the lock's
 does the file get its name, so what lies in the cache under a name has been right once. What may pass (a
-reset, a timeout, 5xx, 429) is tried again with growing pauses; a wrong hash is not.
+reset, a timeout, 5xx, 429) is tried again with growing pauses, from where it broke off; a wrong hash is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from envbox.credentials import hint_for
 from envbox.errors import EnvboxError, PackageError, ToolError
 from envbox.files import whole_file
 from envbox.lockfile import LockedPackage, lock_anew
 from envbox.mirrors import public
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
+from envbox.transport import Transport, certificate_hint
 
-_ATTEMPTS = 5
+if TYPE_CHECKING:
+    import requests
+
+_ATTEMPTS = 5  # in a row that bring nothing
 _FIRST_PAUSE = 0.5  # seconds; doubled each time, with up to half as much again by chance
-_TIMEOUT = (15, 60)  # seconds to connect, and between two pieces of an answer
+_LONGEST_PAUSE = 60.0  # seconds that a server may ask us to wait
 _CHUNK = 1 << 20
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CONNECTIONS = 8  # more of them bring no speed and annoy servers
+_NAMED = 5  # missing packages that an error names
 
 _ANEW = lock_anew()
 Progress = Callable[[int], None]
 
 
 class _PassingError(Exception):
-    """A failure that may be over on the next attempt."""
+    """A failure that may be over on the next attempt.
+
+    :param wait: seconds that the server asks for
+    """
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+@dataclass(slots=True)
+class _Part:
+    """What has come of a file so far: written aside, and hashed.
+
+    :param is_joined: whether it came in several answers, which may have been of different files
+    """
+
+    file: IO[bytes]
+    digest: Any
+    size: int = 0
+    is_joined: bool = False
+
+    def add(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        self.file.write(piece)
+        self.size += len(piece)
+
+    def begin_again(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.digest, self.size, self.is_joined = hashlib.sha256(), 0, False
 
 
 def fetch_archives(
@@ -45,15 +85,18 @@ def fetch_archives(
 
     :returns: sha256 → the verified file, under the archive's own name
     :raises PackageError: when a file is not what the lock says
-    :raises ToolError: when a server cannot be reached or does not have the file
+    :raises ToolError: when a server cannot be reached or does not have the file, or nothing may be fetched
     """
     paths = {package.sha256: archive_path(package, settings) for package in packages}
     wanted = {p.sha256: p for p in packages if not paths[p.sha256].is_file()}
     if not wanted:
         return paths
+    if settings.offline and (missing := [p for p in wanted.values() if not _is_near(p, settings)]):
+        raise _not_cached(missing)
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
     stopped: list[bool] = []
+    transport = Transport(settings)
 
     def one(package: LockedPackage) -> None:
         def check(_: int) -> None:
@@ -61,7 +104,8 @@ def fetch_archives(
                 raise ToolError("stopped")
 
         check(0)
-        fetch(package.url, paths[package.sha256], package.sha256, settings, check)
+        address = settings.mirrors.rewrite(package.url)
+        _fetch(address, paths[package.sha256], package.sha256, transport, check)
         task.advance()
 
     with (
@@ -92,51 +136,75 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
     :raises PackageError: when the file is not what `sha256` says
     :raises ToolError: when it cannot be had
     """
+    return _fetch(settings.mirrors.rewrite(url), dest, sha256, Transport(settings), progress)
+
+
+def _is_near(package: LockedPackage, settings: Settings) -> bool:
+    return settings.mirrors.rewrite(package.url).startswith("file:")
+
+
+def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
+    names = sorted(f"{package.name} {package.version}" for package in missing)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ToolError(
+        f"not in the cache, and --offline fetches nothing: {', '.join(names[:_NAMED])}{more}",
+        "have it fetched once, without --offline (or `offline` in the settings)",
+    )
+
+
+def _fetch(address: str, dest: Path, sha256: str, transport: Transport, progress: Progress | None) -> Path:
     if dest.is_file():
         return dest
-    address = settings.mirrors.rewrite(url)
-    for attempt in range(_ATTEMPTS):
-        if progress:
-            progress(0)  # may raise: nobody waits for this file any more
-        try:
-            return _fetch_once(address, dest, sha256, progress)
-        except _PassingError as error:
-            if attempt == _ATTEMPTS - 1:
-                raise ToolError(
-                    f"cannot fetch {public(address)}: {error}",
-                    "check the network, a proxy (HTTPS_PROXY), or set a mirror under [mirrors]",
-                ) from error
-            pause = _FIRST_PAUSE * 2**attempt
-            time.sleep(pause + random.uniform(0, pause / 2))  # noqa: S311 - not a secret
-    raise AssertionError("unreachable")
-
-
-def _fetch_once(address: str, dest: Path, sha256: str, progress: Progress | None) -> Path:
-    digest = hashlib.sha256()
-    with _open(address) as (pieces, length), whole_file(dest) as file:
-        size = 0
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-            size += len(piece)
-            if progress:
-                progress(len(piece))
-        if length is not None and size != length:
-            raise _PassingError(f"the transfer broke off after {size} of {length} bytes")
-        if digest.hexdigest() != sha256:
+    with whole_file(dest) as file:
+        part = _Part(file, hashlib.sha256())
+        _receive(address, part, transport, progress)
+        if part.is_joined and part.digest.hexdigest() != sha256:
+            part.begin_again()
+            _receive(address, part, transport, progress)
+        if part.digest.hexdigest() != sha256:
             raise PackageError(
-                f"{dest.name} from {public(address)} has sha256 {digest.hexdigest()}, the lock says {sha256}",
+                f"{dest.name} from {public(address)} has sha256 {part.digest.hexdigest()}, "
+                f"the lock says {sha256}",
                 f"it was deleted; the server's file was changed or damaged: use another mirror, or {_ANEW}",
             )
     return dest
 
 
+def _receive(address: str, part: _Part, transport: Transport, progress: Progress | None) -> None:
+    """Bring what is missing of a file; what fails and may pass is tried again from there."""
+    failures, most = 0, part.size
+    while True:
+        if progress:
+            progress(0)  # may raise: nobody waits for this file any more
+        try:
+            with _open(address, part, transport) as (pieces, length):
+                for piece in pieces:
+                    part.add(piece)
+                    if progress:
+                        progress(len(piece))
+            if length is not None and part.size != length:
+                raise _PassingError(f"the transfer broke off after {part.size} of {length} bytes")
+            return
+        except _PassingError as error:
+            failures = 1 if part.size > most else failures + 1
+            most = max(most, part.size)
+            if failures == _ATTEMPTS or error.wait > _LONGEST_PAUSE:
+                asked = f" and asks to wait for {error.wait:.0f} seconds" if error.wait else ""
+                raise ToolError(
+                    f"cannot fetch {public(address)}: {error}{asked}",
+                    "check the network, a proxy (HTTPS_PROXY), or set a mirror under [mirrors]",
+                ) from error
+            pause = _FIRST_PAUSE * 2 ** (failures - 1)
+            time.sleep(max(error.wait, pause + random.uniform(0, pause / 2)))  # noqa: S311 - not a secret
+
+
 @contextmanager
-def _open(address: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
-    """The pieces of what is at an address, and how many bytes they should be."""
+def _open(address: str, part: _Part, transport: Transport) -> Iterator[tuple[Iterator[bytes], int | None]]:
+    """The pieces that are to be added to a part, and how many bytes the whole should be."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
         path = Path(unquote(urlsplit(address).path))
+        part.begin_again()
         try:
             with path.open("rb") as file:
                 yield iter(lambda: file.read(_CHUNK), b""), None
@@ -145,34 +213,58 @@ def _open(address: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
         except OSError as error:
             raise ToolError(f"cannot read {path}: {error.strerror}") from error
     elif scheme in ("http", "https"):
-        with _open_http(address) as found:
+        with _open_http(address, part, transport) as found:
             yield found
     else:
         raise ToolError(f"cannot fetch {public(address)}: only http, https and file are known")
 
 
 @contextmanager
-def _open_http(address: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
+def _open_http(
+    address: str, part: _Part, transport: Transport
+) -> Iterator[tuple[Iterator[bytes], int | None]]:
     import requests
     import urllib3
 
+    wanted = {"Range": f"bytes={part.size}-"} if part.size else {}
     try:
-        with requests.get(
-            address, stream=True, timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}
-        ) as answer:
+        with transport.get(address, wanted) as answer:
             if answer.status_code in _PASSING:
-                raise _PassingError(f"the server says {answer.status_code} {answer.reason}")
-            if answer.status_code != 200:
+                raise _PassingError(
+                    f"the server says {answer.status_code} {answer.reason}",
+                    _seconds(answer.headers.get("Retry-After", "")),
+                )
+            if answer.status_code == 416:  # what we have is not the beginning of what is there
+                part.begin_again()
+                raise _PassingError("the server has not the rest of what it gave")
+            if answer.status_code not in (200, 206):
                 raise ToolError(
                     f"cannot fetch {public(address)}: the server says {answer.status_code} {answer.reason}",
-                    _status_hint(answer.status_code),
+                    _status_hint(address, answer.status_code, transport),
                 )
-            length = answer.headers.get("Content-Length", "")
-            yield _pieces(answer.raw), int(length) if length.isdigit() else None
+            yield _pieces(answer.raw), _whole_length(answer, part)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             raise ToolError(public(f"cannot fetch {address}: {error}")) from error
+        if isinstance(error, requests.exceptions.SSLError):
+            raise ToolError(
+                f"cannot fetch {public(address)}: {_reason(error)}", certificate_hint(address)
+            ) from error
         raise _PassingError(_reason(error)) from error
+
+
+def _whole_length(answer: requests.Response, part: _Part) -> int | None:
+    """How long the whole file is; a part is kept only where the answer goes on from its end."""
+    if answer.status_code == 206 and part.size:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        if not found or int(found[1]) != part.size:
+            part.begin_again()
+            raise _PassingError("the server does not go on from where it broke off")
+        part.is_joined = True
+        return int(found[2]) if found[2].isdecimal() else None
+    part.begin_again()
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
 
 
 def _pieces(raw: Any) -> Iterator[bytes]:
@@ -181,11 +273,23 @@ def _pieces(raw: Any) -> Iterator[bytes]:
         yield data
 
 
-def _status_hint(status: int) -> str | None:
+def _seconds(text: str) -> float:
+    """Retry-After, as seconds or as a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _status_hint(address: str, status: int, transport: Transport) -> str | None:
     if status in (404, 410):
         return f"the channel no longer has this file: {_ANEW}"
     if status in (401, 403):
-        return "the server asks for credentials: put them in ~/.netrc"
+        return hint_for(address, transport.logins)
+    if status == 407:
+        return "the proxy wants a login: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
     return None
 
 

@@ -6,171 +6,181 @@ for. A lock that is what the spec asks for is not touched at all.
 
 from __future__ import annotations
 
+import difflib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from envbox.errors import ImageError, SolveError
+from envbox.errors import ImageError, LockfileError, SpecError
 from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
-from envbox.lockfile import Base, Lock, LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.lockfile import Base, Lock
 from envbox.project import Environment
-from envbox.report import SILENT, Reporter
+from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.spec import DEFAULT_PLATFORMS, EnvSpec, content_hashes, read_spec
+from envbox.solve.platforms import solve_spec
+from envbox.solve.question import HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
+from envbox.spec import DEFAULT_PLATFORMS, EnvSpec, read_spec
 
-__all__ = ["differences", "is_fresh", "lock", "solve_spec"]
+__all__ = ["Update", "differences", "is_fresh", "lock", "locked_before", "relock", "solve_spec"]
 
-Solved = dict[str, tuple[LockedPackage, ...] | SolveError]
+NOTHING = Update()
 
 
 def lock(
-    environment: Environment, settings: Settings, platforms: Sequence[str] | None, report: Reporter
+    environment: Environment,
+    settings: Settings,
+    platforms: Sequence[str] | None,
+    report: Reporter,
+    *,
+    update: Update = NOTHING,
+    dry_run: bool = False,
 ) -> Lock:
     """Solve an environment's spec and write its lockfile, keeping what is locked and still fits.
 
     :param platforms: exactly these; None: the spec's, the settings', those that are locked, or the default
+    :param dry_run: write nothing
     :raises SpecError: when the spec is wrong, or a channel in it does not exist
     :raises LockfileError: when there is a lockfile that cannot be read; it is left alone
     :raises SolveError: when there is no solution; the lockfile is left alone
     """
-    from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
-
-    path = environment.lock_path
-    previous = read_lockfile(path) if path.is_file() else None
-    same = previous is not None and (not platforms or set(platforms) == set(previous.platforms))
-    if previous is not None and same and is_fresh(environment, settings):
+    before = _before(environment, settings, update)
+    if (standing := _standing(before, platforms)) is not None and is_fresh(environment, settings):
         report.say(f"{environment.name} is up to date")
-        return previous
-    locked = previous.platforms if previous else ()
+        return standing
+    locked = before.lock.platforms if before.lock else ()
     spec = read_spec(environment.spec_path, platforms or (), settings, locked or DEFAULT_PLATFORMS)
-    spec = replace(spec, name=environment.name)
+    solved = _solve(replace(spec, name=environment.name), before, settings, report)
+    if not dry_run:
+        _write(environment, solved)
+        told = settings.exclude_newer is None or moment(settings.exclude_newer) == solved.exclude_newer
+        if told and (not platforms or set(spec.named) <= set(solved.platforms)):
+            remember_fresh(environment, settings)
+    _say(solved, before, report, "would lock" if dry_run else "locked")
+    return solved
+
+
+def relock(
+    environment: Environment, spec_text: bytes, settings: Settings, report: Reporter, update: Update = NOTHING
+) -> Lock:
+    """Solve a spec that is not on disk yet, and write it and its lockfile only when that worked.
+
+    :param spec_text: of a spec of the same name and place
+    :raises SpecError: when it is wrong; nothing is written, as when anything else fails
+    """
+    before = _before(environment, settings, update)
+    locked = before.lock.platforms if before.lock else ()
+    with tempfile.TemporaryDirectory(prefix="envbox-spec-") as folder:
+        aside = Path(folder, environment.spec_path.name)
+        aside.write_bytes(spec_text)
+        try:
+            spec = read_spec(aside, (), settings, locked or DEFAULT_PLATFORMS)
+        except SpecError as error:
+            words = error.message.replace(str(aside), str(environment.spec_path))
+            raise SpecError(words, error.hint) from error
+    spec = replace(spec, name=environment.name, path=environment.spec_path)
+    solved = _solve(spec, before, settings, report)
+    write_whole(environment.spec_path, spec_text, is_cache=False)  # first: what is killed here, `lock` ends
+    _write(environment, solved)
+    _say(solved, before, report, "locked")
+    return solved
+
+
+def locked_before(environment: Environment) -> Lock | None:
+    """The lock that is there, if any.
+
+    :raises LockfileError: when it cannot be read
+    """
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+
+    return read_lockfile(environment.lock_path) if environment.lock_path.is_file() else None
+
+
+# --- around the solve ---------------------------------------------------------------------------------------
+
+
+def _before(environment: Environment, settings: Settings, update: Update) -> Before:
+    previous = locked_before(environment)
+    date = update.exclude_newer or settings.exclude_newer or (previous.exclude_newer if previous else None)
+    strategy = update.strategy or (previous.strategy if previous else None)
+    policy = Policy(
+        moment(date) if date and date != NO_DATE else None,
+        strategy if strategy != HIGHEST else None,
+    )
+    if update.names:
+        _check_locked(update.names, previous, environment)
+    return Before(previous, update, policy)
+
+
+def _check_locked(names: frozenset[str], previous: Lock | None, environment: Environment) -> None:
+    if previous is None:
+        raise LockfileError(
+            f"{environment.name} is not locked yet, so nothing of it can be updated",
+            f"envbox lock {environment.name}",
+        )
+    locked = {p.name for p in previous.packages}
+    for name in sorted(names - locked):
+        near = difflib.get_close_matches(name, sorted(locked), n=3, cutoff=0.75)
+        raise LockfileError(
+            f"{name} is not locked in {environment.name}, so it cannot be updated",
+            f"did you mean {' or '.join(near)}?" if near else f"envbox list {environment.name}",
+        )
+
+
+def _standing(before: Before, platforms: Sequence[str] | None) -> Lock | None:
+    """The lock that is there, if nothing of it is to move, and it is for these platforms."""
+    previous, update = before.lock, before.update
+    if previous is None or update.everything or update.names or _policy(previous) != before.policy:
+        return None
+    return previous if not platforms or set(platforms) == set(previous.platforms) else None
+
+
+def _policy(lock: Lock) -> Policy:
+    return Policy(lock.exclude_newer, lock.strategy)
+
+
+def _solve(spec: EnvSpec, before: Before, settings: Settings, report: Reporter) -> Lock:
     for words in spec.warnings:
         report.warn(words)
-    base = _base(spec, previous, settings, report)
-    solved = solve_spec(spec, base, settings, previous, report)
+    base = _base(spec, before.lock, settings, report)
+    return solve_spec(spec, base, settings, before, report)
+
+
+def _write(environment: Environment, solved: Lock) -> None:
+    from envbox.lockfile.conda_lock_v1 import dumps
+
+    path = environment.lock_path
     for leftover in path.parent.glob(f".{path.name}.*{PART}"):
         if is_leftover(leftover):
             leftover.unlink(missing_ok=True)
     write_whole(path, dumps(solved), is_cache=False)
-    if not platforms or set(spec.named) <= set(solved.platforms):
-        remember_fresh(environment, settings)
-    counts = ", ".join(f"{len(solved.for_platform(p))} packages for {p}" for p in solved.platforms)
-    report.say(f"locked {environment.name}: {counts}")
-    return solved
 
 
-def solve_spec(
-    spec: EnvSpec, base: Base, settings: Settings, previous: Lock | None = None, report: Reporter = SILENT
-) -> Lock:
-    """Solve a spec for a base: nothing is written, and nothing of this machine goes into the lock.
+def _say(solved: Lock, before: Before, report: Reporter, verb: str) -> None:
+    from envbox.reading.changes import changes, summary
+    from envbox.reading.tables import lines
 
-    :param previous: kept where it still fits
-    :raises SolveError: when a platform that was asked for has no solution; it names them all
-    """
-    from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, sealed
-
-    wanted = [p for p in spec.platforms if not p.startswith("linux-") or p in base.digests]
-    with report.task(f"solving {spec.name} for {', '.join(wanted)}"):
-        answers = _solve_conda(spec, wanted, base, settings, previous)
-        answers = _solve_pip(spec, answers, base, settings, (previous, report))
-    solved = _settled(spec, answers, report)
-    hashes = content_hashes(spec)
-    return sealed(Lock(
-        name=spec.name,
-        platforms=tuple(sorted(solved)),
-        channels=_channels(spec),
-        content_hash={p: hashes[p] for p in solved},
-        packages=tuple(package for packages in solved.values() for package in packages),
-        base=Base(
-            base.reference,
-            {p: digest for p, digest in base.digests.items() if p in solved},
-            {p: version for p, version in base.glibc.items() if p in solved},
-        ),
-        digest="",
-        sources=(spec.path.name,),
-        requested={
-            p: tuple(sorted([*spec.conda[p], *(PIP_PREFIX + text for text in spec.pip[p])])) for p in solved
-        },
-        variables=dict(spec.variables),
-        slim=settings.for_environment(spec.name).slim,
-    ))  # fmt: skip
-
-
-def _solve_conda(
-    spec: EnvSpec, platforms: Sequence[str], base: Base, settings: Settings, previous: Lock | None
-) -> Solved:
-    from envbox.solve import solve
-    from envbox.solve.question import Question, virtual_packages
-
-    questions = [
-        Question(p, spec.conda[p], virtual_packages(p, base), _kept(spec, p, previous, "conda"))
-        for p in platforms
-    ]
-    return solve(questions, spec.channels, settings)
-
-
-def _solve_pip(
-    spec: EnvSpec, answers: Solved, base: Base, settings: Settings, before: tuple[Lock | None, Reporter]
-) -> Solved:
-    if not any(spec.pip.values()):
-        return answers
-    from envbox.solve.wheels import Requirements, lock_requirements, names_table
-
-    previous, report = before
-    names = names_table(settings, report)
-    found: Solved = {}
-    for platform, conda in answers.items():
-        if isinstance(conda, SolveError):
-            found[platform] = conda
-            continue
-        asked = Requirements(
-            platform, conda, _kept(spec, platform, previous, "pip"), base.glibc.get(platform)
-        )
-        try:
-            found[platform] = conda + lock_requirements(asked, spec.specification, names, settings)
-        except SolveError as error:
-            found[platform] = error
-    return found
-
-
-def _kept(spec: EnvSpec, platform: str, previous: Lock | None, manager: str) -> tuple[LockedPackage, ...]:
-    """What of the previous lock the solver should prefer.
-
-    After another order of channels only the first one's packages: a preference would outweigh the new
-    priority.
-    """
-    if previous is None or platform not in previous.platforms:
-        return ()
-    packages = [p for p in previous.for_platform(platform) if p.manager == manager]
-    if manager == "conda" and _channels(spec)[: len(previous.channels)] != previous.channels:
-        from envbox.solve.match_specs import channel_url, sources
-
-        first = without_credentials(channel_url(sources(spec.channels, ())[0])).rstrip("/")
-        packages = [p for p in packages if p.channel == first]
-    return tuple(packages)
-
-
-def _channels(spec: EnvSpec) -> tuple[str, ...]:
-    return tuple(without_credentials(channel) if "://" in channel else channel for channel in spec.channels)
-
-
-def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tuple[LockedPackage, ...]]:
-    """The platforms that were solved; one that nobody asked for may be left out, which is said."""
-    solved = {p: answer for p, answer in answers.items() if not isinstance(answer, SolveError)}
-    failed = {p: answer for p, answer in answers.items() if isinstance(answer, SolveError)}
-    if solved and all(p in spec.optional for p in failed):
-        for platform, error in failed.items():
-            reason = error.message.partition("\n")[0]
-            report.say(f"{platform} is left out: {reason}")
-            report.detail(error.message)
-        return solved
-    required = {p: e for p, e in failed.items() if p not in spec.optional} or failed
-    by_words = {error.message: error for error in required.values()}
-    raise SolveError(
-        f"{spec.name} cannot be locked: " + "\n".join(by_words),
-        next((e.hint for e in by_words.values() if e.hint), None),
+    counts = ", ".join(
+        f"{len(solved.for_platform(p))} packages for {p}{_system(solved, p)}" for p in solved.platforms
     )
+    how = [f"as of {solved.exclude_newer}"] * bool(solved.exclude_newer) + [solved.strategy or ""]
+    report.say(f"{verb} {solved.name}: {counts}{''.join(f', {word}' for word in how if word)}")
+    if before.lock is None:
+        return
+    found = changes(before.lock, solved)
+    report.say(summary(found))
+    if verb == "locked":
+        for line in lines(found, solved.platforms):
+            report.say(f"  {line}")
+    moved = {change.name for change in found}
+    for name in sorted(before.update.names - moved):
+        report.say(f"{name} stays: nothing newer fits the spec")
+
+
+def _system(solved: Lock, platform: str) -> str:
+    words = [f"{name.removeprefix('__')} {version}" for name, version in system_of(solved, platform).items()]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Reporter) -> Base:

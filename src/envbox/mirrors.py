@@ -27,7 +27,7 @@ class Mirrors:
 
     def canonical(self, url: str) -> str:
         """The address that a lock may hold for `url`: the inverse of `rewrite`."""
-        return _substitute(url, ((there, here) for here, there in self._pairs()))
+        return _substitute(url, ((without_credentials(there), here) for here, there in self._pairs()))
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         for key in sorted(self.rules, key=len, reverse=True):

@@ -15,16 +15,25 @@ from envbox.errors import SpecError
 
 SINGLE_SPECS = ("environment.yml", "environment.yaml", "binder/environment.yml", "binder/environment.yaml")
 LOCK_SUFFIX = ".conda-lock.yml"
+FOREIGN = ("conda-lock.yml", "pixi.lock", "explicit.txt", "conda-linux-64.lock", "conda-linux-aarch64.lock")
+"""Lockfiles, of other tools too, that make an environment of a directory that has no spec."""
+FOREIGN_SUFFIXES = (".lock", ".explicit.txt")
+"""Likewise in environments/, after the environment's name."""
+_TELLS_NOTHING = re.compile(r"environment|explicit|pixi|conda-lock|conda-(linux|osx|win)-\w+|lock|env")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One environment: its name, its spec and the lockfile beside it (either may not exist yet)."""
+    """One environment: its name, its spec and the lockfile beside it (either may not exist yet).
+
+    :param foreign: a lockfile that may be another tool's, where there is no spec
+    """
 
     name: str
     spec_path: Path
     lock_path: Path
+    foreign: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,11 @@ def is_reference(name: str) -> bool:
     return ":" in name or "@" in name or bool(slash and ("." in host or host == "localhost"))
 
 
+def is_lockfile_path(name: str) -> bool:
+    """Whether a name on a command line is a file's, where there is one; no environment's is like this."""
+    return "/" in name or name.endswith((".yml", ".yaml", ".txt", ".lock"))
+
+
 def check_name(name: str) -> str:
     """Refuse a name that could be a path or an option.
 
@@ -107,20 +121,69 @@ def read_project(root: Path, default: str | None = None) -> Project:
     """List the environments of a directory. Reads names only, no file's content."""
     root = root.absolute()
     folder = root / "environments"
-    names = {_environment_name(path) for path in folder.glob("*.y*ml")} - {None} if folder.is_dir() else set()
+    files = [p for p in folder.iterdir() if _is_named_after(p)] if folder.is_dir() else []
+    names = {_environment_name(path) for path in files} - {None}
     found = [_in_folder(folder, name) for name in sorted(filter(None, names))]
-    if not found:
-        for single in SINGLE_SPECS:
-            spec = root / single
-            if spec.is_file():
-                found = [Environment(_directory_name(root), spec, spec.with_name("conda-lock.yml"))]
-                break
+    if not found and (spec := single_spec(root)):
+        found = [Environment(_directory_name(root), spec, spec.with_name("conda-lock.yml"))]
+    elif not found and (lockfile := next((p for name in FOREIGN if (p := root / name).is_file()), None)):
+        found = [foreign_environment(lockfile)]
     return Project(root, tuple(found), default)
+
+
+def single_spec(root: Path) -> Path | None:
+    """The spec of a directory that has one, and no environments/."""
+    return next((path for name in SINGLE_SPECS if (path := root / name).is_file()), None)
+
+
+def foreign_environment(path: Path, name: str | None = None) -> Environment:
+    """The environment that a lockfile is, which has no spec."""
+    name = name or name_of_foreign(path)
+    return Environment(
+        name, path.with_name(f"{name}.yml"), path.with_name(name + LOCK_SUFFIX), path.absolute()
+    )
+
+
+def lock_path_of(project: Project, name: str) -> Path:
+    """Where an environment's lockfile is, or would be if there were one of that name.
+
+    :raises SpecError: when that is no name
+    """
+    check_name(name)
+    there = next((e for e in project.environments if e.name == name), None)
+    return there.lock_path if there else project.root / "environments" / (name + LOCK_SUFFIX)
+
+
+def name_of_foreign(path: Path) -> str:
+    """What the environment of a lockfile is called: as the file, or as its folder where that says more."""
+    path = path.absolute()
+    name = path.name.removesuffix(LOCK_SUFFIX)
+    for suffix in (*FOREIGN_SUFFIXES, ".txt", ".yml", ".yaml"):
+        name = name.removesuffix(suffix)
+    if not _NAME.fullmatch(name) or _TELLS_NOTHING.fullmatch(name) or ".." in name:
+        return _directory_name(path.parent)
+    return name
+
+
+def check_not_foreign(environment: Environment) -> None:
+    """Refuse to lock what another tool has locked.
+
+    :raises SpecError: when it has, and there is no spec
+    """
+    if environment.foreign is not None and not environment.spec_path.is_file():
+        raise SpecError(
+            f"{environment.name} has no spec to lock, only {environment.foreign}",
+            f"make a spec and a lockfile of it: envbox import {environment.foreign.name}",
+        )
+
+
+def _is_named_after(path: Path) -> bool:
+    return path.suffix in (".yml", ".yaml") or path.name.endswith(FOREIGN_SUFFIXES)
 
 
 def _environment_name(path: Path) -> str | None:
     name = path.name
-    for suffix in (LOCK_SUFFIX, ".yml", ".yaml"):
+    for suffix in (LOCK_SUFFIX, ".yml", ".yaml", *FOREIGN_SUFFIXES):
         if name.endswith(suffix):
             name = name[: -len(suffix)]
             return name if _NAME.fullmatch(name) else None
@@ -128,10 +191,12 @@ def _environment_name(path: Path) -> str | None:
 
 
 def _in_folder(folder: Path, name: str) -> Environment:
-    spec = folder / f"{name}.yaml"
-    return Environment(
-        name, spec if spec.is_file() else folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}"
-    )
+    spec = next((p for end in (".yaml", ".yml") if (p := folder / f"{name}{end}").is_file()), None)
+    if spec is None:
+        for suffix in (LOCK_SUFFIX, *FOREIGN_SUFFIXES):
+            if (path := folder / f"{name}{suffix}").is_file():
+                return foreign_environment(path, name)
+    return Environment(name, spec or folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
 
 
 def _directory_name(root: Path) -> str:

@@ -8,20 +8,24 @@ that names the file and the key: a misspelt setting that is silently ignored cos
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from envbox.errors import EnvboxError, SettingsError
-from envbox.mirrors import Mirrors
+from envbox.mirrors import Mirrors, without_credentials
 from envbox.slim import KINDS
 
 DEFAULT_BASE = "docker.io/continuumio/miniconda3:25.3.1-1"
 DEFAULT_CHANNELS = ("conda-forge",)
+DEFAULT_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class EnvironmentSettings:
     :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from the project
     :param ports: `[HOST:]CONTAINER`, published on 127.0.0.1
     :param slim: kinds of files that packages are linked without, of `envbox.slim.KINDS`, sorted
+    :param cuda: the CUDA version that its machines have, `__cuda` to the solver; None: none is assumed
     """
 
     base: str | None = None
@@ -46,6 +51,7 @@ class EnvironmentSettings:
     cpus: str | None = None
     gpus: str | None = None
     slim: tuple[str, ...] = ()
+    cuda: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,11 @@ class Settings:
     :param channels: used when a spec names none
     :param mapping_url: where conda-lock finds the names that PyPI projects have on conda
     :param jobs: how many processes or connections work at once
+    :param extra_index_urls: package indexes that are asked beside PyPI; without credentials in them
+    :param offline: nothing is fetched; what the cache has must do
+    :param exclude_newer: packages that are newer than this date or time are not looked at
+    :param ca_bundle: certificates, in PEM, that servers are checked against; None: the system's
+    :param timeout: seconds that a server may be silent
     """
 
     cache_dir: Path
@@ -68,6 +79,11 @@ class Settings:
     mirrors: Mirrors = field(default_factory=Mirrors)
     mapping_url: str | None = None
     jobs: int = 2
+    extra_index_urls: tuple[str, ...] = ()
+    offline: bool = False
+    exclude_newer: str | None = None
+    ca_bundle: Path | None = None
+    timeout: float = DEFAULT_TIMEOUT
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:
@@ -192,6 +208,58 @@ def _jobs(value: object) -> int:
     return int(number)
 
 
+def _seconds(value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = 0
+    if isinstance(value, bool) or not 0 < number < math.inf:
+        raise _WrongError("should be a number of seconds, more than 0")
+    return number
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if not isinstance(value, str) or value.lower() not in known:
+        raise _WrongError("should be true or false")
+    return known[value.lower()]
+
+
+def _moment(value: object) -> str:
+    """A date or time, which in TOML need not be in quotes."""
+    if isinstance(value, date):  # a datetime is one as well
+        return value.isoformat()
+    return _text(value)
+
+
+def _indexes(value: object) -> tuple[str, ...]:
+    urls = _texts(value)
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise _WrongError("has an address that is none") from None
+        if parts.scheme not in ("https", "http", "file"):
+            raise _WrongError("should be addresses, beginning with https://")
+        if "@" in parts.netloc or parts.query or without_credentials(url) != url:
+            raise _WrongError(
+                f"has credentials in it, for {parts.hostname}; they would be shared with the file: "
+                "write them into ~/.netrc"
+            )
+    return urls
+
+
 Parser = Callable[[Any], Any]
 _ENVIRONMENT_KEYS: dict[str, Parser] = {
     "base": _text,
@@ -205,6 +273,7 @@ _ENVIRONMENT_KEYS: dict[str, Parser] = {
     "cpus": _text_or_number,
     "gpus": _text_or_number,
     "slim": _slim,
+    "cuda": _text_or_number,
 }
 _KEYS: dict[str, Parser] = {
     "cache_dir": _path,
@@ -215,9 +284,14 @@ _KEYS: dict[str, Parser] = {
     "mirrors": _mapping,
     "mapping_url": _text,
     "jobs": _jobs,
+    "extra_index_urls": _indexes,
+    "offline": _flag,
+    "exclude_newer": _moment,
+    "ca_bundle": _path,
+    "timeout": _seconds,
 }
 _ENVIRON_KEYS = {**_KEYS, "mirrors": _pairs}
-_MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env")
+_MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env", "extra_index_urls")
 
 
 def _from_environ(environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
@@ -230,9 +304,10 @@ def _variable(key: str) -> str:
 
 
 def _rooted(parsed: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Resolve a relative cache folder against the place that names it."""
-    if "cache_dir" in parsed:
-        parsed["cache_dir"] = folder.absolute() / parsed["cache_dir"]
+    """Resolve relative paths against the place that names them."""
+    for key in ("cache_dir", "ca_bundle"):
+        if key in parsed:
+            parsed[key] = folder.absolute() / parsed[key]
     return parsed
 
 

@@ -17,7 +17,12 @@ from envbox.cli.context import Session
 from envbox.errors import EnvboxError
 
 COMMANDS = {
+    "init": ("envbox.cli.notebooks", "Write a spec from notebooks, scripts and requirements."),
     "lock": ("envbox.cli.locking", "Solve an environment's spec into its lockfile."),
+    "add": ("envbox.cli.editing", "Add packages to a spec, and lock it."),
+    "remove": ("envbox.cli.editing", "Remove packages from a spec, and lock it."),
+    "import": ("envbox.cli.exchange", "Make a spec and a lockfile of another tool's lockfile."),
+    "export": ("envbox.cli.exchange", "Write a lockfile as other tools read it."),
     "build": ("envbox.cli.building", "Assemble an environment's image from its lockfile."),
     "push": ("envbox.cli.publishing", "Push an environment's image to a registry, without an engine."),
     "pull": ("envbox.cli.publishing", "Pull an image from a registry into the engine."),
@@ -27,6 +32,13 @@ COMMANDS = {
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
+    "list": ("envbox.cli.reading", "List the packages of an environment."),
+    "tree": ("envbox.cli.reading", "Show which package needs which."),
+    "why": ("envbox.cli.reading", "Say why a package is in an environment."),
+    "diff": ("envbox.cli.comparing", "Show what changed in lockfiles."),
+    "outdated": ("envbox.cli.comparing", "Show which packages have newer versions."),
+    "stamp": ("envbox.cli.notebooks", "Bind notebooks to an environment."),
+    "check": ("envbox.cli.notebooks", "Check that a lockfile has what notebooks import."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
@@ -47,7 +59,8 @@ class LazyGroup(click.Group):
         """Import the one command that was asked for."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        module = import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")  # Python has some names
         assert isinstance(command, click.Command)
         return command
 
@@ -70,9 +83,10 @@ class LazyGroup(click.Group):
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("--offline", is_flag=True, help="Fetch nothing: what the cache has must do.")
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
+def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline: bool) -> None:
     """Lock conda environments, assemble them into reproducible images, launch them.
 
     \b
@@ -80,7 +94,7 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool) -> None:
     envbox shell maps        a shell with that environment, in this directory
     envbox notebook maps     JupyterLab with it
     """
-    ctx.obj = Session(directory, quiet=quiet, verbose=verbose)
+    ctx.obj = Session(directory, quiet=quiet, verbose=verbose, offline=offline)
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Session:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
-    def __init__(self, directory: str, *, quiet: bool, verbose: bool) -> None:
+    def __init__(self, directory: str, *, quiet: bool, verbose: bool, offline: bool = False) -> None:
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
+        self.offline = offline
 
     @cached_property
     def report(self) -> Reporter:
@@ -49,7 +50,7 @@ class Session:
         """The settings that hold here."""
         from envbox.settings import read_settings
 
-        return read_settings(self.root, os.environ)
+        return read_settings(self.root, os.environ, {"offline": self.offline or None})
 
     @cached_property
     def project(self) -> Project:
@@ -66,8 +67,23 @@ class Session:
         return connect(self.settings)
 
     def environment(self, name: str | None) -> Environment:
-        """The environment that is meant."""
-        return self.project.environment(name)
+        """The environment that is meant: one of the project, or the one that a lockfile's path names."""
+        environment = self.named(name)
+        if environment.foreign is None:
+            return environment
+        from envbox.exchange.taking import adopt
+
+        return adopt(environment, self.settings, self.report)
+
+    def named(self, name: str | None) -> Environment:
+        """The same, without a look into any file."""
+        from envbox.project import foreign_environment, is_lockfile_path
+
+        if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
+            return self.project.environment(name)
+        path = self.here / name
+        ours = (e for e in self.project.environments if path in (e.spec_path, e.lock_path))
+        return next(ours, None) or foreign_environment(path)
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -29,6 +29,8 @@ class LockedPackage:
     :param depends: name → version constraint as in the lockfile (`">=1.2,<2 *_cp311"`), sorted by name
     :param url: canonical (never a mirror's), without credentials
     :param sha256: of the archive or wheel, lower-case hex
+    :param size: of the archive or wheel, in bytes; None where the channel does not say, or the lock is older
+    :param license: as the package's record has it, usually an SPDX expression
     """
 
     manager: Literal["conda", "pip"]
@@ -41,6 +43,8 @@ class LockedPackage:
     sha256: str
     md5: str | None = None
     category: str = "main"
+    size: int | None = None
+    license: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -84,6 +88,9 @@ class Lock:
     :param variables: the spec's `variables:`, set in the image
     :param slim: kinds of files that packages are linked without, of `envbox.slim.KINDS`, sorted
     :param digest: `sha256:…` of the lockfile's bytes; what a label or a cache key names
+    :param exclude_newer: the time up to which packages were looked at, as text; None: whatever there was
+    :param strategy: which of the fitting versions was taken, where not the newest (`lowest-direct`)
+    :param virtual: platform → virtual package → version that was assumed of the machine (`__cuda`: `12.4`)
     """
 
     name: str
@@ -97,6 +104,9 @@ class Lock:
     requested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     slim: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    strategy: str | None = None
+    virtual: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def for_platform(self, platform: str) -> tuple[LockedPackage, ...]:
         """The packages of one platform, conda's first, then wheels, each sorted by name.

@@ -5,16 +5,14 @@ later stage trusts. So reading takes whatever conda-lock itself writes, but chec
 or a cut-off copy can break, all faults at once; and writing is one function of the `Lock`: sorted, no time,
 no machine. `version` is written last, so that a file that was cut off anywhere lacks it.
 
-What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others:
-`envbox.name`, `envbox.base`, `envbox.base-digest.PLATFORM`, `envbox.glibc.PLATFORM`, `envbox.variables`,
-`envbox.slim` (JSON) and `envbox.requested.PLATFORM` (JSON; a pip requirement begins with `pip: `).
+What envbox adds stands in `metadata.custom_metadata`, where conda-lock keeps strings for others: see
+`envbox.lockfile.custom`.
 
 Specification: conda_lock/lockfile/v1/models.py and https://schemas.conda.org/conda-lock-v1.schema.json
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,15 +21,17 @@ from typing import Any
 
 from envbox.errors import LockfileError
 from envbox.files import conflict_line
-from envbox.lockfile import PLATFORMS, Base, Lock, LockedPackage
-from envbox.lockfile.entries import SHA256, read_packages, read_texts
+from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
+from envbox.lockfile.entries import read_packages, read_texts
+from envbox.lockfile.plain import read_plain, write_plain
 from envbox.mirrors import without_credentials
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
-from envbox.slim import KINDS
+
+__all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "sealed"]
 
 VERSION = 1
-PIP_PREFIX = "pip: "
 MOST_FAULTS = 10  # more than a screen of them helps nobody
 
 _ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
@@ -73,17 +73,17 @@ def loads(data: bytes, path: Path) -> Lock:
 
 def dumps(lock: Lock) -> bytes:
     """Write a lock as text. `lock.digest` is not looked at: it is the digest of what this returns."""
+    entries = _sorted(lock)
+    head = _HEADER.format(name=lock.name) + _yaml({"metadata": _metadata(lock)})
+    body = write_plain(entries) or _yaml({"package": [_entry(p) for p in entries]})
+    return (head + body + _yaml({"version": VERSION})).encode()
+
+
+def _yaml(document: object) -> str:
     import yaml
 
-    document = {
-        "metadata": _metadata(lock),
-        "package": [_entry(p) for p in _sorted(lock)],
-        "version": VERSION,
-    }
-    body: bytes = yaml.dump(
-        document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30, encoding="utf-8"
-    )
-    return _HEADER.format(name=lock.name).encode() + body
+    text: str = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30)
+    return text
 
 
 def sealed(lock: Lock) -> Lock:
@@ -104,27 +104,13 @@ def _sorted(lock: Lock) -> list[LockedPackage]:
 
 
 def _metadata(lock: Lock) -> dict[str, Any]:
-    custom = {"envbox.name": lock.name}
-    if lock.base is not None:
-        custom["envbox.base"] = lock.base.reference
-        custom |= {f"envbox.base-digest.{p}": digest for p, digest in lock.base.digests.items()}
-        custom |= {f"envbox.glibc.{p}": version for p, version in lock.base.glibc.items()}
-    if lock.variables:
-        custom["envbox.variables"] = _json(dict(sorted(lock.variables.items())))
-    if lock.slim:
-        custom["envbox.slim"] = _json(sorted(lock.slim))
-    custom |= {f"envbox.requested.{p}": _json(sorted(texts)) for p, texts in lock.requested.items()}
     return {
         "content_hash": dict(sorted(lock.content_hash.items())),
         "channels": [{"url": channel, "used_env_vars": []} for channel in lock.channels],
         "platforms": sorted(lock.platforms),
         "sources": list(lock.sources),
-        "custom_metadata": dict(sorted(custom.items())),
+        "custom_metadata": write_custom(lock),
     }
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _entry(package: LockedPackage) -> dict[str, Any]:
@@ -153,7 +139,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if line := conflict_line(data):
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
     try:
-        document = yaml.load(data, Loader=yaml.CSafeLoader)
+        document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LockfileError(f"the lockfile {path} is not YAML: {_problem(error)}", again) from error
     if not isinstance(document, dict):
@@ -195,24 +181,17 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
     custom = read_texts(metadata.get("custom_metadata"), "metadata.custom_metadata", faults)
     platforms = _platforms(metadata.get("platforms"), faults)
     packages = read_packages(entries, platforms, faults)
-    requested = {
-        key.removeprefix("envbox.requested."): tuple(_json_value(custom, key, list, faults))
-        for key in custom
-        if key.startswith("envbox.requested.")
-    }
     lock = Lock(
-        name=custom.get("envbox.name") or _name_from(path),
+        name=_name_from(path),
         platforms=platforms,
         channels=_channels(metadata.get("channels"), faults),
         content_hash=read_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
         packages=packages,
-        base=_base(custom, platforms, faults),
+        base=None,
         digest="",
         sources=_sources(metadata.get("sources"), faults),
-        requested=requested,
-        variables=_json_value(custom, "envbox.variables", dict, faults),
-        slim=_slim(custom, faults),
     )
+    lock = with_custom(lock, custom, faults)
     if not faults:
         _check_complete(lock, faults)
     return lock
@@ -244,45 +223,6 @@ def _sources(value: object, faults: list[str]) -> tuple[str, ...]:
         faults.append("`metadata.sources` should be a list of paths")
         return ()
     return tuple(value)
-
-
-def _json_value(custom: Mapping[str, str], key: str, kind: type, faults: list[str]) -> Any:
-    text = custom.get(key)
-    if text is None:
-        return kind()
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    items = [*value, *value.values()] if isinstance(value, dict) else value
-    if not isinstance(value, kind) or not all(isinstance(item, str) for item in items or []):
-        faults.append(f"`{key}` in `metadata.custom_metadata` should be JSON: a {kind.__name__} of texts")
-        return kind()
-    return value
-
-
-def _slim(custom: Mapping[str, str], faults: list[str]) -> tuple[str, ...]:
-    kinds = set(_json_value(custom, "envbox.slim", list, faults))
-    if unknown := sorted(kinds - KINDS.keys()):
-        faults.append(f"`envbox.slim` has {', '.join(unknown)}, and this envbox knows {', '.join(KINDS)}")
-    return tuple(sorted(kinds))
-
-
-def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[str]) -> Base | None:
-    reference = custom.get("envbox.base")
-    if reference is None:
-        return None
-    found = {
-        kind: {p: custom[key] for p in platforms if (key := f"envbox.{kind}.{p}") in custom}
-        for kind in ("base-digest", "glibc")
-    }
-    for platform, digest in found["base-digest"].items():
-        if not SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
-            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
-    for platform in platforms:
-        if platform.startswith("linux-") and not all(platform in part for part in found.values()):
-            faults.append(f"the base {reference} is not pinned for {platform}")
-    return Base(reference, found["base-digest"], found["glibc"])
 
 
 def _check_complete(lock: Lock, faults: list[str]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_CLEAN = re.compile(r'(?:https?|file)://(?!.*/t/)[!-"$->A-~]+')  # a URL that can hold no credentials
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
 
 
@@ -53,7 +54,7 @@ def _package(
                 if value is None
                 else f"`{key}` of {label} should be text, in quotes, not {value!r}"
             )
-    depends = read_texts(entry.get("dependencies"), f"dependencies of {label}", faults)
+    depends = read_texts(entry.get("dependencies"), "dependencies of " + label, faults)
     hashes = entry.get("hash")
     hashes = hashes if isinstance(hashes, dict) else {}
     sha256, md5 = hashes.get("sha256"), hashes.get("md5")
@@ -65,42 +66,59 @@ def _package(
         faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
     if len(faults) > before:
         return None
+    url = _canonical(entry["url"])
+    parts = _archive(url) if entry["manager"] == "conda" else None
     package = LockedPackage(
         manager=entry["manager"],
         name=entry["name"],
         version=entry["version"],
-        build=None,
+        build=parts[3] if parts else None,
         platform=entry["platform"],
         depends=dict(sorted(depends.items())),
-        url=without_credentials(entry["url"]),
+        url=url,
         sha256=str(sha256).lower(),
         md5=md5.lower() if md5 else None,
         category=str(entry.get("category") or "main"),
     )
-    return _checked(package, label, platforms, faults)
+    return package if _is_sound(package, parts, (label, platforms), faults) else None
 
 
-def _checked(
-    package: LockedPackage, label: str, platforms: tuple[str, ...], faults: list[str]
-) -> LockedPackage | None:
+def _is_sound(
+    package: LockedPackage,
+    parts: re.Match[str] | None,
+    place: tuple[str, tuple[str, ...]],
+    faults: list[str],
+) -> bool:
+    """Whether an entry's parts agree.
+
+    :param parts: name, version and build, as the archive's own name has them
+    :param place: what the entry is called, and the platforms that there are
+    """
+    label, platforms = place
     if package.manager not in ("conda", "pip"):
         faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
-        return None
+        return False
     if package.platform not in platforms:
         faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
-    scheme = urlsplit(package.url).scheme
-    if scheme not in ("https", "http", "file"):
+    if not package.url.startswith(("https://", "http://", "file://")):
         faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
-        return None
+        return False
     if package.manager == "pip":
-        return package
-    parts = _ARCHIVE.fullmatch(unquote(package.file_name))
+        return True
     if parts is None or (parts[1].lower(), parts[2]) != (package.name.lower(), package.version):
         faults.append(f"the url of {label} is not of version {package.version}: {package.file_name}")
-        return None
+        return False
     if package.subdir not in (package.platform, "noarch"):
         faults.append(f"the url of {label} is of another platform: {package.subdir}")
-    return replace(package, build=parts[3])
+    return True
+
+
+def _archive(url: str) -> re.Match[str] | None:
+    return _ARCHIVE.fullmatch(unquote(url.rsplit("#", 1)[0].rsplit("/", 1)[-1]))
+
+
+def _canonical(url: str) -> str:
+    return url if _CLEAN.fullmatch(url) else without_credentials(url)
 
 
 def read_texts(value: object, where: str, faults: list[str]) -> dict[str, str]:

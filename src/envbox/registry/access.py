@@ -20,13 +20,14 @@ from envbox.mirrors import public
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
 from envbox.settings import Settings
+from envbox.transport import certificate_hint, offline_error, open_session
 
 if TYPE_CHECKING:
     import requests
 
 RETRY_DELAYS = (0.25, 0.75, 2.25)  # seconds; a registry that is restarted or overloaded is soon back
-CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds
-STORE_TIMEOUT = 300  # seconds until a registry has hashed and put away what it was sent
+CONNECT_TIMEOUT = 10.0  # seconds
+STORE_TIMEOUT = 300.0  # seconds until a registry has hashed and put away what it was sent
 LONGEST_WAIT = 20.0  # seconds that a registry may ask us to wait before we say so and stop
 CONNECTIONS = 8
 
@@ -74,6 +75,7 @@ class Access:
         self._scopes = [f"repository:{name}:{allowed}" for name, allowed in scopes.items()]
         self._authorization = ""
         self._credentials: Credentials | None = None
+        self._settings = settings
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
 
@@ -154,11 +156,15 @@ class Access:
         """Make one request, once; its body is still to be read.
 
         :raises requests.RequestException: when the connection fails
+        :raises ToolError: when nothing may be fetched
         """
+        if self._settings.offline:
+            raise offline_error(f"what {self.where} has of {self.reference}")
         with self._lock:
             if self._session is None:
-                self._session = _session()
+                self._session = _session(self._settings)
             session = self._session
+        silence = self._settings.timeout
         return session.request(
             method,
             url,
@@ -166,7 +172,10 @@ class Access:
             data=body,
             auth=self._sign,
             stream=True,
-            timeout=(CONNECT_TIMEOUT, STORE_TIMEOUT if method == "PUT" else READ_TIMEOUT),
+            timeout=(
+                min(CONNECT_TIMEOUT, silence),
+                max(STORE_TIMEOUT, silence) if method == "PUT" else silence,
+            ),
             allow_redirects=not isinstance(body, Body),
         )
 
@@ -204,12 +213,12 @@ class Access:
         if known and parts.scheme != "https" and not is_loopback(parts.netloc):
             raise ToolError(f"the registry {self.where} wants a password sent in the clear, to {realm}")
         fields = {"service": service, "client_id": "envbox"}
-        session = _session()
+        session, silence = _session(self._settings), self._settings.timeout
         try:
             if known.identity_token:
                 grant = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
                 scope = {"scope": " ".join(self._scopes)}
-                response = session.post(realm, data=fields | scope | grant, timeout=READ_TIMEOUT)
+                response = session.post(realm, data=fields | scope | grant, timeout=silence)
             else:
 
                 def sign(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -218,7 +227,7 @@ class Access:
                     return prepared
 
                 wanted = [*fields.items(), *(("scope", scope) for scope in self._scopes)]
-                response = session.get(realm, params=wanted, auth=sign, timeout=READ_TIMEOUT)
+                response = session.get(realm, params=wanted, auth=sign, timeout=silence)
             answer = response.json() if response.ok else {}
         except (requests.RequestException, ValueError) as error:
             raise ToolError(
@@ -269,6 +278,8 @@ class Access:
 
     def _unreachable(self, error: Exception) -> ToolError:
         hint = "check the network, or set a mirror for it: [mirrors] in envbox.toml"
+        if "certificate verify failed" in str(error):
+            hint = certificate_hint(self.endpoint.url)
         if "WRONG_VERSION_NUMBER" in str(error):
             hint = f'if it speaks plain http, say so: [mirrors] "{self.reference.registry}" = "http://{self.endpoint.host}"'
         return ToolError(
@@ -290,11 +301,10 @@ def reason(error: Exception) -> str:
     return public(text.partition("\n")[0])[:200] or type(error).__name__
 
 
-def _session() -> requests.Session:
-    import requests
+def _session(settings: Settings) -> requests.Session:
     from requests.adapters import HTTPAdapter
 
-    session = requests.Session()
+    session = open_session(settings)
     session.headers.update({"User-Agent": "envbox", "Accept-Encoding": "identity"})
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))

@@ -186,7 +186,19 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
 
 
 def _tag_digest(access: Access, settings: Settings) -> Digest:
-    """What the tag means now: a HEAD, which registries that count requests do not count."""
+    """What the tag means now: a HEAD, which registries that count requests do not count.
+
+    Offline, it means what it meant when it was last asked for.
+    """
+    known = settings.cache_dir / "bases" / f"tag-{digest_of(str(access.reference).encode())[7:23]}"
+    if settings.offline and known.is_file():
+        return parse_digest(known.read_text(encoding="ascii"))
+    digest = _asked_digest(access, settings)
+    write_whole(known, digest.encode("ascii"))
+    return digest
+
+
+def _asked_digest(access: Access, settings: Settings) -> Digest:
     response = access.head(f"manifests/{access.reference.tag}", ACCEPT)
     response.close()
     if response.status_code == 404:

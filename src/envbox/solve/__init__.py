@@ -1,27 +1,25 @@
 """The solve: match specs → packages, for all platforms at once, with py-rattler.
 
-The difficulty is that what is locked should stay. The records of the packages that are locked are looked up
-in the channels again and held fast; what then stands in the way of a solution is let go of, so that a package
-that has gone, or no longer fits, moves, and nothing else does. Channels have conda's priority "strict".
+The platforms are solved at once, in rattler's own threads, on indexes that are read once. That what is locked
+stays is `least_change`'s. Channels have conda's priority "strict".
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from envbox.errors import SolveError, ToolError
-from envbox.files import disk_error
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
-from envbox.solve.match_specs import joined_depends, parse_match_spec, sources
-from envbox.solve.no_solution import channel_failure, names_in, no_solution
+from envbox.solve.gateway import channel_failure, open_gateway
+from envbox.solve.least_change import least_change
+from envbox.solve.match_specs import addresses, joined_depends, sources
+from envbox.solve.no_solution import no_solution
 from envbox.solve.question import Question
-
-TIMEOUT = 300  # seconds for one answer of a channel
 
 T = TypeVar("T")
 
@@ -46,8 +44,9 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    gateway = _gateway(settings)
-    asked = sources(channels, (s for question in questions for s in question.specs))
+    specs = [spec for question in questions for spec in question.specs]
+    asked = sources(channels, specs)
+    gateway = open_gateway(settings, asked, addresses(channels, specs))
     answers = await asyncio.gather(
         *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
     )
@@ -67,99 +66,11 @@ async def _answer(
     from rattler.exceptions import SolverError
 
     try:
-        locked = await _locked_records(question, asked, gateway)
-        records = await _least_change(question, asked, gateway, locked)
+        records = await least_change(question, asked, gateway)
     except SolverError as error:
         words, hint = await no_solution(str(error), question, asked, gateway)
         raise SolveError(words, hint) from error
     return tuple(_locked(record, question.platform, settings) for record in records)
-
-
-async def _least_change(
-    question: Question, asked: Sequence[str], gateway: Any, locked: Mapping[str, Any]
-) -> list[Any]:
-    """Solve with what is locked held fast; then without what stands in the way; then with preferences only.
-
-    A preference alone is not enough: the solver decides first on what was asked for, takes its newest
-    version, and moves all that this version needs.
-    """
-    from rattler import Channel
-    from rattler.exceptions import SolverError
-    from rattler.solver.solver import solve as rattler_solve
-
-    specs = [parse_match_spec(text) for text in question.specs]
-    unfit = {s.name.normalized for s in specs if (r := locked.get(s.name.normalized)) and not s.matches(r)}
-    held = {name: record for name, record in locked.items() if name not in unfit}
-    let_go = False
-    while True:
-        try:
-            return list(await rattler_solve(
-                sources=[Channel(url) for url in asked],
-                specs=specs,
-                gateway=gateway,
-                platforms=[question.platform, "noarch"],
-                locked_packages=[record for name, record in locked.items() if name not in held],
-                pinned_packages=list(held.values()),
-                virtual_packages=_generic(question.virtual),
-            ))  # fmt: skip
-        except SolverError as error:
-            if not held:
-                raise
-            in_the_way = _with_dependents(names_in(str(error)), held)
-            held = {} if let_go else {n: r for n, r in held.items() if n not in in_the_way}
-            let_go = True
-
-
-def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
-    """The names, and all that need one of them: they were built for the version that is to move."""
-    found = set(names)
-    needs = {name: {text.partition(" ")[0] for text in record.depends} for name, record in records.items()}
-    while more := {name for name, needed in needs.items() if name not in found and needed & found}:
-        found |= more
-    return found
-
-
-async def _locked_records(question: Question, asked: Sequence[str], gateway: Any) -> dict[str, Any]:
-    """The records of what is locked, as the channels have them now, by name."""
-    from rattler import Channel, MatchSpec
-
-    if not question.locked:
-        return {}
-    wanted = {p.sha256: p for p in question.locked}
-    exact = [MatchSpec(f"{p.name}[sha256={p.sha256}]") for p in question.locked]
-    found = await gateway.query(
-        [Channel(url) for url in asked], [question.platform, "noarch"], exact, recursive=False
-    )
-    records: dict[str, Any] = {}
-    for record in (record for part in found for record in part):
-        locked = wanted.get(record.sha256.hex() if record.sha256 else "")
-        if locked is not None and record.url.endswith(f"/{locked.subdir}/{locked.file_name}"):
-            records.setdefault(locked.name, record)
-    return records
-
-
-def _gateway(settings: Settings) -> Any:
-    from rattler import Client, Gateway
-    from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
-
-    mirrors = {key: [url] for key, url in settings.mirrors.rules.items() if "://" in key}
-    middlewares = [MirrorMiddleware(mirrors), RetryMiddleware(3), AuthenticationMiddleware()]
-    folder = settings.cache_dir / "repodata"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    return Gateway(cache_dir=folder, client=Client(middlewares, user_agent="envbox", timeout=TIMEOUT))
-
-
-def _generic(virtual: Mapping[str, tuple[str, str]]) -> list[Any]:
-    from rattler import GenericVirtualPackage, PackageName, Version
-    from rattler.package import BuildString
-
-    return [
-        GenericVirtualPackage(PackageName(name), Version(version), BuildString(build))
-        for name, (version, build) in virtual.items()
-    ]
 
 
 def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:
@@ -179,6 +90,8 @@ def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:
         url=url,
         sha256=record.sha256.hex(),
         md5=record.md5.hex() if record.md5 else None,
+        size=record.size,
+        license=record.license or None,
     )
 
 

@@ -8,6 +8,8 @@ from posixpath import expandvars
 from typing import Any
 from urllib.parse import unquote
 
+from envbox.credentials import split_login
+
 DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 """What conda means by the channel `defaults` on Linux and macOS."""
 _ARCHIVE_URL = re.compile(
@@ -26,12 +28,14 @@ def parse_match_spec(text: str) -> Any:
     url = _ARCHIVE_URL.fullmatch(text)
     if url:
         name, version, build = (unquote(url[part]) for part in ("name", "version", "build"))
-        return MatchSpec(f"{url['channel']}::{name} =={version} {build}")
+        return MatchSpec(f"{_bare(url['channel'])}::{name} =={version} {build}")
+    if "://" in (channel := text.partition("::")[0]):
+        return MatchSpec(_bare(channel) + text[len(channel) :])
     return MatchSpec(re.sub(r"^(defaults|pkgs/main)::", DEFAULTS[0] + "::", text))
 
 
 def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
-    """The channels to ask, by priority: those named, then those that only a match spec names."""
+    """The channels to ask, by priority: those named, then those that only a match spec names; no logins."""
     named = [url for channel in channels for url in (DEFAULTS if channel == "defaults" else (channel,))]
     for text in specs:
         channel = parse_match_spec(text).channel
@@ -39,15 +43,30 @@ def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
             named.append(channel.base_url)
     unique: dict[str, str] = {}
     for channel in named:
-        unique.setdefault(channel_url(channel), expandvars(channel))
+        unique.setdefault(channel_url(channel), _bare(channel))
     return list(unique.values())
+
+
+def addresses(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
+    """The addresses of channels as they stand in a spec, with the logins that may be in them."""
+    found = list(channels)
+    for text in specs:
+        url = _ARCHIVE_URL.fullmatch(text)
+        found.append(url["channel"] if url else text.partition("::")[0])
+    return [expandvars(text) for text in found if "://" in text]
 
 
 def channel_url(channel: str) -> str:
     """The address of a channel that is named as specs name it."""
     from rattler import Channel
 
-    return str(Channel(expandvars(channel)).base_url)
+    return str(Channel(_bare(channel)).base_url)
+
+
+def _bare(channel: str) -> str:
+    """A channel with its variables, and without a login: rattler would send it along to a mirror."""
+    expanded = expandvars(channel)
+    return split_login(expanded)[0] if "://" in expanded else expanded
 
 
 def joined_depends(depends: Iterable[str]) -> dict[str, str]:

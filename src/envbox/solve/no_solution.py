@@ -1,4 +1,4 @@
-"""Why there is no solution, in words: which requirements clash, which package or channel is not there.
+"""Why there is no solution, in words: which requirements clash, which package is not there.
 
 rattler says it as a tree that begins with what was asked for, or as a chain of causes; both are kept, cut to
 what a person reads, after one line that names what to change.
@@ -10,54 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from envbox.errors import EnvboxError, SpecError, ToolError
 from envbox.mirrors import public, without_credentials
-from envbox.settings import Settings
-from envbox.solve.match_specs import channel_url, parse_match_spec
+from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.question import Question
 
-_CAUSE = "Caused by: "
 _MOST_LINES = 30  # of a solver's tree; what clashes stands in the first few
-
-
-async def channel_failure(
-    broken: Sequence[BaseException], asked: Sequence[str], gateway: Any, settings: Settings
-) -> BaseException:
-    """Find out why a channel could not be read: of requests that share a download, only one is told."""
-    from rattler import Channel
-    from rattler.exceptions import GatewayError
-
-    error = next((e for e in broken if "://" in str(e) or not isinstance(e, GatewayError)), broken[0])
-    if "://" not in str(error) and isinstance(error, GatewayError):
-        try:
-            for channel in asked:
-                await gateway.query([Channel(channel)], ["noarch"], ["python"], recursive=False)
-        except GatewayError as alone:
-            error = alone
-    if not isinstance(error, GatewayError):
-        return error
-    found = _channel_error(str(error), asked, settings)
-    found.__cause__ = error
-    return found
-
-
-def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> EnvboxError:
-    text = public(text)
-    cause = text.replace("\n", "").split(_CAUSE)[-1]
-    url = next(iter(re.findall(r"\((\w+://[^)]+)\)", text)), "")
-    urls = {without_credentials(channel_url(channel)): channel for channel in asked}
-    named = next(
-        (c for u, c in urls.items() if u in text or url.startswith(public(settings.mirrors.rewrite(u)))), url
-    )
-    channel = without_credentials(named) if "://" in named else named or ", ".join(urls)
-    if "could not find subdir" in text or "404" in text:
-        return SpecError(
-            f"there is no channel {channel}: {cause}", "check its name under `channels:` in the spec"
-        )
-    return ToolError(
-        f"the channel {channel} cannot be read: {cause}" + (f" ({url})" if url not in cause else ""),
-        "check the network and try again; a mirror can be set under [mirrors] in envbox.toml",
-    )
 
 
 async def no_solution(
@@ -75,13 +32,26 @@ async def no_solution(
         head = f"these requirements clash on {question.platform}: {', '.join(clashing)}"
     else:
         head = f"{''.join(clashing) or 'the environment'} cannot be installed on {question.platform}"
-    hint = "loosen or drop one of them in the spec"
-    for name in sorted(question.virtual):
-        if name in tree and name != "__unix":
-            offered = f"the base image offers {name} {question.virtual[name][0]}"
-            hint = f"{offered}: choose a newer base, or older packages"
+    hint = _way_out(tree, question)
     lines = [line.rstrip() for line in tree.splitlines() if line.strip()]
     return "\n".join([head, *(f"  {line}" for line in lines[:_MOST_LINES])]), hint
+
+
+def _way_out(tree: str, question: Question) -> str:
+    """What to do: loosen the spec, unless the date or the machine is what is in the way."""
+    if question.policy.exclude_newer and "cutoff date" in tree:
+        return "take a later date with --exclude-newer; `none` lifts it"
+    if "__cuda" in tree and "__cuda" not in question.virtual:
+        return (
+            "no CUDA is assumed: say which version the machines have, under the environment in envbox.toml: "
+            'cuda = "12.4"'
+        )
+    for name in sorted(question.virtual, reverse=True):
+        if name in tree and name != "__unix":
+            by = "the settings offer" if name == "__cuda" else "the base image offers"
+            instead = "a newer one" if name == "__cuda" else "a newer base"
+            return f"{by} {name} {question.virtual[name][0]}: choose {instead}, or older packages"
+    return "loosen or drop one of them in the spec"
 
 
 def names_in(tree: str) -> set[str]:

@@ -6,14 +6,61 @@ stands as virtual packages (https://github.com/conda/ceps/blob/main/cep-0030.md)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
-from envbox.lockfile import Base, LockedPackage
+from envbox.errors import SettingsError
+from envbox.lockfile import Base, Lock, LockedPackage
+from envbox.settings import EnvironmentSettings, Settings
 
 LINUX = "5.10"  # conda-lock's own assumption; no package is known that asks for more
 MACOS = "13.0"
 _ARCHSPEC = {"64": "x86_64", "32": "x86"}  # other platforms' second half is the name itself
+_CUDA = re.compile(r"\d+(\.\d+)*")
+
+HIGHEST, LOWEST_DIRECT = "highest", "lowest-direct"
+STRATEGIES = (HIGHEST, LOWEST_DIRECT)
+NO_DATE = "none"
+"""Told as `exclude_newer`, it lifts the date that is locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which of the versions that fit are looked at, and which of them is taken.
+
+    :param exclude_newer: a date or a time, as `moment` gives it; None: all there is
+    :param strategy: of `STRATEGIES`; None: the newest, as ever
+    """
+
+    exclude_newer: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What is to move although it still fits, and how the solver is to choose from now on.
+
+    :param names: of packages, to bring to the newest version that fits, with what must move with them
+    :param everything: all packages
+    :param exclude_newer: a date or time up to which packages are looked at, or `NO_DATE`; None: as locked
+    :param strategy: of `STRATEGIES`; None: as locked
+    """
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+    exclude_newer: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a solve begins with: the lock that is there, what of it is to move, and how to choose."""
+
+    lock: Lock | None = None
+    update: Update = Update()
+    policy: Policy = Policy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +69,25 @@ class Question:
 
     :param virtual: names of virtual packages → their version and build
     :param locked: to be kept where they still fit
+    :param update: names of what is locked and should move to the newest that fits
     """
 
     platform: str
     specs: tuple[str, ...]
     virtual: Mapping[str, tuple[str, str]]
     locked: tuple[LockedPackage, ...] = ()
+    update: frozenset[str] = frozenset()
+    policy: Policy = Policy()
 
 
-def virtual_packages(platform: str, base: Base | None) -> dict[str, tuple[str, str]]:
-    """What the system that an environment will run in offers, by the name of the virtual package."""
+def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) -> dict[str, tuple[str, str]]:
+    """What the system that an environment will run in offers, by the name of the virtual package.
+
+    :param cuda: the version that its driver supports, where the settings say that there is one
+    """
     system, _, architecture = platform.partition("-")
     found = {"__archspec": ("1", _ARCHSPEC.get(architecture, architecture))}
+    found |= {name: (version, "0") for name, version in assumed(platform, cuda).items()}
     if system == "win":
         return found | {"__win": ("0", "0")}
     found["__unix"] = ("0", "0")
@@ -43,3 +97,65 @@ def virtual_packages(platform: str, base: Base | None) -> dict[str, tuple[str, s
     if base is not None and platform in base.glibc:
         found["__glibc"] = (base.glibc[platform], "0")
     return found
+
+
+def assumed(platform: str, cuda: str | None) -> dict[str, str]:
+    """The virtual packages that no base tells, but the settings: what a lock records beside its base.
+
+    :raises SettingsError: when the version of CUDA is none
+    """
+    if cuda is None or platform.startswith("osx-"):  # no Mac since 2019 has a driver
+        return {}
+    if not _CUDA.fullmatch(cuda):
+        raise SettingsError(f"cuda should be a version, not {cuda!r}", 'set it like: cuda = "12.4"')
+    return {"__cuda": cuda}
+
+
+def system_of(lock: Lock, platform: str) -> dict[str, str]:
+    """The virtual packages that have a version of their own in a lock: what its machines must offer."""
+    glibc = {"__glibc": lock.base.glibc[platform]} if lock.base and platform in lock.base.glibc else {}
+    return {**glibc, **lock.virtual.get(platform, {})}
+
+
+def policy_differences(lock: Lock, settings: Settings, own: EnvironmentSettings) -> Iterator[str]:
+    """What the settings say about the solve that the lock was not made by, a line each."""
+    wanted = moment(settings.exclude_newer) if settings.exclude_newer else lock.exclude_newer
+    if wanted != lock.exclude_newer:
+        yield f"packages are looked at up to {wanted}; locked with those up to {lock.exclude_newer or 'now'}"
+    for platform in lock.platforms:
+        cuda = lock.virtual.get(platform, {}).get("__cuda")
+        asked = assumed(platform, own.cuda).get("__cuda")
+        if asked != cuda:
+            yield f"{platform}: {_cuda_words(asked)} is set; locked for {_cuda_words(cuda)}"
+
+
+def _cuda_words(version: str | None) -> str:
+    return f"CUDA {version}" if version else "no CUDA"
+
+
+def moment(text: str) -> str:
+    """A date or time in the one form that is recorded: a date as it is, a time in UTC, to the second.
+
+    :raises SettingsError: when it is neither
+    """
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(
+            f"{text!r} is neither a date nor a time", "write it like 2024-05-31 or 2024-05-31T12:00:00Z"
+        ) from None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def cutoff(text: str) -> datetime:
+    """The last moment, in UTC, that a date or time of `moment` means: of a date, the day's last."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return datetime.fromisoformat(text)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1, milliseconds=-1)

@@ -23,7 +23,9 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.settings import Settings
-from envbox.spec.text import read_text, yaml_document
+from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault, shown
+from envbox.spec.text import Faults, made_sound, parsed, read_text
+from envbox.spec.warned import warnings_of
 
 LOCKABLE = ("linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64")
 """The platforms that conda-lock's selectors and hashes know."""
@@ -31,8 +33,8 @@ DEFAULT_PLATFORMS = ("linux-64", "linux-aarch64")
 OPTIONAL_PLATFORM = "linux-aarch64"
 
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LICENSED = re.compile(r"(defaults|main|r|msys2|pkgs/.*|https?://repo\.anaconda\.com/.*)/?")
+
+Lines = Mapping[tuple[str | int, ...], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +74,27 @@ def read_spec(
     :param platforms: asked for by the command; empty: the spec's own, else the settings', else `fallback`
     :raises SpecError: with every fault that was found
     """
-    text = _NULL_LIST.sub(r"\1: []", read_text(path))
-    document = yaml_document(text, path)
-    faults: list[str] = []
+    faults: Faults = []
+    text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), faults))
+    try:
+        document, lines = parsed(text, path)
+    except SpecError:
+        _raise(path, faults)  # its cause, where there are any
+        raise
     named = _named_platforms(document, settings, faults)
     wanted = tuple(dict.fromkeys([*platforms] or named or fallback))
     faults += [
-        f"{p!r} is not a platform that can be locked for, which are {', '.join(LOCKABLE)}"
+        (0, f"{shown(p)} is not a platform that can be locked for, which are {', '.join(LOCKABLE)}")
         for p in dict.fromkeys([*wanted, *named])
         if p not in LOCKABLE
     ]
-    channels = _channels(document, faults)
+    channels = _channels(document, lines, faults)
+    _check_indexes(document, lines, faults)
     variables = _variables(text, faults)
-    _check_shape(document, faults)
-    asked = {} if faults else {p: _asked(text, p, path) for p in wanted}
-    in_lines = [
-        f for s in {s for conda, _ in asked.values() for s in conda} for f in _match_spec_faults(s, text)
-    ]
-    in_lines += [
-        f for s in {s for _, pip in asked.values() for s in pip} for f in _requirement_faults(s, text)
-    ]
-    _raise(path, faults + [f"line {line}: {words}" for line, words in sorted(in_lines)])
+    shape = _shape_faults(document, lines)
+    _check_items(document, lines, faults, shape)
+    _raise(path, faults + shape)
+    asked = {p: _asked(text, p, path) for p in wanted}
     optional = () if platforms or named or "linux-64" not in wanted else (OPTIONAL_PLATFORM,)
     return EnvSpec(
         name=str(document.get("name") or path.stem),
@@ -104,7 +106,7 @@ def read_spec(
         conda={p: conda for p, (conda, _) in asked.items()},
         pip={p: pip for p, (_, pip) in asked.items()},
         variables=variables,
-        warnings=_warnings(channels or settings.channels),
+        warnings=warnings_of(document, text, channels or settings.channels),
         specification=_specification(text, wanted, path),
     )
 
@@ -136,73 +138,116 @@ def quiet_conda_lock() -> Iterator[io.StringIO]:
         logger.setLevel(level)
 
 
-def _raise(path: Path, faults: Sequence[str]) -> None:
+def _raise(path: Path, faults: Faults) -> None:
     if faults:
+        said = [f"line {line}: {words}" if line else words for line, words in sorted(dict.fromkeys(faults))]
         head = f"the spec {path} cannot be used:"
-        one = len(faults) == 1
-        raise SpecError(f"{head} {faults[0]}" if one else "\n  ".join([head, *faults]))
+        raise SpecError(f"{head} {said[0]}" if len(said) == 1 else "\n  ".join([head, *said]))
 
 
 # --- from YAML to what is asked for -------------------------------------------------------------------------
 
 
-def _named_platforms(document: Mapping[str, Any], settings: Settings, faults: list[str]) -> tuple[str, ...]:
+def _named_platforms(document: Mapping[str, Any], settings: Settings, faults: Faults) -> tuple[str, ...]:
     own = document.get("platforms") or []
     if not isinstance(own, list) or not all(isinstance(p, str) for p in own):
-        faults.append(f"`platforms` should be a list of platforms, not {own!r}")
+        faults.append((0, f"`platforms` should be a list of platforms, not {shown(own)}"))
         return ()
     return tuple(own) or settings.platforms
 
 
-def _channels(document: Mapping[str, Any], faults: list[str]) -> tuple[str, ...]:
+def _channels(document: Mapping[str, Any], lines: Lines, faults: Faults) -> tuple[str, ...]:
     channels = document.get("channels") or []
-    if not isinstance(channels, list) or not all(isinstance(c, str) and c.strip() for c in channels):
-        faults.append(f"`channels` should be a list of names and URLs, not {channels!r}")
+    if not isinstance(channels, list):
+        words = f"`channels` should be a list, each line with a `-`, not {shown(channels)}"
+        faults.append((lines.get(("channels",), 0), words))
         return ()
-    return tuple(dict.fromkeys(c for c in channels if c != "nodefaults"))
+    wrong = [(lines.get(("channels", n), 0), channel_fault(c)) for n, c in enumerate(channels)]
+    faults += [(line, words) for line, words in wrong if words]
+    return tuple(dict.fromkeys(str(c) for c in channels if c != "nodefaults"))
 
 
-def _variables(text: str, faults: list[str]) -> dict[str, str]:
+def _check_indexes(document: Mapping[str, Any], lines: Lines, faults: Faults) -> None:
+    indexes = document.get("pip-repositories") or []
+    many = indexes if isinstance(indexes, list) else [indexes]
+    wrong = [(lines.get(("pip-repositories", n), 0), index_fault(index)) for n, index in enumerate(many)]
+    faults += [(line, words) for line, words in wrong if words]
+    if not isinstance(indexes, list) and not any(words for _, words in wrong):
+        faults.append((lines.get(("pip-repositories",), 0), "`pip-repositories` should be a list"))
+    category = document.get("category") or "main"
+    if not isinstance(category, str):
+        faults.append((lines.get(("category",), 0), f"`category` should be text, not {shown(category)}"))
+
+
+def _variables(text: str, faults: Faults) -> dict[str, str]:
     """The variables as they are written: `1.10` and `on` are texts here, not a number and a truth."""
     import yaml
 
     variables = yaml.load(text, Loader=yaml.BaseLoader).get("variables") or {}  # noqa: S506 - texts only
     if not isinstance(variables, dict) or not all(isinstance(v, str) for v in variables.values()):
-        faults.append("`variables` should map names to texts")
+        faults.append((0, "`variables` should map names to texts"))
         return {}
     faults += [
-        f"{name!r} in `variables` cannot be the name of an environment variable"
+        (0, f"{shown(name)} in `variables` cannot be the name of an environment variable")
         for name in variables
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
     ]
-    faults += [f"the variable {name} holds a line break" for name, v in variables.items() if "\n" in v]
-    return dict(sorted(variables.items()))
+    faults += [
+        (0, f"the variable {name} holds a line break or another control character")
+        for name, v in variables.items()
+        if re.search(r"[\x00-\x08\n\r\ud800-\udfff]", v)
+    ]
+    return variables if faults else dict(sorted(variables.items()))
 
 
-def _check_shape(document: Mapping[str, Any], faults: list[str]) -> None:
+def _shape_faults(document: Mapping[str, Any], lines: Lines) -> Faults:
     dependencies = document.get("dependencies")
+    line = lines.get(("dependencies",), 0)
     if dependencies is None:
-        faults.append("`dependencies` is missing")
-        return
+        return [(0, "`dependencies` is missing")]
     if not isinstance(dependencies, list):
-        faults.append(f"`dependencies` should be a list, each line with a `-`, not {_short(dependencies)}")
-        return
+        words = f"`dependencies` should be a list, each line with a `-`, not {shown(dependencies)}"
+        return [(line, words)]
     if not dependencies:
-        faults.append("`dependencies` is empty: there is nothing to lock")
-    for item in dependencies:
+        return [(line, "`dependencies` is empty: there is nothing to lock")]
+    faults: Faults = []
+    for number, item in enumerate(dependencies):
+        line = lines.get(("dependencies", number), 0)
         if isinstance(item, dict) and list(item) == ["pip"]:
-            lines = item["pip"]
-            if lines is not None and not (
-                isinstance(lines, list) and all(isinstance(line, str) for line in lines)
-            ):
-                faults.append(f"`pip:` should hold a list of requirements, not {_short(lines)}")
+            faults += _pip_shape_faults(item["pip"], number, lines)
         elif not isinstance(item, str) or not item.strip():
-            faults.append(f"a dependency should be a match spec like `numpy >=2`, not {_short(item)}")
+            faults.append((line, f"a dependency should be a match spec like `numpy >=2`, not {shown(item)}"))
+    return faults
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else text[:57] + "..."
+def _pip_shape_faults(section: object, number: int, lines: Lines) -> Faults:
+    place = ("dependencies", number, "pip")
+    if section is None:
+        return []
+    if not isinstance(section, list):
+        words = f"`pip:` should hold a list of requirements, not {shown(section)}"
+        return [(lines.get(place, 0), words)]
+    return [
+        (lines.get((*place, n), 0), f"`pip:` should hold a list of requirements, and has {shown(item)}")
+        for n, item in enumerate(section)
+        if not isinstance(item, str)
+    ]
+
+
+def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shape: Faults) -> None:
+    """Try every match spec and requirement, also those of platforms that nobody asked for."""
+    dependencies = document.get("dependencies")
+    for number, item in enumerate(dependencies if isinstance(dependencies, list) else []):
+        place = ("dependencies", number)
+        if isinstance(item, str) and item.strip():
+            words = match_spec_fault(item.strip())
+            if item[0].isspace():
+                words = f"{shown(item)} begins with a blank; take it away"
+            faults += [(lines.get(place, 0), words)] if words else []
+        section = item.get("pip") if isinstance(item, dict) else None
+        for n, requirement in enumerate(section if isinstance(section, list) else []):
+            words = requirement_fault(requirement.strip()) if isinstance(requirement, str) else None
+            faults += [(lines.get((*place, "pip", n), 0), words)] if words else []
 
 
 def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -211,89 +256,15 @@ def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple
 
     with quiet_conda_lock():
         lines = "\n".join(filter_platform_selectors(text, platform=platform))
-    document, unfit = yaml_document(lines, path), list[str]()
-    _check_shape(document, unfit)
-    _raise(path, [f"on {platform}, {words}" for words in unfit])
+    document, _ = parsed(lines, path)
+    _raise(path, [(0, f"on {platform}, {words}") for _, words in _shape_faults(document, {})])
     dependencies = document["dependencies"]
-    blank = [item for item in dependencies if isinstance(item, str) and item[0].isspace()]
-    _raise(path, [f"line {_quoted_line(s, text)}: {s!r} begins with a blank; take it away" for s in blank])
     conda = [item.strip() for item in dependencies if isinstance(item, str)]
     sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
     pip = [line.strip() for section in sections for line in section]
     if pip and "pip" not in conda:
         conda.append("pip")
     return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
-
-
-def _quoted_line(value: str, text: str) -> int:
-    return _line(f'"{value}', text) or _line(f"'{value}", text)
-
-
-def _line(value: str, text: str) -> int:
-    return next((n for n, line in enumerate(text.split("\n"), 1) if value in line), 0)
-
-
-Faults = list[tuple[int, str]]
-"""Line numbers and words."""
-
-
-def _match_spec_faults(spec: str, text: str) -> Faults:
-    from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
-    from rattler import MatchSpec
-    from rattler.exceptions import InvalidMatchSpecError
-
-    line, where = _line(spec, text), f"{spec!r} is not a match spec"
-    if spec.startswith("-") or "{{" in spec:
-        return [(line, f"{where}; `dependencies` takes package names and versions only")]
-    try:
-        parsed = MatchSpec(spec)
-        conda_spec_to_versioned_dep(spec, "main")
-    except (InvalidMatchSpecError, RuntimeError) as error:
-        said = str(error if not error.__cause__ else error.__cause__).partition("\n")[0]
-        return [(line, f"{where}: {said.removeprefix(f'Invalid spec {spec!r}: ')}")]
-    if not _NAME.fullmatch(parsed.name.normalized if parsed.name else "") or " " in (parsed.build or ""):
-        return [(line, f"{where}; write it like `numpy >=2`")]
-    return []
-
-
-def _requirement_faults(requirement: str, text: str) -> Faults:
-    fault = _requirement_fault(requirement)
-    return [(_line(requirement, text), f"{requirement!r} {fault}")] if fault else []
-
-
-def _requirement_fault(requirement: str) -> str | None:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    if re.match(r"(-e|--editable)\b", requirement) or re.search(
-        r"(^|@\s*|\s)(git|hg|svn|bzr)\+", requirement
-    ):
-        return (
-            "would be built from source, which cannot be pinned by hash; "
-            "use a released version, or mount the source and install it in the session"
-        )
-    if requirement.startswith("-"):
-        return "is an option of pip; list the requirements here, indexes as `pip-repositories:`"
-    if re.match(r"(\.|/|~|file:|[A-Za-z]:\\)", requirement) or re.search(r"@\s*(file:|\.|/)", requirement):
-        return "is a path, and nobody else has it; use a released version"
-    plain = re.sub(r"\s--hash[= ]\S+", "", requirement)
-    try:
-        parsed = Requirement(plain)
-    except InvalidRequirement as error:
-        single = re.match(r"\s*[\w.-]+\s*=\s*[\w.]", plain)
-        said = "a single `=`; pip writes `==`" if single else str(error).partition("\n")[0]
-        return f"is not a requirement: {said}"
-    if parsed.url and not re.search(r"\.whl#sha256=[0-9a-f]{64}$", parsed.url):
-        return "should be the URL of a wheel that ends in `#sha256=` and its hash"
-    return None
-
-
-def _warnings(channels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(
-        f"the channel {channel} is under Anaconda's terms of service, which may ask your organisation to pay "
-        "(conda-forge does not)"
-        for channel in channels
-        if _LICENSED.fullmatch(channel)
-    )
 
 
 def _specification(text: str, platforms: Sequence[str], path: Path) -> Any:

@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from envbox import __version__
 from envbox.errors import SpecError
 from envbox.files import write_whole
-from envbox.lockfile import Lock, LockedPackage
+from envbox.freshness.asked import Asked, read_asked, read_quickly
+from envbox.freshness.satisfied import broken, unmet, unmet_wheels
+from envbox.lockfile import Lock
 from envbox.mirrors import without_credentials
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
-from envbox.spec import EnvSpec, read_spec
+from envbox.solve.question import policy_differences
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same spec, lockfile and settings are judged in another way."""
+CHANGED = "the spec has changed"
+"""What is said when only the hash tells."""
 
 
 def is_fresh(environment: Environment, settings: Settings) -> bool:
@@ -49,10 +52,21 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
     from envbox.lockfile.conda_lock_v1 import read_lockfile
 
     lock = read_lockfile(environment.lock_path)
-    spec = read_spec(environment.spec_path, lock.platforms, settings)
-    found = tuple(_compare(spec, lock, settings.for_environment(environment.name)))
+    told = policy_differences(lock, settings, settings.for_environment(environment.name))
+    found = (*_found(environment, lock, settings), *told)
     write_whole(memo, json.dumps(found).encode())
     return found
+
+
+def _found(environment: Environment, lock: Lock, settings: Settings) -> Sequence[str]:
+    """The differences, by the quick way if that can tell."""
+    own = settings.for_environment(environment.name)
+    quick = read_quickly(environment.spec_path, lock.platforms, settings)
+    if quick is not None:
+        found = tuple(_compare(quick, lock, own))
+        if not any(words.endswith(CHANGED) for words in found):
+            return found
+    return tuple(_compare(read_asked(environment.spec_path, lock.platforms, settings), lock, own))
 
 
 def remember_fresh(environment: Environment, settings: Settings) -> None:
@@ -63,7 +77,8 @@ def remember_fresh(environment: Environment, settings: Settings) -> None:
 def _key(environment: Environment, settings: Settings) -> str:
     digest = hashlib.sha256()
     own = settings.for_environment(environment.name)
-    said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels)
+    solve = (own.cuda, settings.exclude_newer)
+    said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels, solve)
     digest.update(repr(said).encode())
     for path in (environment.spec_path, environment.lock_path):
         digest.update(b"\0" + hashlib.sha256(_bytes(path)).digest())
@@ -89,61 +104,51 @@ def _remembered(memo: Path) -> tuple[str, ...] | None:
 # --- the comparison -----------------------------------------------------------------------------------------
 
 
-def _compare(spec: EnvSpec, lock: Lock, own: EnvironmentSettings) -> Iterator[str]:
-    from envbox.registry.reference import parse_reference
-    from envbox.spec import content_hashes
-
-    for platform in spec.named:
+def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str]:
+    for platform in asked.named:
         if platform not in lock.platforms:
             yield f"{platform} is not locked"
-    channels = tuple(without_credentials(c) if "://" in c else c for c in spec.channels)
+    channels = tuple(without_credentials(c) if "://" in c else c for c in asked.channels)
     if channels != lock.channels:
         yield f"the channels are {', '.join(channels)}; locked with {', '.join(lock.channels)}"
     if lock.base is None:
         yield "no base is pinned"
-    elif own.base is not None and lock.base.reference != str(parse_reference(own.base)):
+    elif own.base is not None and lock.base.reference != _canonical(own.base):
         yield f"the base is {own.base}; locked for {lock.base.reference}"
     if own.slim != lock.slim:
         yield f"slim leaves out {_words(own.slim)}; locked with {_words(lock.slim)} left out"
-    if dict(spec.variables) != dict(lock.variables):
+    if dict(asked.variables) != dict(lock.variables):
         yield "the variables differ"
-    hashes = content_hashes(spec)
+    by_words: dict[str, list[str]] = {}
     for platform in lock.platforms:
-        unmet = list(_unmet(spec.conda[platform], lock.for_platform(platform)))
-        yield from (f"{platform}: {words}" for words in unmet)
-        if not unmet and hashes[platform] != lock.content_hash.get(platform):
-            yield f"{platform}: the spec has changed"
+        for words in _of_platform(asked, lock, platform):
+            by_words.setdefault(words, []).append(platform)
+    yield from (f"{', '.join(platforms)}: {words}" for words, platforms in by_words.items())
+
+
+def _of_platform(asked: Asked, lock: Lock, platform: str) -> list[str]:
+    packages = lock.for_platform(platform)
+    found = [*unmet(asked.conda[platform], packages), *unmet_wheels(asked.pip[platform], packages)]
+    if not found and asked.hashes[platform] != lock.content_hash.get(platform):
+        found = list(_moved(asked, lock, platform)) or [CHANGED]
+    return [*found, *broken(packages)]
+
+
+def _moved(asked: Asked, lock: Lock, platform: str) -> Iterator[str]:
+    """What was asked for when it was locked, and is not now, and the other way round."""
+    from envbox.lockfile.custom import PIP_PREFIX
+
+    now = {*asked.conda[platform], *(PIP_PREFIX + text for text in asked.pip[platform])}
+    then = {*lock.requested.get(platform, now)}
+    yield from (f"{CHANGED}: {text} is asked for, and was not" for text in sorted(now - then))
+    yield from (f"{CHANGED}: {text} was asked for, and is not now" for text in sorted(then - now))
+
+
+def _canonical(reference: str) -> str:
+    from envbox.registry.reference import parse_reference
+
+    return str(parse_reference(reference))
 
 
 def _words(kinds: Sequence[str]) -> str:
     return ", ".join(kinds) or "nothing"
-
-
-def _unmet(specs: Sequence[str], packages: Sequence[LockedPackage]) -> Iterator[str]:
-    """The match specs that what is locked does not satisfy."""
-    locked = {p.name: p for p in packages if p.manager == "conda"}
-    for text in specs:
-        from envbox.solve.match_specs import parse_match_spec
-
-        match_spec = parse_match_spec(text)
-        package = locked.get(match_spec.name.normalized)
-        if package is None:
-            yield f"{text} is not locked"
-        elif not _matches(match_spec, package):
-            yield f"{text} is asked for, {package.version} {package.build} is locked"
-
-
-def _matches(match_spec: object, package: LockedPackage) -> bool:
-    from rattler import PackageRecord
-    from rattler.package import BuildString
-
-    build = package.build or ""
-    number = re.search(r"_(\d+)$", build) or re.search(r"(\d+)$", build)
-    record = PackageRecord(
-        package.name, package.version, BuildString.new_unchecked(build), int(number[1]) if number else 0,
-        package.subdir, sha256=bytes.fromhex(package.sha256), md5=bytes.fromhex(package.md5 or "") or None,
-    )  # fmt: skip
-    channel = getattr(match_spec, "channel", None)
-    if channel is not None and without_credentials(channel.base_url).rstrip("/") != package.channel:
-        return False
-    return bool(record.matches(match_spec))

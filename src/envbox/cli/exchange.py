@@ -1,0 +1,90 @@
+"""`envbox import` and `envbox export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envbox.cli.context import Session, json_option, name_argument, print_json
+
+FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.exchange.export.FORMATS
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--name", metavar="NAME", help="What the environment is to be called.")
+@click.option("--environment", metavar="NAME", help="Which environment of a pixi.lock; `default`.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    help="Only what is for this platform; may be given several times. An environment.yml is for one "
+    "platform and does not say which: this machine's, if this does not.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
+@json_option
+@click.pass_obj
+def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: bool, **said: Any) -> None:
+    """Make a spec and a lockfile of another tool's lockfile.
+
+    Read are conda-lock files, @EXPLICIT files, pixi.lock (versions 6 and 7) and exported environment.yml; of
+    several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
+    """
+    from envbox.exchange.taking import Source, default_name, import_files
+
+    paths = tuple(session.here / file for file in files)
+    source = Source(paths, said["name"] or default_name(paths), said["environment"], said["platforms"])
+    found = import_files(source, session.project, session.settings, session.report, force=force)
+    if as_json:
+        print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
+    else:
+        click.echo(found.spec_path)
+
+
+@click.command()
+@name_argument
+@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="Whose format.")
+@click.option("--platform", metavar="PLATFORM", help="Only what is for this platform.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout."
+)
+@click.pass_obj
+def export(session: Session, name: str | None, kind: str, platform: str | None, output: Path | None) -> None:
+    """Write an environment's lockfile as other tools read it.
+
+    explicit (conda, mamba), environment and requirements are for one platform: --platform, the only one that
+    is locked, or this machine's. conda-lock and pixi hold them all.
+    """
+    from envbox.exchange.export import export as export_lock
+    from envbox.files import write_whole
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+
+    lock = read_lockfile(session.environment(name).lock_path)
+    data = export_lock(lock, kind, platform, session.settings, session.report)
+    if output is None:
+        click.echo(data, nl=False)
+    else:
+        write_whole(session.here / output, data, is_cache=False)
+
+
+def give_back(session: Session, image: str, names: tuple[str, ...], platforms: tuple[str, ...]) -> None:
+    """Print the lockfile inside an image, or write it as an environment's."""
+    from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
+    from envbox.files import write_whole
+    from envbox.project import lock_path_of
+
+    if len(names) > 1 or len(platforms) > 1:
+        raise click.UsageError("--from-image is about one image: at most one NAME, and one --platform")
+    if platforms:
+        data = lockfile_in_registry(image, platforms[0], session.settings, session.report)
+    else:
+        data = find_lockfile(image, session.project, lambda: session.engine, session.settings, session.report)
+    if not names:
+        click.echo(data, nl=False)
+        return
+    path = lock_path_of(session.project, names[0])
+    write_whole(path, data, is_cache=False)
+    session.report.say(f"wrote {path}, from {image}")

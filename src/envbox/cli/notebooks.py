@@ -1,0 +1,63 @@
+"""`envbox init`, `envbox stamp` and `envbox check`."""
+
+from __future__ import annotations
+
+import click
+
+from envbox.cli.context import Session, json_option, print_json
+from envbox.cli.editing import name_option
+
+notebooks_argument = click.argument("notebooks", nargs=-1, required=True, metavar="NOTEBOOK...")
+
+
+@click.command()
+@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(file_okay=False))
+@click.option("-n", "--name", metavar="NAME", help="Write environments/NAME.yml instead of environment.yml.")
+@click.pass_obj
+def init(session: Session, folder: str | None, name: str | None) -> None:
+    """Write a spec from what a directory has: notebooks, scripts, requirements.txt, pyproject.toml.
+
+    Code is read, never run. What no package is known for stands in the spec as a comment.
+    """
+    from envbox.notebook.starting import init as write_spec
+
+    where = session.here / folder if folder else session.here
+    path, found = write_spec(where, name, session.settings, session.report)
+    session.report.say(f"wrote {path} with {len(found.conda) + len(found.pip)} packages; next: envbox lock")
+
+
+@click.command()
+@notebooks_argument
+@name_option
+@click.pass_obj
+def stamp(session: Session, notebooks: tuple[str, ...], name: str | None) -> None:
+    """Bind notebooks to an environment, as it is locked now: one key in their metadata."""
+    from envbox.notebook.stamping import stamp as stamp_notebook
+
+    environment = session.environment(name)
+    for notebook in notebooks:
+        changed = stamp_notebook(session.here / notebook, environment)
+        session.report.say(f"{notebook} is {'now ' if changed else ''}bound to {environment.name}")
+
+
+@click.command()
+@notebooks_argument
+@name_option
+@json_option
+@click.pass_obj
+def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_json: bool) -> int:
+    """Check that a lockfile has what notebooks import, and their kernel; offline, running nothing.
+
+    Silent when all is well; otherwise exit code 1, and what is wrong, with the command that mends it.
+    """
+    from envbox.notebook.checking import check as check_notebooks
+
+    paths = {n: session.here / n for n in notebooks}
+    found = check_notebooks(paths, session.project, name)
+    if as_json:
+        print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in found])
+    for finding in () if as_json else found:
+        click.echo(f"{finding.notebook}: {finding.words}", err=True)
+    for hint in dict.fromkeys(f.hint for f in found if f.hint and not as_json):
+        click.echo(f"hint: {hint}", err=True)
+    return 1 if found else 0

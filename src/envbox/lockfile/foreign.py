@@ -1,0 +1,245 @@
+"""What a lockfile of another tool says: the same for every format, with what it does not say left open.
+
+Formats differ in what they leave out: explicit files have no dependencies and often no hashes, old conda-lock
+files no sha256, an export nothing but names. What is missing is `None` here, and is found out later
+(`envbox.exchange.complete`). All that a reader checks is checked here, so that a fault has the same words in
+each: the file, the line or the key, the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from envbox.errors import LockfileError
+from envbox.files import conflict_line
+from envbox.lockfile import PLATFORMS
+from envbox.mirrors import public, without_credentials
+
+ONLY_HINT = "if it is sound for the platform that you need: envbox import {} --platform PLATFORM"
+LARGEST = 16 << 20  # bytes; the largest pixi.lock that is known has 3 MB
+_MOST_FAULTS = 10
+_ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)")
+_MD5, _SHA256 = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
+_PIP_NAME = re.compile(r"[-_.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPackage:
+    """A package as another tool has locked it.
+
+    :param depends: match specs or requirements; None where the file does not say
+    :param sha256: None where the file does not say; likewise `md5`, `size`, `license`
+    """
+
+    manager: Literal["conda", "pip"]
+    name: str
+    version: str
+    build: str | None
+    platform: str
+    url: str
+    depends: tuple[str, ...] | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    size: int | None = None
+    license: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The archive's or wheel's own file name."""
+        return unquote(self.url.rsplit("/", 1)[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignLock:
+    """A lockfile of another tool.
+
+    :param path: the file
+    :param kind: what the format is called
+    :param channels: as the file has them, by priority; those of the packages where it does not say
+    """
+
+    path: Path
+    kind: str
+    platforms: tuple[str, ...]
+    channels: tuple[str, ...]
+    packages: tuple[ForeignPackage, ...]
+
+
+def shown(value: object) -> str:
+    """A value for the words of a fault: short, whatever it is. An alias in YAML may stand for gigabytes."""
+    is_short = isinstance(value, str | bool | float | None) or (
+        isinstance(value, int) and value.bit_length() < 64  # Python refuses to write out very long ones
+    )
+    return f"{value!r:.100}" if is_short else f"a {type(value).__name__}"
+
+
+class Faults:
+    """What is wrong with a file, collected: several faults are told at once."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
+        self._found: list[str] = []
+
+    def add(self, words: str) -> None:
+        """Note one."""
+        self._found.append(public(words))
+
+    def check(self, hint: str | None = None) -> None:
+        """Raise what was noted, if anything.
+
+        :raises LockfileError: with the first ten
+        """
+        if not self._found:
+            return
+        told = self._found[:_MOST_FAULTS]
+        if len(self._found) > len(told):
+            told.append(f"and {len(self._found) - len(told)} more")
+        head = f"{self._path} ({self._kind}) cannot be used:"
+        raise LockfileError(f"{head} {told[0]}" if len(told) == 1 else "\n  ".join([head, *told]), hint)
+
+
+def conda_package(
+    url: str, platform: str | None, where: str, faults: Faults, **said: Any
+) -> ForeignPackage | None:
+    """Make a conda package of its URL, which holds name, version, build and subdir.
+
+    :param platform: that it is locked for; None: as its URL says
+    :param where: the line or key, for the words of a fault
+    :param said: what else the file says, as it says it: depends, sha256, md5, size, license
+    """
+    url = _checked_url(url, where, faults)
+    parts = _ARCHIVE.fullmatch(unquote(url.rsplit("/", 1)[-1]))
+    folder = url.rsplit("/", 2)[-2] if url.count("/") > 3 else ""
+    if not url:
+        return None
+    if parts is None:
+        faults.add(f"{where}: not the address of a .conda or .tar.bz2 archive: {url}")
+        return None
+    if folder not in (*PLATFORMS, "noarch"):
+        faults.add(f"{where}: the archive should lie in a folder named after its platform: {url}")
+        return None
+    if platform is not None and folder not in (platform, "noarch"):
+        faults.add(f"{where}: {parts[1]} is of {folder}, and stands among the packages of {platform}")
+        return None
+    said = _checked_facts(said, where, faults)
+    return ForeignPackage(
+        "conda", parts[1].lower(), parts[2], parts[3], platform or folder, url, **said
+    )  # fmt: skip
+
+
+def pip_package(
+    name: str, version: str | None, url: str, platform: str, where: str, faults: Faults, **said: Any
+) -> ForeignPackage | None:
+    """Make a wheel's package of its URL."""
+    url = _checked_url(url, where, faults)
+    if not url:
+        return None
+    file = unquote(url.rsplit("/", 1)[-1])
+    if not file.endswith(".whl") or file.count("-") < 4:
+        faults.add(f"{where}: {name} comes as {file}: only wheels can be locked by their hash")
+        return None
+    return ForeignPackage(
+        "pip", _PIP_NAME.sub("-", name).lower(), version or file.split("-")[1], None, platform, url,
+        **_checked_facts(said, where, faults),
+    )  # fmt: skip
+
+
+def _checked_url(url: object, where: str, faults: Faults) -> str:
+    try:
+        if isinstance(url, str) and urlsplit(url).scheme in ("http", "https", "file"):
+            return without_credentials(url)
+    except ValueError:  # its host is none
+        pass
+    faults.add(f"{where}: only a URL can be locked, no local path and no git checkout: {shown(url)}")
+    return ""
+
+
+def _checked_facts(said: Mapping[str, Any], where: str, faults: Faults) -> dict[str, Any]:
+    """The facts in the form that we keep; what cannot be is a fault."""
+    found = dict(said)
+    for key, pattern in (("md5", _MD5), ("sha256", _SHA256)):
+        value = found.get(key)
+        if value is not None and not (isinstance(value, str) and pattern.fullmatch(value.lower())):
+            faults.add(f"{where}: {shown(value)} is no {key}")
+        found[key] = str(value).lower() if value else None
+    depends = found.get("depends")
+    if depends is not None:
+        if not isinstance(depends, list | tuple) or not all(
+            isinstance(d, str) and d.strip() for d in depends
+        ):
+            faults.add(f"{where}: the dependencies should be a list of texts, not {shown(depends)}")
+            depends = ()
+        found["depends"] = tuple(depends)
+    found["size"] = found["size"] if type(found.get("size")) is int else None
+    found["license"] = found["license"] if isinstance(found.get("license"), str) else None
+    return found
+
+
+def distinct(packages: Sequence[ForeignPackage], faults: Faults) -> tuple[ForeignPackage, ...]:
+    """The packages by name; one that stands there twice in two versions is a fault."""
+    found: dict[tuple[str, str, str], ForeignPackage] = {}
+    for package in packages:
+        key = (package.manager, package.name, package.platform)
+        other = found.setdefault(key, package)
+        if other.url != package.url:
+            faults.add(
+                f"{package.name} stands there twice for {package.platform}: "
+                f"{other.file_name} and {package.file_name}"
+            )
+    return tuple(found[key] for key in sorted(found))
+
+
+def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
+    """The channels that packages come from, the one with the most first."""
+    counts: dict[str, int] = {}
+    for package in packages:
+        if package.manager == "conda":
+            channel = package.url.rsplit("/", 2)[0]
+            counts[channel] = counts.get(channel, 0) + 1
+    return tuple(sorted(counts, key=lambda channel: (-counts[channel], channel)))
+
+
+def decoded(data: bytes, path: Path) -> str:
+    """A lockfile's text, whatever editor saved it.
+
+    :raises LockfileError: when it is empty, in conflict, or something else than text
+    """
+    if not data.strip():
+        raise LockfileError(f"{path} is empty")
+    if len(data) > LARGEST:
+        raise LockfileError(f"{path} is {len(data)} bytes long: that is no lockfile")
+    if line := conflict_line(data):
+        raise LockfileError(f"{path} has merge conflict markers (line {line})", "settle the merge first")
+    is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # PowerShell's `>` writes this
+    try:
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LockfileError(f"{path} is not text (line {line})", "save it as UTF-8") from error
+    if text.lstrip()[:15].lower().startswith(("<!doctype", "<html", "<?xml")):
+        raise LockfileError(f"{path} is a web page, not a lockfile", "save the raw file")
+    return text
+
+
+def document(text: str, path: Path) -> Mapping[str, Any]:
+    """Parse a lockfile that is YAML.
+
+    :raises LockfileError: when it is not, or no mapping
+    """
+    import yaml
+
+    try:
+        found = yaml.load(text, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise LockfileError(f"{path} is not YAML: {where}{said}") from error
+    if not isinstance(found, dict):
+        raise LockfileError(f"{path} is no lockfile: it should be a mapping, not {type(found).__name__}")
+    return found

@@ -1,0 +1,232 @@
+"""pixi.lock, versions 6 and 7: read both, write 6, which every pixi since 0.40 reads.
+
+One file has several environments, each with the URLs of its packages by platform; what is known of a package
+stands once, under its URL. Version 7 names platforms apart from their subdir, and marks packages that are to
+be built from sources, which no lock of ours can hold.
+
+Specification: rattler, crates/rattler_lock/src/parse/models/v6, v7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from envbox.errors import LockfileError
+from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile.foreign import (
+    ONLY_HINT,
+    Faults,
+    ForeignLock,
+    ForeignPackage,
+    channels_of,
+    conda_package,
+    decoded,
+    distinct,
+    document,
+    pip_package,
+    shown,
+)
+
+KIND = "pixi"
+VERSIONS = (6, 7)
+DEFAULT = "default"
+_FACTS = ("sha256", "md5", "size", "license")
+
+
+def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[str, ...] = ()) -> ForeignLock:
+    """Parse one environment of a pixi.lock.
+
+    :param environment: its name; None: `default`, or the only one
+    :param only: platforms; what is wrong with others is passed over. Empty: all
+    :raises LockfileError: with every fault that was found, up to ten
+    """
+    found = document(decoded(data, path), path)
+    version = found.get("version")
+    if version not in VERSIONS or isinstance(version, bool):
+        old = isinstance(version, int) and version < VERSIONS[0]
+        raise LockfileError(
+            f"{path} is a pixi.lock of version {shown(version)}; envbox reads versions 6 and 7",
+            "have it written anew by a newer pixi: pixi lock" if old else "a newer envbox may read it",
+        )
+    faults = Faults(path, f"pixi.lock, version {version}")
+    chosen = _environment(found.get("environments"), environment, path)
+    known = _known(found.get("packages"), faults)
+    subdirs = _subdirs(found.get("platforms"), faults)
+    packages: list[ForeignPackage] = []
+    listed = chosen.get("packages")
+    platforms: list[str] = []
+    for label, entries in (listed if isinstance(listed, dict) else {}).items():
+        platform = subdirs.get(label, label)
+        if platform not in PLATFORMS:
+            faults.add(f"{shown(label)} is not a conda platform")
+            continue
+        if only and platform not in only:
+            continue
+        if platform in platforms:
+            faults.add(f"`{label}` is a second set of packages for {platform}, and a lock has one")
+            continue
+        platforms.append(platform)
+        packages += _read_entries(entries, f"{label}", platform, known, faults)
+    result = distinct(packages, faults)
+    faults.check(ONLY_HINT.format(path.name) if not only else None)
+    if not platforms:
+        raise LockfileError(f"{path} has no packages for {', '.join(only) or 'any platform'}")
+    channels = _channels(chosen.get("channels")) or channels_of(result)
+    return ForeignLock(path, KIND, tuple(sorted(platforms)), channels, result)
+
+
+def _environment(environments: object, wanted: str | None, path: Path) -> Mapping[str, Any]:
+    found = environments if isinstance(environments, dict) else {}
+    names = ", ".join(map(str, found)) or "none"
+    name = wanted or (DEFAULT if DEFAULT in found or len(found) != 1 else next(iter(found)))
+    chosen = found.get(name)
+    if not isinstance(chosen, dict):
+        raise LockfileError(
+            f"{path} has no environment {name}: it has {names}",
+            f"envbox import {path.name} --environment NAME" if found else None,
+        )
+    return chosen
+
+
+def _channels(value: object) -> tuple[str, ...]:
+    entries = value if isinstance(value, list) else []
+    urls = [e.get("url") if isinstance(e, dict) else e for e in entries]
+    return tuple(url.rstrip("/") for url in urls if isinstance(url, str))
+
+
+def _subdirs(value: object, faults: Faults) -> dict[str, str]:
+    """The platforms' names → their subdir (version 7)."""
+    found = {}
+    for entry in value if isinstance(value, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            faults.add(f"`platforms` should be a list with a `name` each, not {shown(entry)}")
+        else:
+            subdir = entry.get("subdir")
+            found[entry["name"]] = subdir if isinstance(subdir, str) else entry["name"]
+    return found
+
+
+def _known(value: object, faults: Faults) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """What stands of a package, by (manager, URL)."""
+    if not isinstance(value, list):
+        faults.add("`packages` is missing, or not a list")
+        return {}
+    found = {}
+    for number, entry in enumerate(value, 1):
+        kind = next(
+            (k for k in ("conda", "pypi", "conda_source") if isinstance(entry, dict) and k in entry), ""
+        )
+        if not kind or not isinstance(entry[kind], str):
+            faults.add(f"`packages`, entry {number}: has neither `conda` nor `pypi`")
+        else:
+            found[kind, entry[kind]] = entry
+    return found
+
+
+def _read_entries(
+    entries: object, label: str, platform: str, known: Mapping[tuple[str, str], Any], faults: Faults
+) -> Iterator[ForeignPackage]:
+    if not isinstance(entries, list):
+        faults.add(f"the packages of {label} should be a list")
+        return
+    for number, entry in enumerate(entries, 1):
+        where = f"{label}, entry {number}"
+        kind, url = next(iter(entry.items()), ("", "")) if isinstance(entry, dict) else ("", "")
+        if not isinstance(url, str):
+            faults.add(f"{where}: should be a URL, not {shown(url)}")
+            continue
+        if kind == "conda_source":
+            faults.add(f"{where}: {url} is to be built from its sources, and only archives can be locked")
+            continue
+        facts = known.get((str(kind), str(url)))
+        if kind not in ("conda", "pypi"):
+            faults.add(f"{where}: neither `conda` nor `pypi`: {shown(entry)}")
+        elif facts is None:
+            faults.add(f"{where}: nothing stands under `packages` for {url}")
+        elif package := _package(str(kind), facts, platform, where, faults):
+            yield package
+
+
+def _package(
+    kind: str, facts: Mapping[str, Any], platform: str, where: str, faults: Faults
+) -> ForeignPackage | None:
+    said = {key: facts[key] for key in _FACTS if facts.get(key) is not None}
+    if kind == "conda":
+        return conda_package(
+            facts["conda"], platform, where, faults, depends=facts.get("depends") or (), **said
+        )
+    name, version = facts.get("name"), facts.get("version")
+    if not isinstance(name, str):
+        faults.add(f"{where}: a package from PyPI has no `name`")
+        return None
+    return pip_package(
+        name, version if isinstance(version, str) else None, facts["pypi"], platform, where, faults,
+        depends=facts.get("requires_dist") or (), **said,
+    )  # fmt: skip
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def dumps(lock: Lock, platforms: tuple[str, ...]) -> bytes:
+    """Write a lock as a pixi.lock of one environment, `default`."""
+    import yaml
+
+    listed = {platform: lock.for_platform(platform) for platform in sorted(platforms)}
+    every = {p.url: p for packages in listed.values() for p in packages}
+    default: dict[str, Any] = {"channels": [{"url": f"{c}/"} for c in channel_urls(lock)]}
+    if any(p.manager == "pip" for p in every.values()):
+        default["indexes"] = ["https://pypi.org/simple"]
+    default["packages"] = {
+        platform: [{_key(p): p.url} for p in packages] for platform, packages in listed.items()
+    }
+    whole = {
+        "version": 6,
+        "environments": {DEFAULT: default},
+        "packages": [_facts(p) for p in sorted(every.values(), key=lambda p: (p.manager, p.name, p.url))],
+    }
+    text: str = yaml.dump(whole, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**30)
+    return text.encode()
+
+
+def channel_urls(lock: Lock) -> list[str]:
+    """The channels of a lock as URLs: those named first, then others that packages come from."""
+    from_packages = dict.fromkeys(p.channel for p in lock.packages if p.manager == "conda")
+    named = [_url_of(c, tuple(from_packages)) for c in lock.channels]
+    return list(dict.fromkeys([*(c for channels in named for c in channels), *from_packages]))
+
+
+def _url_of(channel: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    if "://" in channel:
+        return (channel.rstrip("/"),)
+    if channel == "defaults":
+        return tuple(c for c in found if c.startswith("https://repo.anaconda.com/pkgs/"))
+    return (f"https://conda.anaconda.org/{channel}",)
+
+
+def _key(package: LockedPackage) -> str:
+    return "conda" if package.manager == "conda" else "pypi"
+
+
+def _facts(package: LockedPackage) -> dict[str, Any]:
+    depends = sorted(package.depends.items())
+    if package.manager == "pip":
+        return {
+            "pypi": package.url, "name": package.name, "version": package.version, "sha256": package.sha256,
+        } | ({"requires_dist": [_requirement(*d) for d in depends]} if depends else {})  # fmt: skip
+    facts: dict[str, Any] = {"conda": package.url, "sha256": package.sha256, "md5": package.md5}
+    facts["depends"] = [f"{name} {bound}".strip() for name, bound in depends]
+    facts |= {"license": package.license, "size": package.size}
+    return {key: value for key, value in facts.items() if value not in (None, [])}
+
+
+def _requirement(name: str, bound: str) -> str:
+    """A wheel's dependency as PEP 508 has it; what conda-lock keeps of poetry's own notation is left away."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return f"{name}{SpecifierSet('' if bound.strip() == '*' else bound)}"
+    except InvalidSpecifier:
+        return name

@@ -1,0 +1,133 @@
+"""A notebook's cell as Python alone: IPython's own lines taken out, and what they tell kept.
+
+A cell that is Python already is left alone, so a `%` that begins a line of arithmetic is never taken for a
+magic. Nothing is run, and IPython is not asked: it would load extensions.
+
+Syntax: https://ipython.readthedocs.io/en/stable/interactive/python-ipython-diff.html
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+_PYTHON_CELLS = {"time", "timeit", "capture", "prun", "px", "debug", "memit", "mprun", "lprun", "snakeviz"}
+_SHELL_CELLS = {"bash", "sh", "!", "system", "sx", "script"}
+_PYTHON_LINES = {"time", "timeit", "prun", "memit", "debug"}
+_LINE = re.compile(r"(?P<indent>\s*)(?P<assigned>[\w.,\s\[\]]+=\s*)?(?P<mark>%|!!?)(?P<rest>.*)", re.DOTALL)
+_HELP = re.compile(r"(?P<indent>\s*)(?:\?{1,2}\s*[%\w.*]+|[%\w.*\[\]]+\?{1,2})\s*")
+_FLAGS = re.compile(r"(?:\s+-\S+(?:\s+\d+)?)*\s*")  # of `%timeit -n 10 statement`
+_INSTALL = re.compile(
+    r"(?:^|[;&|]\s*|\bsudo\s+)(?:\S*python[\d.]*\s+-m\s+|\{sys\.executable\}\s+-m\s+|uv\s+)?"
+    r"(?P<tool>pip3?|conda|mamba|micromamba)\s+install\s+(?P<rest>[^;&|#]*)"
+)
+_WITH_VALUE = {"-c", "--channel", "-n", "--name", "-p", "--prefix", "-i", "--index-url", "--extra-index-url",
+               "-f", "--find-links", "-t", "--target", "--root", "--trusted-host"}  # fmt: skip
+EXTENSIONS = {"autoreload", "storemagic", "nb_black"}
+"""Names of `%load_ext` that come with IPython, or are for the eye only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """A package that a notebook installs when it runs, as it is written."""
+
+    manager: Literal["conda", "pip"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A cell's Python, with a line for each of its lines, and what its other lines told.
+
+    :param modules: that magics need: matplotlib, what `%load_ext` loads
+    """
+
+    source: str
+    installs: tuple[Install, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+def parse(source: str) -> ast.Module | None:
+    """Parse Python without a word; None when it is not Python 3, or is nested beyond reason."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def plain(source: str) -> Plain:
+    """Take IPython's lines out of a cell."""
+    if parse(source) is not None:
+        return Plain(source)
+    first, _, rest = source.lstrip("\n").partition("\n")
+    if first.startswith("%%"):
+        name, _, arguments = first[2:].partition(" ")
+        if name in _SHELL_CELLS or name.startswith("!"):
+            return Plain("", tuple(i for line in _joined(rest) for i in installs(line)))
+        if name not in _PYTHON_CELLS:
+            return Plain("")
+        statement = _FLAGS.sub("", " " + arguments, count=1) if name == "timeit" else ""
+        inner = plain(rest)
+        return Plain(f"{statement}\n{inner.source}", inner.installs, inner.modules)
+    lines: list[str] = []
+    found: list[Install] = []
+    modules: list[str] = []
+    for line in _joined(source):
+        kept = _without_magic(line, found, modules)
+        lines.append(kept + "\n" * (line.count("\n") - kept.count("\n")))
+    return Plain("\n".join(lines), tuple(found), tuple(modules))
+
+
+def _joined(source: str) -> list[str]:
+    """Lines, with those that a backslash continues as one."""
+    joined: list[str] = []
+    for line in source.split("\n"):
+        if joined and joined[-1].endswith("\\"):
+            joined[-1] = f"{joined[-1]}\n{line}"
+        else:
+            joined.append(line)
+    return joined
+
+
+def _without_magic(line: str, found: list[Install], modules: list[str]) -> str:
+    if asked := _HELP.fullmatch(line):
+        return f"{asked['indent']}pass"
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return line
+    indent, rest = match["indent"], match["rest"].replace("\\\n", " ").strip()
+    found += installs(rest)
+    if match["mark"] == "%":
+        name, _, arguments = rest.partition(" ")
+        if name in _PYTHON_LINES:
+            return indent + (_FLAGS.sub("", " " + arguments, count=1) or "pass")
+        if name in ("matplotlib", "pylab"):
+            modules.append("matplotlib")
+        if name in ("load_ext", "reload_ext"):
+            modules += [a.split(".")[0] for a in arguments.split() if a.split(".")[0] not in EXTENSIONS]
+    return f"{indent}{match['assigned'] or ''}{'None' if match['assigned'] else 'pass'}"
+
+
+def installs(command: str) -> list[Install]:
+    """The packages that a line of shell, or a magic of the same name, installs."""
+    found: list[Install] = []
+    for call in _INSTALL.finditer(command.replace("\\\n", " ")):
+        manager: Literal["conda", "pip"] = "pip" if call["tool"].startswith("pip") else "conda"
+        try:
+            words = shlex.split(call["rest"])
+        except ValueError:
+            words = call["rest"].split()
+        skip = False
+        for word in words:
+            if skip or word.startswith("-"):
+                skip = not skip and word in _WITH_VALUE | {"-r", "--requirement", "-e", "--editable"}
+                continue
+            if re.match(r"[A-Za-z0-9]", word) and "{" not in word:
+                found.append(Install(manager, word))
+    return found

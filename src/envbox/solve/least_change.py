@@ -1,0 +1,238 @@
+"""The solution that is nearest to what is locked, and has the newest of what should move.
+
+A solver only knows preferences, and they come last: it decides first on what was asked for, takes its newest
+version, and moves all that this version needs. So what is locked is held fast; where that leaves no solution,
+what stands in the way is let go of, and then held again piece by piece, until nothing that moved could have
+stayed. What should move goes to the newest version that the spec allows, whatever else must move for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from envbox.solve.match_specs import parse_match_spec
+from envbox.solve.no_solution import names_in
+from envbox.solve.question import LOWEST_DIRECT, Question, cutoff
+
+MOST_TRIES = 40
+"""Solves that are spent on holding again; each takes a fraction of the first one, which read the indexes."""
+
+Records = dict[str, Any]
+"""Package name → rattler's record."""
+Names = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """One platform's question, with the channels to ask and what is locked as they have it now."""
+
+    question: Question
+    channels: Sequence[str]
+    gateway: Any
+    locked: Records
+
+    async def solve(self, held: Names, extra: Sequence[str] = ()) -> Records:
+        """Solve once: what is held cannot move; what else is locked is preferred, unless it should move.
+
+        :param extra: match specs that must hold besides
+        :raises rattler.exceptions.SolverError: when there is no solution
+        """
+        from rattler import Channel
+        from rattler.solver.solver import solve
+
+        question = self.question
+        policy, preferred = question.policy, self.locked.keys() - held - question.update
+        found = await solve(
+            sources=[Channel(url) for url in self.channels],
+            specs=[parse_match_spec(text) for text in question.specs],
+            constraints=[parse_match_spec(text) for text in extra],
+            gateway=self.gateway,
+            platforms=[question.platform, "noarch"],
+            locked_packages=[self.locked[name] for name in sorted(preferred)],
+            pinned_packages=[self.locked[name] for name in sorted(held)],
+            virtual_packages=_generic(question.virtual),
+            exclude_newer=cutoff(policy.exclude_newer) if policy.exclude_newer else None,
+            timestamp_policy="allow-missing",  # what has none was built before 2017
+            strategy="lowest-direct" if policy.strategy == LOWEST_DIRECT else "highest",
+        )
+        return {record.name.normalized: record for record in found}
+
+    def has_moved(self, name: str, found: Records) -> bool:
+        """Whether a solution has another record of what is locked; what it does without has not moved."""
+        return name in found and found[name].sha256 != self.locked[name].sha256
+
+
+async def least_change(question: Question, channels: Sequence[str], gateway: Any) -> list[Any]:
+    """Solve a question, moving what it says should move and, of what else is locked, only what must.
+
+    :raises rattler.exceptions.SolverError: when there is no solution
+    """
+    solver = Solver(question, channels, gateway, await _locked_records(question, channels, gateway))
+    specs = [parse_match_spec(text) for text in question.specs]
+    unfit = {
+        s.name.normalized for s in specs if (r := solver.locked.get(s.name.normalized)) and not s.matches(r)
+    }
+    held = frozenset(solver.locked.keys() - unfit - question.update)
+    found = await _holding(solver, held)
+    if question.policy.strategy != LOWEST_DIRECT:
+        fixed: list[str] = []
+        for name in sorted(question.update & found.keys()):
+            newest = await _newest(solver, name, found[name], fixed)
+            fixed.append(_exactly(newest))
+            if newest is not found[name]:
+                found = await _holding(solver, held, fixed)
+    return list(found.values())
+
+
+# --- what should move ---------------------------------------------------------------------------------------
+
+
+async def _newest(solver: Solver, name: str, record: Any, fixed: Sequence[str]) -> Any:
+    """The newest record of a package that any solution has; the given one, where none has a newer.
+
+    What a solver gives is only the newest beside what it decided on before. So it is asked for something
+    newer until there is nothing; which most often costs no solve, since the channel has nothing newer.
+    """
+    from rattler.exceptions import SolverError
+
+    there = await _query(solver.question, solver.channels, solver.gateway, [name])
+    newer = True
+    while newer:
+        newer = False
+        for text in (
+            f"{name} >{record.version}",
+            f"{name} =={record.version}[build_number='>{record.build_number}']",
+        ):
+            wanted = parse_match_spec(text)
+            if not any(wanted.matches(one) for one in there):
+                continue
+            try:
+                found = await solver.solve(frozenset(), [*fixed, text])
+            except SolverError:
+                continue
+            if name in found:
+                record, newer = found[name], True
+                break
+    return record
+
+
+def _exactly(record: Any) -> str:
+    return f"{record.name.normalized} =={record.version}[build_number={record.build_number}]"
+
+
+# --- what should stay ---------------------------------------------------------------------------------------
+
+
+async def _holding(solver: Solver, held: Names, extra: Sequence[str] = ()) -> Records:
+    """Solve with these held fast, but for what must move."""
+    from rattler.exceptions import SolverError
+
+    try:
+        return await solver.solve(held, extra)
+    except SolverError as error:
+        if not held:
+            raise
+        rest = held - _with_dependents(names_in(str(error)), solver.locked)
+    try:
+        found = await solver.solve(rest, extra)
+    except SolverError:
+        rest = frozenset()
+        found = await solver.solve(rest, extra)
+    return await _held_again(solver, found, held, extra)
+
+
+async def _held_again(solver: Solver, found: Records, held: Names, extra: Sequence[str]) -> Records:
+    """Hold again what moved and could have stayed: halves of it, and halves of those, as long as it fails.
+
+    What was asked for comes first: where one of two must move, it is not that.
+    """
+    from rattler.exceptions import SolverError
+
+    asked = {parse_match_spec(text).name.normalized for text in solver.question.specs}
+    moved = sorted((n for n in held if solver.has_moved(n, found)), key=lambda n: (n not in asked, n))
+    holding = held - set(moved)
+    parts = [[name for name in moved if not _is_barred(solver.locked[name], extra)]]
+    for _ in range(MOST_TRIES):
+        part = list[str]()
+        while parts and not part:
+            part = [name for name in parts.pop() if name not in holding]
+        if not part:
+            break
+        try:
+            found = await solver.solve(holding | set(part), extra)
+        except SolverError:
+            half = (len(part) + 1) // 2
+            parts += [part[half:], part[:half]] if len(part) > 1 else []
+        else:
+            holding |= {name for name in held if not solver.has_moved(name, found)}
+    return found
+
+
+def _is_barred(record: Any, fixed: Iterable[str]) -> bool:
+    """Whether it needs another version of what is fixed, so that there is no use in holding it."""
+    versions = {}
+    for text in fixed:
+        name, _, rest = text.partition(" ==")
+        versions[name] = rest.partition("[")[0]
+    return any(
+        name in versions and not _allows(rest.partition(" ")[0], versions[name])
+        for name, _, rest in (text.partition(" ") for text in record.depends)
+    )
+
+
+def _allows(versions: str, version: str) -> bool:
+    from rattler import Version, VersionSpec
+
+    return not versions or bool(VersionSpec(versions).matches(Version(version)))
+
+
+def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
+    """The names, and all that need one of them: they were built for the version that is to move."""
+    found = set(names)
+    needs = {name: {text.partition(" ")[0] for text in record.depends} for name, record in records.items()}
+    while more := {name for name, needed in needs.items() if name not in found and needed & found}:
+        found |= more
+    return found
+
+
+# --- asking rattler -----------------------------------------------------------------------------------------
+
+
+async def _locked_records(question: Question, channels: Sequence[str], gateway: Any) -> Records:
+    """The records of what is locked, as the channels have them now, by name."""
+    if not question.locked:
+        return {}
+    wanted = {p.sha256: p for p in question.locked}
+    exact = [f"{p.name}[sha256={p.sha256}]" for p in question.locked]
+    records: Records = {}
+    for record in await _query(question, channels, gateway, exact):
+        locked = wanted.get(record.sha256.hex() if record.sha256 else "")
+        if locked is not None and record.url.endswith(f"/{locked.subdir}/{locked.file_name}"):
+            records.setdefault(locked.name, record)
+    return records
+
+
+async def _query(
+    question: Question, channels: Sequence[str], gateway: Any, specs: Sequence[str]
+) -> list[Any]:
+    from rattler import Channel, MatchSpec
+
+    found = await gateway.query(
+        [Channel(url) for url in channels],
+        [question.platform, "noarch"],
+        [MatchSpec(text) for text in specs],
+        recursive=False,
+    )
+    return [record for part in found for record in part]
+
+
+def _generic(virtual: Mapping[str, tuple[str, str]]) -> list[Any]:
+    from rattler import GenericVirtualPackage, PackageName, Version
+    from rattler.package import BuildString
+
+    return [
+        GenericVirtualPackage(PackageName(name), Version(version), BuildString(build))
+        for name, (version, build) in virtual.items()
+    ]

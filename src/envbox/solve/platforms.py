@@ -1,0 +1,146 @@
+"""EnvSpec × base → Lock: every platform solved, conda's packages first, then the wheels.
+
+A platform that was asked for and has no solution stops everything, and is named; one that nobody asked for is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envbox.errors import SolveError
+from envbox.lockfile import Base, Lock, LockedPackage
+from envbox.mirrors import without_credentials
+from envbox.report import SILENT, Reporter
+from envbox.settings import Settings
+from envbox.solve.question import Before, Policy, Question, assumed, virtual_packages
+from envbox.spec import EnvSpec, content_hashes
+
+NEW = Before()
+
+Solved = dict[str, tuple[LockedPackage, ...] | SolveError]
+
+
+def solve_spec(
+    spec: EnvSpec, base: Base, settings: Settings, before: Before = NEW, report: Reporter = SILENT
+) -> Lock:
+    """Solve a spec for a base: nothing is written, and nothing of this machine goes into the lock.
+
+    :param before: the lock in it is kept where it still fits
+    :raises SolveError: when a platform that was asked for has no solution; it names them all
+    """
+    from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, sealed
+
+    wanted = [p for p in spec.platforms if not p.startswith("linux-") or p in base.digests]
+    with report.task(f"solving {spec.name} for {', '.join(wanted)}"):
+        answers = _solve_conda(spec, wanted, base, settings, before)
+        answers = _solve_pip(spec, answers, base, settings, (before, report))
+    solved = _settled(spec, answers, report)
+    hashes = content_hashes(spec)
+    own = settings.for_environment(spec.name)
+    return sealed(Lock(
+        name=spec.name,
+        platforms=tuple(sorted(solved)),
+        channels=_channels(spec),
+        content_hash={p: hashes[p] for p in solved},
+        packages=tuple(package for packages in solved.values() for package in packages),
+        base=Base(
+            base.reference,
+            {p: digest for p, digest in base.digests.items() if p in solved},
+            {p: version for p, version in base.glibc.items() if p in solved},
+        ),
+        digest="",
+        sources=(spec.path.name,),
+        requested={
+            p: tuple(sorted([*spec.conda[p], *(PIP_PREFIX + text for text in spec.pip[p])])) for p in solved
+        },
+        variables=dict(spec.variables),
+        slim=own.slim,
+        exclude_newer=before.policy.exclude_newer,
+        strategy=before.policy.strategy,
+        virtual={p: found for p in sorted(solved) if (found := assumed(p, own.cuda))},
+    ))  # fmt: skip
+
+
+def _solve_conda(
+    spec: EnvSpec, platforms: Sequence[str], base: Base, settings: Settings, before: Before
+) -> Solved:
+    from envbox.solve import solve
+
+    cuda = settings.for_environment(spec.name).cuda
+    questions = [
+        Question(
+            p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda"),
+            before.update.names, before.policy,
+        )
+        for p in platforms
+    ]  # fmt: skip
+    return solve(questions, spec.channels, settings)
+
+
+def _solve_pip(
+    spec: EnvSpec, answers: Solved, base: Base, settings: Settings, start: tuple[Before, Reporter]
+) -> Solved:
+    if not any(spec.pip.values()):
+        return answers
+    from envbox.solve.wheels import Requirements, lock_requirements, names_table
+
+    before, report = start
+    if before.policy != Policy():
+        report.warn("the date and the strategy hold for conda's packages; pip's are the newest that fit")
+    names = names_table(settings, report)
+    found: Solved = {}
+    for platform, conda in answers.items():
+        if isinstance(conda, SolveError):
+            found[platform] = conda
+            continue
+        asked = Requirements(platform, conda, _kept(spec, platform, before, "pip"), base.glibc.get(platform))
+        try:
+            found[platform] = conda + lock_requirements(asked, spec.specification, names, settings)
+        except SolveError as error:
+            found[platform] = error
+    return found
+
+
+def _kept(spec: EnvSpec, platform: str, before: Before, manager: str) -> tuple[LockedPackage, ...]:
+    """What of the previous lock the solver should prefer.
+
+    After another order of channels only the first one's packages: a preference would outweigh the new
+    priority. Nothing for a date or a strategy that is new: what they give is a function of them alone.
+    """
+    previous, policy = before.lock, before.policy
+    if previous is None or platform not in previous.platforms or before.update.everything:
+        return ()
+    if policy.strategy != previous.strategy or policy.exclude_newer not in (None, previous.exclude_newer):
+        return ()
+    packages = [p for p in previous.for_platform(platform) if p.manager == manager]
+    if manager == "pip":
+        return tuple(p for p in packages if p.name not in before.update.names)
+    if _channels(spec)[: len(previous.channels)] != previous.channels:
+        from envbox.solve.match_specs import channel_url, sources
+
+        first = without_credentials(channel_url(sources(spec.channels, ())[0])).rstrip("/")
+        packages = [p for p in packages if p.channel == first]
+    return tuple(packages)
+
+
+def _channels(spec: EnvSpec) -> tuple[str, ...]:
+    return tuple(without_credentials(channel) if "://" in channel else channel for channel in spec.channels)
+
+
+def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tuple[LockedPackage, ...]]:
+    """The platforms that were solved; one that nobody asked for may be left out, which is said."""
+    solved = {p: answer for p, answer in answers.items() if not isinstance(answer, SolveError)}
+    failed = {p: answer for p, answer in answers.items() if isinstance(answer, SolveError)}
+    if solved and all(p in spec.optional for p in failed):
+        for platform, error in failed.items():
+            reason = error.message.partition("\n")[0]
+            report.say(f"{platform} is left out: {reason}")
+            report.detail(error.message)
+        return solved
+    required = {p: e for p, e in failed.items() if p not in spec.optional} or failed
+    by_words = {error.message: error for error in required.values()}
+    raise SolveError(
+        f"{spec.name} cannot be locked: " + "\n".join(by_words),
+        next((e.hint for e in by_words.values() if e.hint), None),
+    )
