@@ -73,8 +73,9 @@ class _Part:
         self.size += len(piece)
 
     def begin_again(self) -> None:
-        self.file.seek(0)
-        self.file.truncate()
+        if self.size:
+            self.file.seek(0)
+            self.file.truncate()
         self.digest, self.size, self.is_joined = hashlib.sha256(), 0, False
 
 
