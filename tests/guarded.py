@@ -97,9 +97,15 @@ def guarded(folder: Path, wants: str = "", context: ssl.SSLContext | None = None
     if context:
         http.socket = context.wrap_socket(http.socket, server_side=True)
     server.url = f"http{'s' if context else ''}://127.0.0.1:{http.server_port}"
+    with _running(http):
+        yield server
+
+
+@contextmanager
+def _running(http: ThreadingHTTPServer) -> Iterator[None]:
     threading.Thread(target=http.serve_forever, daemon=True).start()
     try:
-        yield server
+        yield
     finally:
         http.shutdown()
         http.server_close()
@@ -160,12 +166,8 @@ def proxy(wants: str = "") -> Iterator[Proxy]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     seen = Proxy(f"127.0.0.1:{http.server_port}")
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
+    with _running(http):
         yield seen
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 def make_certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
