@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from envbox.errors import PackageError, ToolError
@@ -21,6 +20,7 @@ from envbox.lockfile.foreign import ForeignPackage
 from envbox.mirrors import public
 from envbox.report import Reporter
 from envbox.settings import Settings
+from envbox.transport import Transport
 
 _CONNECTIONS = 4
 
@@ -35,6 +35,7 @@ def read_archives(
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    transport = Transport(settings)
     unique = list({p.url: p for p in packages}.values())
     found = {}
     with (
@@ -42,7 +43,7 @@ def read_archives(
         ThreadPoolExecutor(min(_CONNECTIONS, len(unique))) as pool,
     ):
         try:
-            for package in pool.map(lambda p: _from_archive(p, settings), unique):
+            for package in pool.map(lambda p: _from_archive(p, settings, transport), unique):
                 found[package.url] = package
                 task.advance()
         except BaseException:
@@ -51,14 +52,14 @@ def read_archives(
     return found
 
 
-def _from_archive(package: ForeignPackage, settings: Settings) -> ForeignPackage:
+def _from_archive(package: ForeignPackage, settings: Settings, transport: Transport) -> ForeignPackage:
     """Fetch an archive, hold it against the hashes that are known, and read what it says of itself."""
     if package.sha256 and (kept := archive_path(locked(package, []), settings)).is_file():
         return _as_it_says(replace(package, size=kept.stat().st_size), kept)
     aside = settings.cache_dir / "foreign" / hashlib.sha256(package.url.encode()).hexdigest()[:16]
     path = aside / package.file_name
     try:
-        sha256, md5, size = _download(package.url, path, settings)
+        sha256, md5, size = _download(settings.mirrors.rewrite(package.url), path, transport)
         for kind, value in (("sha256", sha256), ("md5", md5)):
             expected = getattr(package, kind)
             if expected and expected != value:
@@ -90,17 +91,14 @@ def _as_it_says(package: ForeignPackage, path: Path) -> ForeignPackage:
     )
 
 
-def _download(url: str, dest: Path, settings: Settings) -> tuple[str, str, int]:
+def _download(address: str, dest: Path, transport: Transport) -> tuple[str, str, int]:
     """Fetch what nobody gave a sha256 for; gives its sha256, md5 and size."""
     import requests
 
-    from envbox.transport import Transport
-
-    address = settings.mirrors.rewrite(url)
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     try:
         with whole_file(dest) as file:
-            for piece in _pieces(address, Transport(settings)):
+            for piece in _pieces(address, transport):
                 sha256.update(piece)
                 md5.update(piece)
                 size += len(piece)
@@ -110,7 +108,7 @@ def _download(url: str, dest: Path, settings: Settings) -> tuple[str, str, int]:
     return sha256.hexdigest(), md5.hexdigest(), size
 
 
-def _pieces(address: str, transport: Any) -> Any:
+def _pieces(address: str, transport: Transport) -> Iterator[bytes]:
     if urlsplit(address).scheme == "file":
         path = Path(unquote(urlsplit(address).path))
         if not path.is_file():
