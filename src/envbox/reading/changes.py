@@ -55,7 +55,7 @@ class Detail:
     after: str | None
 
 
-def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
+def changes(old: Lock | None, new: Lock | None) -> tuple[Change, ...]:
     """What is different in `new`, sorted by manager and name; what is alike on several platforms is one."""
     return tuple(
         replace(group[0], platforms=tuple(change.platforms[0] for change in group))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from envbox.lockfile import Lock, LockedPackage
+from envbox.lockfile import LockedPackage
 from envbox.reading.changes import Change, Detail, alike, changes, details, summary
 from envbox.reading.graph import asked_key, key_of
 from envbox.reading.sides import Pair
@@ -50,7 +50,7 @@ def difference(pair: Pair) -> Difference:
     old, new = pair.old.lock, pair.new.lock
     if old and new and old.digest and old.digest == new.digest:
         return Difference(pair, (), ())
-    found = changes(old, new) if new else _removed(old)
+    found = changes(old, new)
     if old and new:
         found = tuple(_within(found, {*old.platforms} & {*new.platforms}))
     return Difference(pair, found, details(old, new))
@@ -120,13 +120,6 @@ def as_json(one: Difference) -> dict[str, Any]:
 
 
 # --- parts --------------------------------------------------------------------------------------------------
-
-
-def _removed(old: Lock | None) -> tuple[Change, ...]:
-    return tuple(
-        replace(group[0], platforms=tuple(change.platforms[0] for change in group))
-        for group in alike(old, None)
-    )
 
 
 def _within(found: tuple[Change, ...], platforms: set[str]) -> Iterator[Change]:
