@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 
-from envbox.errors import SpecError
+from envbox.errors import SpecError, did_you_mean
 from envbox.lock import locked_before, relock
 from envbox.project import Environment
 from envbox.report import Reporter
@@ -109,9 +108,8 @@ def _without(spec: SpecText, name: str, pip_only: bool, environment: Environment
 
 
 def _near(name: str, asked: Sequence[Dependency], environment: Environment) -> str | None:
-    near = difflib.get_close_matches(name.lower(), sorted({d.name for d in asked}), n=3, cutoff=0.7)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
+    if near := did_you_mean(name.lower(), sorted({d.name for d in asked}), cutoff=0.7):
+        return near
     lock = locked_before(environment)
     if lock is not None and name.lower() in {p.name for p in lock.packages}:
         return f"another package needs it; see which: envbox why {name} --name {environment.name}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class EnvboxError(Exception):
     """A failure that a person can act on.
@@ -50,3 +52,24 @@ class LaunchError(EnvboxError):
 
 class ToolError(EnvboxError):
     """Something outside envbox failed: the engine, a registry, a channel, the disk."""
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.75) -> str | None:
+    """A hint with the names that a misspelt one is near to; None when there is none.
+
+    :param cutoff: how alike they must be, from 0 to 1
+    """
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=cutoff)
+    return f"did you mean {' or '.join(near)}?" if near else None
+
+
+def listed(head: str, faults: list[str], most: int = 10) -> str:
+    """Several faults as one message: the only one on the head's line, else one below another.
+
+    :param most: more than a screen of them helps nobody
+    """
+    more = len(faults) - most
+    shown = faults[:most] + ([f"and {more} more"] if more > 0 else [])
+    return f"{head}: {shown[0]}" if len(shown) == 1 else "\n  ".join([f"{head}:", *shown])

@@ -73,6 +73,14 @@ def is_leftover(path: Path) -> bool:
         return False
 
 
+def decoded(data: bytes) -> str:
+    """The text of a file that a person saved: UTF-8, or UTF-16 as PowerShell's `>` writes it, with its mark.
+
+    :raises UnicodeDecodeError: when it is neither
+    """
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
 def conflict_line(data: bytes) -> int:
     """The line of the first of git's conflict markers in a text file; 0 when there is none."""
     found = _CONFLICT.search(data)

@@ -6,13 +6,12 @@ for. A lock that is what the spec asks for is not touched at all.
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from envbox.errors import ImageError, LockfileError, SpecError
+from envbox.errors import ImageError, LockfileError, SpecError, did_you_mean
 from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
 from envbox.lockfile import Base, Lock
@@ -121,10 +120,9 @@ def _check_locked(names: frozenset[str], previous: Lock | None, environment: Env
         )
     locked = {p.name for p in previous.packages}
     for name in sorted(names - locked):
-        near = difflib.get_close_matches(name, sorted(locked), n=3, cutoff=0.75)
         raise LockfileError(
             f"{name} is not locked in {environment.name}, so it cannot be updated",
-            f"did you mean {' or '.join(near)}?" if near else f"envbox list {environment.name}",
+            did_you_mean(name, sorted(locked)) or f"envbox list {environment.name}",
         )
 
 

@@ -51,6 +51,11 @@ def without_credentials(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
 
 
+def public_channel(channel: str) -> str:
+    """A channel by its name, or by its URL without credentials, as a lock may hold it."""
+    return without_credentials(channel) if "://" in channel else channel
+
+
 def public(text: str) -> str:
     """A URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
     return _SECRET.sub(lambda found: _public_url(found[0]) if "://" in found[0] else "", text)

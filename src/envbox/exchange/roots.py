@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envbox.lockfile import LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public_channel
 
 SELECTORS = {
     "linux-64": "linux64",
@@ -87,7 +87,7 @@ def spec_text(
 
 def channel_name(url: str) -> str:
     """A channel as specs name it: conda-forge and the like by their name, others by their URL."""
-    url = (without_credentials(url) if "://" in url else url).rstrip("/")
+    url = public_channel(url).rstrip("/")
     if url.startswith(_DEFAULTS):
         return "defaults"
     short = url.removeprefix(_FORGE)

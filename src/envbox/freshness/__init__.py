@@ -19,7 +19,7 @@ from envbox.files import write_whole
 from envbox.freshness.asked import Asked, read_asked, read_quickly
 from envbox.freshness.satisfied import broken, unmet, unmet_wheels
 from envbox.lockfile import Lock
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public_channel
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.question import policy_differences
@@ -108,7 +108,7 @@ def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str
     for platform in asked.named:
         if platform not in lock.platforms:
             yield f"{platform} is not locked"
-    channels = tuple(without_credentials(c) if "://" in c else c for c in asked.channels)
+    channels = tuple(map(public_channel, asked.channels))
     if channels != lock.channels:
         yield f"the channels are {', '.join(channels)}; locked with {', '.join(lock.channels)}"
     if lock.base is None:

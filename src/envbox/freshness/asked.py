@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
+from envbox.lockfile import pip_name
 from envbox.settings import Settings
-from envbox.spec.text import read_text, yaml_document
+from envbox.spec.text import SELECTED, SELECTORS, read_text, yaml_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,6 @@ def read_asked(path: Path, platforms: Sequence[str], settings: Settings) -> Aske
 # --- without conda-lock -------------------------------------------------------------------------------------
 
 _KEYS = {"name", "channels", "dependencies", "platforms", "variables"}
-_SELECTORS = {
-    "linux-64": {"linux64", "unix", "linux"},
-    "linux-aarch64": {"aarch64", "unix", "linux"},
-    "linux-ppc64le": {"ppc64le", "unix", "linux"},
-    "osx-64": {"osx64", "osx", "unix"},
-    "osx-arm64": {"arm64", "osx", "unix"},
-    "win-64": {"win", "win64"},
-}
-_SELECTED = re.compile(r"(.+?)\s*(#.*)\[([^\[\]]+)\](?(2)[^\(\)]*)$")
 _VERSION = r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,5}(?:[a-z]{1,4}[0-9]{0,4})?"
 _BOUND = rf"(?:>=|<=|>|<|!=){_VERSION}"
 _CONDA = re.compile(
@@ -104,7 +96,7 @@ def _read(text: str, document: Mapping[str, Any], platforms: Sequence[str], sett
     named = _texts(document.get("platforms") or [])
     own = _texts(document.get("channels") or [])
     variables = _variables(text) if "variables" in document else {}
-    _demand(not document.keys() - _KEYS and not {*platforms, *named} - _SELECTORS.keys())
+    _demand(not document.keys() - _KEYS and not {*platforms, *named} - SELECTORS.keys())
     _demand(len(set(own)) == len(own) and all(_CHANNEL.fullmatch(c) for c in own))
     channels = tuple(c for c in own if c != "nodefaults")
     of_text = cache(_dependencies)  # platforms often ask for the same
@@ -144,7 +136,7 @@ def _variables(text: str) -> dict[str, str]:
 def _selected(text: str, platform: str) -> str:
     """The lines that a platform has, but for comments."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    return "\n".join(s for s in lines if not (m := _SELECTED.match(s)) or m[3] in _SELECTORS[platform])
+    return "\n".join(s for s in lines if not (m := SELECTED.match(s)) or m[3] in SELECTORS[platform])
 
 
 def _dependencies(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -203,7 +195,7 @@ def _pip_part(text: str) -> dict[str, Any]:
     assert found
     bounds = sorted((found["bounds"] or "*").split(","))
     _demand(len({re.sub("[0-9.]", "", bound) for bound in bounds}) == len(bounds))  # two alike may be one
-    return _part(re.sub(r"[-_.]+", "-", found["name"]).lower(), "pip", ",".join(bounds))
+    return _part(pip_name(found["name"]), "pip", ",".join(bounds))
 
 
 @cache

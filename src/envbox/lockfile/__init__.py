@@ -6,6 +6,7 @@ file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -121,6 +122,19 @@ class Lock:
         return tuple(
             sorted((p for p in self.packages if p.platform == platform), key=lambda p: (p.manager, p.name))
         )
+
+
+def own_platform(platforms: tuple[str, ...]) -> str:
+    """The platform of containers on this machine, where it is among these; else the first one."""
+    import platform as machine
+
+    own = f"linux-{'aarch64' if machine.machine() in ('arm64', 'aarch64') else '64'}"
+    return own if own in platforms else platforms[0]
+
+
+def pip_name(name: str) -> str:
+    """A project's name in the form that indexes compare names in (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def lock_command(name: str, platforms: Iterable[str]) -> str:

@@ -19,20 +19,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from envbox.errors import LockfileError
+from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public_channel
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
 __all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "sealed"]
 
 VERSION = 1
-MOST_FAULTS = 10  # more than a screen of them helps nobody
 
 _ASKED = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?![^\s]*://)")  # a match spec's name; none of a URL's
 
@@ -62,12 +61,7 @@ def loads(data: bytes, path: Path) -> Lock:
     faults: list[str] = []
     lock = _parse(document, path, faults)
     if lock is None or faults:
-        more = len(faults) - MOST_FAULTS
-        shown = faults[:MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
-        where = f"the lockfile {path} is damaged"
-        raise LockfileError(
-            f"{where}: {shown[0]}" if len(shown) == 1 else "\n  ".join([f"{where}:", *shown]), again
-        )
+        raise LockfileError(listed(f"the lockfile {path} is damaged", faults), again)
     return replace(lock, digest=digest_of(data))
 
 
@@ -213,7 +207,7 @@ def _channels(value: object, faults: list[str]) -> tuple[str, ...]:
     if not all(isinstance(url, str) for url in urls):
         faults.append("`metadata.channels` should be a list of channels, each with a `url`")
         return ()
-    return tuple(without_credentials(url) if "://" in url else url for url in urls)
+    return tuple(map(public_channel, urls))
 
 
 def _sources(value: object, faults: list[str]) -> tuple[str, ...]:

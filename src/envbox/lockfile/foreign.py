@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from envbox.errors import LockfileError
-from envbox.files import conflict_line
-from envbox.lockfile import PLATFORMS
+from envbox import files
+from envbox.errors import LockfileError, listed
+from envbox.lockfile import PLATFORMS, pip_name
 from envbox.mirrors import public, without_credentials
 
 ONLY_HINT = "if it is sound for the platform that you need: envbox import {} --platform PLATFORM"
 LARGEST = 16 << 20  # bytes; the largest pixi.lock that is known has 3 MB
-_MOST_FAULTS = 10
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)")
 _MD5, _SHA256 = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
-_PIP_NAME = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +92,8 @@ class Faults:
 
         :raises LockfileError: with the first ten
         """
-        if not self._found:
-            return
-        told = self._found[:_MOST_FAULTS]
-        if len(self._found) > len(told):
-            told.append(f"and {len(self._found) - len(told)} more")
-        head = f"{self._path} ({self._kind}) cannot be used:"
-        raise LockfileError(f"{head} {told[0]}" if len(told) == 1 else "\n  ".join([head, *told]), hint)
+        if self._found:
+            raise LockfileError(listed(f"{self._path} ({self._kind}) cannot be used", self._found), hint)
 
 
 def conda_package(
@@ -144,7 +137,7 @@ def pip_package(
         faults.add(f"{where}: {name} comes as {file}: only wheels can be locked by their hash")
         return None
     return ForeignPackage(
-        "pip", _PIP_NAME.sub("-", name).lower(), version or file.split("-")[1], None, platform, url,
+        "pip", pip_name(name), version or file.split("-")[1], None, platform, url,
         **_checked_facts(said, where, faults),
     )  # fmt: skip
 
@@ -213,11 +206,10 @@ def decoded(data: bytes, path: Path) -> str:
         raise LockfileError(f"{path} is empty")
     if len(data) > LARGEST:
         raise LockfileError(f"{path} is {len(data)} bytes long: that is no lockfile")
-    if line := conflict_line(data):
+    if line := files.conflict_line(data):
         raise LockfileError(f"{path} has merge conflict markers (line {line})", "settle the merge first")
-    is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # PowerShell's `>` writes this
     try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = files.decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise LockfileError(f"{path} is not text (line {line})", "save it as UTF-8") from error

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import EnvboxError, NotebookError
-from envbox.lockfile import Lock
+from envbox.lockfile import Lock, pip_name
 from envbox.notebook.imports import used_by_notebook
-from envbox.notebook.names import packages_for, plain, possible_names
+from envbox.notebook.names import packages_for, possible_names
 from envbox.notebook.reading import Notebook, read_notebook
 from envbox.notebook.stamping import lock_digest
 from envbox.project import Environment, Project
@@ -111,7 +111,7 @@ def _environment(project: Project, name: str | None) -> Environment:
 
 
 def _names(lock: Lock) -> dict[str, frozenset[str]]:
-    return {p: frozenset(plain(q.name) for q in lock.packages if q.platform == p) for p in lock.platforms}
+    return {p: frozenset(pip_name(q.name) for q in lock.packages if q.platform == p) for p in lock.platforms}
 
 
 def _python(lock: Lock) -> str | None:
@@ -124,7 +124,7 @@ def _unprovided(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Fin
     used = used_by_notebook(notebook, _beside(notebook.path))
     for module, cell in used.modules.items():
         likely = [f"r-{module.lower()}"] if notebook.language == "r" else packages_for(module)
-        possible = {plain(n) for n in likely} if notebook.language == "r" else set(possible_names(module))
+        possible = {pip_name(n) for n in likely} if notebook.language == "r" else set(possible_names(module))
         missing = [p for p, names in locked.names.items() if not possible & names]
         if missing:
             where = "" if len(missing) == len(locked.names) else f" for {', '.join(missing)}"
@@ -133,7 +133,7 @@ def _unprovided(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Fin
                 f"envbox add {likely[0]} --name {name}",
             )  # fmt: skip
     for install, cell in used.installs.items():
-        package = plain(install.text.partition("[")[0].split("=")[0].split("<")[0].split(">")[0])
+        package = pip_name(install.text.partition("[")[0].split("=")[0].split("<")[0].split(">")[0])
         if all(package not in names for names in locked.names.values()):
             pip = " --pip" if install.manager == "pip" else ""
             yield Finding(

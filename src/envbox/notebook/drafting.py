@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from envbox.lockfile import pip_name
 from envbox.notebook.gathering import Needs, Requirement
-from envbox.notebook.names import conda_name, packages_for, plain
+from envbox.notebook.names import conda_name, packages_for
 
 _LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "extra": ""}
 
@@ -43,12 +44,12 @@ def draft(needs: Needs, known: Collection[str] | None) -> Draft:
         _requirement(requirement, known, found)
     for text, place in needs.conda.items():
         _conda(text, place, known, found)
-    by_pip = {plain(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in found.pip}
+    by_pip = {pip_name(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in found.pip}
     for module, place in needs.modules.items():
         name = _first(packages_for(module), known, [*found.conda])
         if name is not None:
             found.conda.setdefault(name, "")
-        elif not {plain(n) for n in (module, *packages_for(module))} & by_pip:
+        elif not {pip_name(n) for n in (module, *packages_for(module))} & by_pip:
             found.unplaced[module] = place
     for module, place in needs.optional.items():
         if not set(packages_for(module)) & set(found.conda):

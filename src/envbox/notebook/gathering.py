@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import NotebookError, ToolError
+from envbox.files import decoded
 from envbox.notebook.imports import Used, used_by_notebook, used_by_script
 from envbox.notebook.reading import read_notebook
 
@@ -155,8 +156,7 @@ def _requirements(path: Path, folder: Path, needs: Needs, seen: set[Path]) -> No
         return
     seen.add(path)
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError):
         needs.said.append(f"{path.name} cannot be read: it is not UTF-8")
         return

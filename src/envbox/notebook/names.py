@@ -7,11 +7,12 @@ looked up in conda-forge. A module that nobody names otherwise is taken to be ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from envbox.lockfile import pip_name
 
 _OWN = {
     "Bio": "biopython",
@@ -80,7 +81,7 @@ def packages_for(module: str) -> tuple[str, ...]:
         known = _table().modules.get(".".join(parts[:length]))
         if known:
             return known
-    return (plain(parts[0]),)
+    return (pip_name(parts[0]),)
 
 
 def known_module(module: str) -> str:
@@ -94,18 +95,13 @@ def known_module(module: str) -> str:
 
 def conda_name(project: str) -> str:
     """The name in conda-forge of one of PyPI's projects."""
-    return _table().projects.get(plain(project), project.lower().replace("_", "-"))
+    return _table().projects.get(pip_name(project), project.lower().replace("_", "-"))
 
 
 def possible_names(module: str) -> Iterator[str]:
     """All names, in plain form, of packages of either kind that may bring a module."""
-    top = plain(module.split(".", maxsplit=1)[0])
+    top = pip_name(module.split(".", maxsplit=1)[0])
     for name in packages_for(module):
-        yield plain(name)
+        yield pip_name(name)
     if known_module(module) == module.split(".", maxsplit=1)[0]:
         yield from (top, f"python-{top}", f"py-{top}", f"py{top}")
-
-
-def plain(name: str) -> str:
-    """A name in the form that PyPI compares names in: `ruamel.yaml` and `ruamel_yaml` are one."""
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -7,13 +7,13 @@ asked for stands in the lock as text. So each package has a key (`numpy`, `pip:b
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from envbox.errors import LockfileError
-from envbox.lockfile import Lock, LockedPackage
+from envbox.errors import LockfileError, did_you_mean
+from envbox.lockfile import Lock, LockedPackage, own_platform, pip_name
+from envbox.lockfile.custom import PIP_PREFIX
 
 PIP = "pip:"
 _CONDA_NAME = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?!\S*://)")
@@ -67,14 +67,6 @@ def graph_of(lock: Lock, platform: str | None = None) -> Graph:
     return Graph(lock.name, platform, packages, needs, needed_by, asked, told)
 
 
-def own_platform(platforms: tuple[str, ...]) -> str:
-    """The platform of containers on this machine, where it is among these; else the first one."""
-    import platform as machine
-
-    own = f"linux-{'aarch64' if machine.machine() in ('arm64', 'aarch64') else '64'}"
-    return own if own in platforms else platforms[0]
-
-
 def key_of(package: LockedPackage) -> str:
     """What a package is called in a graph."""
     return (PIP if package.manager == "pip" else "") + package.name
@@ -89,10 +81,9 @@ def find_key(graph: Graph, name: str) -> str:
     for key in (name, name.lower(), PIP + pip_name(name), _conda_like(name, known)):
         if key in known:
             return key
-    near = difflib.get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.75)
     raise LockfileError(
         f"there is no {name} in {graph.name} for {graph.platform}",
-        f"did you mean {' or '.join(near)}?" if near else f"what there is: envbox list {graph.name}",
+        did_you_mean(name.lower(), sorted(known)) or f"what there is: envbox list {graph.name}",
     )
 
 
@@ -121,16 +112,11 @@ def direct(graph: Graph, ways: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ..
 
 def asked_key(text: str) -> str | None:
     """The key of what a text of `Lock.requested` asks for; None when it does not say."""
-    if text.startswith("pip: "):
-        found = _PIP_NAME.match(text.removeprefix("pip: "))
+    if text.startswith(PIP_PREFIX):
+        found = _PIP_NAME.match(text.removeprefix(PIP_PREFIX))
         return PIP + pip_name(found[1]) if found else None
     found = _ARCHIVE_NAME.match(text) or _CONDA_NAME.match(text)
     return found[1].lower() if found else None
-
-
-def pip_name(name: str) -> str:
-    """A project's name as indexes have it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 # --- making one ---------------------------------------------------------------------------------------------

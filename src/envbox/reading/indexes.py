@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from envbox.errors import ToolError
-from envbox.lockfile import Lock, LockedPackage
+from envbox.lockfile import Lock, LockedPackage, pip_name
+from envbox.lockfile.custom import PIP_PREFIX
 from envbox.mirrors import public
-from envbox.reading.graph import PIP, Graph, graph_of, key_of, pip_name
+from envbox.reading.graph import PIP, Graph, graph_of, key_of
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -34,7 +35,6 @@ _ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'))?""")
 _LARGEST = 64 << 20  # bytes of an index's page; the largest known has 20 MB
 
 _GLIBC, _MACOS = "2.28", (13, 0)  # where the lock does not say: as conda-lock takes it
-_LEGACY = ((5, "1"), (12, "2010"), (17, "2014"))  # glibc 2.x → the tags from before PEP 600
 
 Found = dict[tuple[str, str], str]
 """(platform, key of a package) → version."""
@@ -111,13 +111,15 @@ def _fits(lock: Lock, platform: str) -> Fits:
     """What a platform's Python and system can use; never this machine's."""
     from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 
+    from envbox.solve.poetry import manylinux_tags
+
     python = next((p.version for p in lock.for_platform(platform) if p.name == "python"), "3")
     short = tuple(int(part) for part in re.findall(r"\d+", python)[:2])
     system, _, word = platform.partition("-")
     machine = {"64": "x86_64", "32": "i686"}.get(word, word)
     if system == "linux":
         glibc = lock.base.glibc.get(platform, _GLIBC) if lock.base else _GLIBC
-        platforms = [*_manylinux(int(glibc.split(".")[1]), machine), f"linux_{machine}"]
+        platforms = [*(f"manylinux{tag}_{machine}" for tag in manylinux_tags(glibc)), f"linux_{machine}"]
     elif system == "osx":
         platforms = list(mac_platforms(_MACOS, machine))
     else:
@@ -130,12 +132,6 @@ def _fits(lock: Lock, platform: str) -> Fits:
     )
 
 
-def _manylinux(newest: int, machine: str) -> Iterator[str]:
-    for minor in range(newest, _LEGACY[0][0] - 1, -1):
-        yield f"manylinux_2_{minor}_{machine}"
-    yield from (f"manylinux{year}_{machine}" for minor, year in _LEGACY if minor <= newest)
-
-
 def _allowed(graph: Graph, key: str) -> SpecifierSet:
     """What the requirements, and the wheels that need it, allow together."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -144,7 +140,7 @@ def _allowed(graph: Graph, key: str) -> SpecifierSet:
     allowed = SpecifierSet()
     for text in graph.asked.get(key, ()):
         try:
-            allowed &= Requirement(text.removeprefix("pip: ")).specifier
+            allowed &= Requirement(text.removeprefix(PIP_PREFIX)).specifier
         except InvalidRequirement:
             continue  # as conda-lock takes it, and pip does not: then the newest there is
     for user, constraint in graph.needed_by.get(key, {}).items():

@@ -15,7 +15,8 @@ from typing import Any
 
 from envbox.errors import SolveError
 from envbox.lockfile import Lock, LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.lockfile.custom import PIP_PREFIX
+from envbox.mirrors import public_channel
 from envbox.reading.graph import graph_of, key_of
 from envbox.reading.tables import table
 from envbox.reading.versions import compare, version_key
@@ -149,7 +150,7 @@ def channels_in(spec_path: Path) -> tuple[str, ...]:
 
 def _named(lock: Lock, channels: Sequence[str]) -> Sequence[str]:
     """The lock's channels, with the logins that the spec has for them."""
-    logins = {without_credentials(c) if "://" in c else c: c for c in channels}
+    logins = {public_channel(c): c for c in channels}
     return [logins.get(channel, channel) for channel in lock.channels]
 
 
@@ -160,7 +161,7 @@ def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Rep
 
     questions = []
     for platform in lock.platforms:
-        specs = tuple(t for t in lock.requested.get(platform, ()) if not t.startswith("pip: "))
+        specs = tuple(t for t in lock.requested.get(platform, ()) if not t.startswith(PIP_PREFIX))
         cuda = lock.virtual.get(platform, {}).get("__cuda")
         if specs:
             system = virtual_packages(platform, lock.base, cuda)

@@ -21,6 +21,7 @@ from envbox.files import write_whole
 from envbox.link.fragments import Fragment, damaged
 from envbox.link.tar import FILE, TarError, TarReader
 from envbox.link.target import ROOT
+from envbox.lockfile import own_platform
 from envbox.oci import canonical_json
 from envbox.size import Item, Sizes
 from envbox.slim import FORMAT as SLIM_FORMAT
@@ -50,20 +51,13 @@ def sizes_of_lock(
     from envbox.lockfile.conda_lock_v1 import read_lockfile
 
     lock = read_lockfile(environment.lock_path)
-    platform = platform or _own_platform(lock.platforms)
+    platform = platform or own_platform(lock.platforms)
     packages = lock.for_platform(platform)
     archives = fetch_archives(packages, settings, report)
     fragments = link_packages(lock, platform, archives, settings, report)
     names = {("pip:" if p.manager == "pip" else "") + p.name: p.version for p in packages}
     items = tuple(item for content in _weighed(fragments, settings, report) for item in content)
     return Sizes(environment.name, platform, items, names, lock.slim)
-
-
-def _own_platform(platforms: tuple[str, ...]) -> str:
-    import platform as machine
-
-    own = f"linux-{'aarch64' if machine.machine() in ('arm64', 'aarch64') else '64'}"
-    return own if own in platforms else platforms[0]
 
 
 @dataclass(frozen=True, slots=True)

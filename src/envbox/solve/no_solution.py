@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from envbox.mirrors import public, without_credentials
+from envbox.errors import did_you_mean
+from envbox.mirrors import public, public_channel
 from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.question import Question
 
@@ -61,13 +62,11 @@ def names_in(tree: str) -> set[str]:
 async def _missing(
     name: str, wanted: str, where: tuple[Question, Sequence[str], Any]
 ) -> tuple[str, str | None]:
-    import difflib
-
     from rattler import Channel
 
     question, asked, gateway = where
     channels, subdirs = [Channel(url) for url in asked], [question.platform, "noarch"]
-    shown = ", ".join(without_credentials(c) if "://" in c else c for c in asked)
+    shown = ", ".join(map(public_channel, asked))
     found = await gateway.query(channels, subdirs, [name], recursive=False)
     versions = {record.version for part in found for record in part}
     if versions:
@@ -76,10 +75,5 @@ async def _missing(
             f"the newest there is {max(versions)}",
         )
     names = [n.normalized for n in await gateway.names(channels, subdirs)]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.75)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else "another channel may have it: name it in `channels:`"
-    )
+    hint = did_you_mean(name, names) or "another channel may have it: name it in `channels:`"
     return f"there is no package {name} in {shown} for {question.platform}", hint

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from envbox.errors import SolveError
 from envbox.lockfile import Base, Lock, LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.mirrors import public_channel, without_credentials
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
 from envbox.solve.question import Before, Policy, Question, assumed, virtual_packages
@@ -125,7 +125,7 @@ def _kept(spec: EnvSpec, platform: str, before: Before, manager: str) -> tuple[L
 
 
 def _channels(spec: EnvSpec) -> tuple[str, ...]:
-    return tuple(without_credentials(channel) if "://" in channel else channel for channel in spec.channels)
+    return tuple(map(public_channel, spec.channels))
 
 
 def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tuple[LockedPackage, ...]]:

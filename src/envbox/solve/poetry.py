@@ -32,6 +32,12 @@ def poetry_at(folder: Path) -> Iterator[None]:
                 os.environ[key] = value
 
 
+def manylinux_tags(glibc: str) -> list[str]:
+    """What follows `manylinux` in the tags of wheels that a C library can use (PEP 600 and before)."""
+    every = range(_OLDEST_GLIBC, int(glibc.split(".")[1]) + 1)
+    return [tag for minor in every for tag in (_LEGACY_TAGS.get(minor), f"_2_{minor}") if tag]
+
+
 @contextmanager
 def tags_up_to(glibc: str | None) -> Iterator[None]:
     """Have all manylinux tags that the base's glibc allows (PEP 600); conda-lock's own list ends at 2.28."""
@@ -39,11 +45,7 @@ def tags_up_to(glibc: str | None) -> Iterator[None]:
 
     before = pypi_solver.MANYLINUX_TAGS
     if glibc:
-        newest = int(glibc.split(".")[1])
-        every = range(_OLDEST_GLIBC, newest + 1)
-        pypi_solver.MANYLINUX_TAGS = [
-            tag for minor in every for tag in (_LEGACY_TAGS.get(minor), f"_2_{minor}") if tag
-        ]
+        pypi_solver.MANYLINUX_TAGS = manylinux_tags(glibc)
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from envbox.errors import SpecError
+from envbox.lockfile import pip_name
 from envbox.spec.text import yaml_document
 
 Manager = Literal["conda", "pip"]
@@ -43,7 +44,7 @@ class Dependency:
         """The package's name, in the one form that each side compares names in."""
         if self.manager == "pip":
             named = re.match(r"\s*([A-Za-z0-9][\w.-]*)", self.text)
-            return re.sub(r"[-_.]+", "-", named[1]).lower() if named else ""
+            return pip_name(named[1]) if named else ""
         if archive := _ARCHIVE.fullmatch(self.text):
             return archive[1].lower()
         named = _CONDA_NAME.match(self.text.partition("[")[0].rpartition("::")[2])

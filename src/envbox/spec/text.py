@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
-from envbox.files import conflict_line
+from envbox.files import conflict_line, decoded
 
 Faults = list[tuple[int, str]]
 """Line numbers (0: of no line in particular) and words."""
+
+SELECTORS = {
+    "linux-64": {"linux64", "unix", "linux"},
+    "linux-aarch64": {"aarch64", "unix", "linux"},
+    "linux-ppc64le": {"ppc64le", "unix", "linux"},
+    "osx-64": {"osx64", "osx", "unix"},
+    "osx-arm64": {"arm64", "osx", "unix"},
+    "win-64": {"win", "win64"},
+}
+"""A platform → the selectors (`# [unix]`) of the lines that it has, as conda-lock knows them."""
+SELECTED = re.compile(r"(.+?)\s*(#.*)\[([^\[\]]+)\](?(2)[^\(\)]*)$")
+"""conda-lock's pattern of a line with a selector, which is its third group."""
 
 _LARGEST = 1 << 18  # bytes; a full export of a large environment has 60 KB
 _EXAMPLE = "a spec looks like this: {channels: [conda-forge], dependencies: [python, numpy >=2]}"
@@ -60,9 +72,8 @@ def _refuse_other_files(text: str, path: Path) -> None:
 
 
 def _decoded(data: bytes, path: Path) -> str:
-    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # PowerShell's `>` writes this
     try:
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+        text = decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SpecError(f"the spec {path} is not UTF-8 text (line {line})", "save it as UTF-8") from error

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from envbox.mirrors import public
+from envbox.spec.text import SELECTED, SELECTORS
 
 _KNOWN = {
     "name", "channels", "dependencies", "prefix", "variables",  # conda's
     "platforms", "category", "pip-repositories", "allow-pypi-requests",  # conda-lock's
 }  # fmt: skip
-_SELECTORS = {
-    "linux", "linux64", "aarch64", "ppc64le", "unix", "osx", "osx64", "arm64", "win", "win64",
-}  # fmt: skip
+_SELECTORS = frozenset().union(*SELECTORS.values())
 _LICENSED = re.compile(r"(defaults|main|r|msys2|pkgs/.*|https?://repo\.anaconda\.com/.*)/?")
-_SELECTOR = re.compile(r"(.+?)\s*(#.*)\[([^\[\]]+)\](?(2)[^\(\)]*)$")  # conda-lock's own
 
 
 def warnings_of(document: Mapping[str, Any], text: str, channels: Sequence[str]) -> tuple[str, ...]:
@@ -46,7 +44,7 @@ def _of_keys(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_selectors(text: str) -> Iterator[str]:
     for number, line in enumerate(text.split("\n"), 1):
-        found = None if line.lstrip().startswith("#") else _SELECTOR.match(line)
+        found = None if line.lstrip().startswith("#") else SELECTED.match(line)
         if found and found[3] not in _SELECTORS:
             yield (
                 f"line {number}: the selector [{found[3]}] is not known, so the line is left out everywhere; "
