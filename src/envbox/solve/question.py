@@ -17,6 +17,7 @@ from envbox.settings import EnvironmentSettings, Settings
 
 LINUX = "5.10"  # conda-lock's own assumption; no package is known that asks for more
 MACOS = "13.0"
+GLIBC = "2.28"  # where no base tells: what conda-lock takes for granted, and conda-forge builds for at most
 _ARCHSPEC = {"64": "x86_64", "32": "x86"}  # other platforms' second half is the name itself
 _CUDA = re.compile(r"\d+(\.\d+)*")
 
@@ -94,8 +95,7 @@ def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) 
     if system == "osx":
         return found | {"__osx": (MACOS, "0")}
     found["__linux"] = (LINUX, "0")
-    if base is not None and platform in base.glibc:
-        found["__glibc"] = (base.glibc[platform], "0")
+    found["__glibc"] = (base.glibc.get(platform, GLIBC) if base is not None else GLIBC, "0")
     return found
 
 
