@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from envbox.credentials import expanded, hint_for, read_logins, without_user
-from envbox.errors import ToolError
+from envbox.credentials import hint_for, read_logins, without_user
+from envbox.errors import SpecError, ToolError
 from envbox.files import write_whole
 from envbox.lockfile import pip_name
-from envbox.mirrors import public
+from envbox.mirrors import expanded, public, unset
 from envbox.settings import Settings
 from envbox.transport import Transport, certificate_hint
 
@@ -88,7 +88,12 @@ class Indexes:
         """Ask nothing yet.
 
         :param addresses: as they are set: may have logins, and names of environment variables, in them
+        :raises SpecError: when one names a variable that is not set
         """
+        for name in (name for address in addresses for name in unset(address, os.environ)):
+            raise SpecError(
+                f"the address of a package index names ${name}, which is not set", f"set it: export {name}=…"
+            )
         whole = [settings.mirrors.rewrite(expanded(address, os.environ)) for address in addresses]
         self.addresses = tuple(dict.fromkeys(without_user(address)[0].rstrip("/") for address in whole))
         roots = [urlsplit(a)._replace(path="/", query="", fragment="").geturl() for a in whole]  # of files
