@@ -35,7 +35,7 @@ def solve_spec(
     """
     from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, sealed
 
-    wanted = [p for p in spec.platforms if not p.startswith("linux-") or p in base.digests]
+    wanted = [p for p in spec.platforms if p not in spec.optional or p in base.digests]
     with report.task(f"solving {spec.name} for {', '.join(wanted)}"):
         answers = _solve_conda(spec, wanted, base, settings, before)
         answers = _solve_pip(spec, answers, base, settings, (before, report))
@@ -62,7 +62,7 @@ def solve_spec(
         slim=own.slim,
         exclude_newer=before.policy.exclude_newer,
         strategy=before.policy.strategy,
-        virtual={p: found for p in sorted(solved) if (found := assumed(p, own.cuda))},
+        virtual={p: found for p in sorted(solved) if (found := assumed(p, base, own.cuda))},
     ))  # fmt: skip
 
 
