@@ -484,6 +484,16 @@ def test_every_platform_that_fails_is_named_and_the_lock_stays(place: Place, ind
     assert "no wheel for linux-64" not in message
 
 
+def test_what_is_wrong_everywhere_is_said_once_with_where(place: Place, index: Paper) -> None:
+    index.add("tee", "1.0")
+    ask(place, "tee", "gone")
+    message = place.refused(SolveError, *BOTH).message
+    assert message == (
+        "maps cannot be locked: linux-64, linux-aarch64: "
+        f"there is no gone in the package index {index.simple}"
+    )
+
+
 def test_platforms_are_resolved_at_once(place: Place, index: Paper) -> None:
     index.meeting = threading.Barrier(2, timeout=10)
     for tag in ("manylinux_2_17_x86_64", "manylinux_2_17_aarch64"):

@@ -165,8 +165,16 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
             report.detail(error.message)
         return solved
     required = {p: e for p, e in failed.items() if p not in spec.optional} or failed
-    by_words = {error.message: error for error in required.values()}
+    by_words: dict[str, list[str]] = {}
+    for platform, error in required.items():
+        by_words.setdefault(error.message, []).append(platform)
     raise SolveError(
-        f"{spec.name} cannot be locked: " + "\n".join(by_words),
-        next((e.hint for e in by_words.values() if e.hint), None),
+        f"{spec.name} cannot be locked: "
+        + "\n".join(_named(words, where, answers) for words, where in by_words.items()),
+        next((e.hint for e in required.values() if e.hint), None),
     )
+
+
+def _named(words: str, platforms: Sequence[str], answers: Solved) -> str:
+    """What is wrong, with the platforms that it is wrong for, where that is a question and not said."""
+    return words if len(answers) == 1 or platforms[0] in words else f"{', '.join(platforms)}: {words}"
