@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from envbox import coroutines
 from envbox.errors import EnvboxError, LockfileError, PackageError, ToolError
 from envbox.exchange.archives import read_archives
 from envbox.exchange.ours import locked
@@ -92,8 +93,6 @@ def _indexed(
     packages: Sequence[ForeignPackage], settings: Settings, report: Reporter
 ) -> Mapping[str, Indexed]:
     """What the channels' indexes say, by URL. A channel that cannot be asked is passed over, with words."""
-    import asyncio
-
     by_channel: dict[str, list[ForeignPackage]] = {}
     for package in packages:
         by_channel.setdefault(package.url.rsplit("/", 2)[0], []).append(package)
@@ -101,7 +100,7 @@ def _indexed(
     with report.task("looking packages up in their channels", len(by_channel)) as task:
         for channel, wanted in by_channel.items():
             try:
-                found |= asyncio.run(_ask(channel, wanted, settings))
+                found |= coroutines.run(_ask, channel, wanted, settings)
             except EnvboxError as error:
                 report.detail(f"{error.message}; the archives are read instead")
             task.advance()

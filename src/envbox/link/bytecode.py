@@ -14,7 +14,6 @@ machine that envbox runs on, installed from the lock; byte-code does not depend 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import platform as machine
 import shutil
@@ -27,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envbox import coroutines
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
 from envbox.files import PART, disk_error, only_one, write_whole
@@ -212,14 +212,11 @@ def _install(archives: Sequence[Path], folder: Path, compiler: Compiler) -> None
 
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PART, dir=folder.parent))
     prefix = temporary / "prefix"
-    working = work(prefix, temporary / "cache")
     try:
         try:
-            asyncio.run(working)
+            coroutines.run(work, prefix, temporary / "cache")
         except Exception as error:
             raise ToolError(f"cannot install the locked Python: {error}") from error
-        finally:
-            working.close()  # else Python complains when it was interrupted before it began
         _try(prefix / compiler.executable.relative_to(folder), compiler.version)
         prefix.rename(folder)
     except BaseException:

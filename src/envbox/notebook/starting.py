@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envbox import coroutines
 from envbox.errors import EnvboxError, SpecError
 from envbox.files import write_whole
 from envbox.notebook.drafting import Draft, draft, spec_text
@@ -52,8 +53,6 @@ def _sources(needs: Needs) -> str:
 
 def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
     """The names of the channels' packages, where they can be asked."""
-    import asyncio
-
     from rattler import Channel
     from rattler.exceptions import GatewayError
 
@@ -69,7 +68,7 @@ def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
     if settings.offline:
         return None
     try:
-        return asyncio.run(ask())
+        return coroutines.run(ask)
     except (GatewayError, EnvboxError, OSError):
         report.warn(
             f"cannot ask {', '.join(settings.channels)} which packages there are; names are taken as guessed"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from envbox import coroutines
 from envbox.errors import SolveError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX
@@ -180,9 +181,7 @@ def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Rep
 
 def _newest_records(lock: Lock, channels: Sequence[str], settings: Settings) -> Newest:
     """The newest version of each conda package in the channel that it is from."""
-    import asyncio
-
-    return asyncio.run(_query(lock, channels, settings))
+    return coroutines.run(_query, lock, channels, settings)
 
 
 async def _query(lock: Lock, named: Sequence[str], settings: Settings) -> Newest:

@@ -7,10 +7,10 @@ stays is `least_change`'s. Channels have conda's priority "strict".
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
+from envbox import coroutines
 from envbox.errors import SolveError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
@@ -22,8 +22,6 @@ from envbox.solve.no_solution import no_solution
 from envbox.solve.patience import patient
 from envbox.solve.question import Question
 
-T = TypeVar("T")
-
 
 def solve(
     questions: Sequence[Question], channels: Sequence[str], settings: Settings
@@ -34,7 +32,7 @@ def solve(
     :raises ToolError: when a channel cannot be reached
     """
     _bound_arenas()
-    return _run(_solve(questions, channels, settings))
+    return coroutines.run(_solve, questions, channels, settings)
 
 
 # --- asking rattler -----------------------------------------------------------------------------------------
@@ -96,22 +94,6 @@ def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:
         size=record.size,
         license=record.license or None,
     )
-
-
-# --- two pitfalls of running rattler inside Python ----------------------------------------------------------
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, and let rattler's threads put down what they hold of Python.
-
-    A thread that still wants the interpreter when Python ends aborts the process (one run in forty did).
-    """
-    import asyncio
-
-    try:
-        return asyncio.run(work)
-    finally:
-        time.sleep(0.005)
 
 
 def _bound_arenas() -> None:
