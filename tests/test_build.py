@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +29,7 @@ from envbox.cache import free
 from envbox.engine import Engine, Present, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
 from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
+from envbox.link.fragments import Fragment
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
@@ -230,8 +232,19 @@ def test_a_failure_calls_off_the_base_that_is_being_pulled(workshop: Workshop) -
     locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, SILENT)
     base = pull_base(locked.base, "linux-64", workshop.settings)
     called_off = []
+
+    class Pulling:
+        def work(self, stop: threading.Event) -> None:
+            called_off.append(stop.wait(20))
+
+        def begin(self, plan: Sequence[Sequence[str]]) -> None: ...
+
+        def see(self, fragment: Fragment) -> None: ...
+
+        def end(self) -> None: ...
+
     with pytest.raises(EnvboxError):
-        make_image(locked, base, workshop.settings, SILENT, lambda stop: called_off.append(stop.wait(20)))
+        make_image(locked, base, workshop.settings, SILENT, Pulling())
     assert called_off == [True]
 
 
