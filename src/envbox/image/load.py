@@ -59,7 +59,7 @@ class Loading:
         parcel = Parcel(part, "", self.present, self.engine.reads_zstd)
         self.ahead |= {layer.diff_id: parcel.size_of(layer) for layer in parcel.layers}
         self.present = replace(self.present, chain_ids=self.present.chain_ids.union(chain_ids(part.diff_ids)))
-        with self.report.task("loading what is linked", parcel.size, "bytes") as task:
+        with self.report.task("sending what is linked", parcel.size, "bytes") as task:
             self.engine.load(gate(_counted(parcel, task)))
 
     def find(self, image: Image) -> str | None:
