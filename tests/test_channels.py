@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -207,6 +210,26 @@ def test_a_store_that_cannot_be_read_is_named_only_when_it_is_needed(
 def test_a_channel_that_is_down_is_named(server: Guarded, settings: Settings) -> None:
     with pytest.raises(ToolError, match=r"the channel http://127\.0\.0\.1:1/c cannot be read.*refused"):
         answer(settings, "http://me:s3cret@127.0.0.1:1/c", f"{server.url}/c")
+
+
+def test_a_silent_channel_is_given_up_and_named(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes the call and says nothing
+        url = f"http://me:s3cret@127.0.0.1:{silent.getsockname()[1]}/c"
+        start = time.monotonic()
+        with pytest.raises(ToolError) as caught:
+            answer(replace(settings, timeout=1), url)
+    assert time.monotonic() - start < 6
+    place = url.replace("me:s3cret@", "")
+    assert caught.value.message == f"the channel {place} does not answer (waited for 1 s)"
+
+
+def test_a_slow_channel_is_waited_for(server: Guarded, settings: Settings) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(1.5)
+        status(404)(handler)
+
+    server.first[:] = [slow]
+    assert {p.name for p in answer(replace(settings, timeout=0.4), f"{server.url}/c")} == {"a", "b"}
 
 
 def test_a_channel_that_is_not_there_is_named(server: Guarded, settings: Settings) -> None:

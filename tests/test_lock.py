@@ -41,8 +41,8 @@ from envbox.registry import parse_reference, resolve
 from envbox.report import SILENT
 from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.match_specs import joined_depends
+from envbox.solve.names import names_table
 from envbox.solve.question import virtual_packages
-from envbox.solve.wheels import names_table
 from envbox.spec import read_spec
 
 FORGE = "https://conda.anaconda.org/conda-forge"
@@ -649,17 +649,17 @@ def answering(status: int) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "kind", "words", "hint"),
     [
-        (401, ToolError, "cannot read the package index http://{}/simple", "the login for it"),
+        (401, ToolError, "it answers 401 for http://{}/simple/tee/", "log in to 127.0.0.1"),
         (403, ToolError, "it answers 403 for http://{}/simple/tee/", "check its address"),
-        (500, ToolError, "cannot read the package index http://{}/simple for", "mirror"),
-        (404, SolveError, "cannot be satisfied", "the index http://{}/simple answered 404"),
+        (500, ToolError, "it answers 500 for http://{}/simple/tee/", "mirror"),
+        (404, SolveError, "there is no tee in the package index http://{}/simple", "check its name"),
     ],
 )
 def test_an_index_that_fails_is_named_and_no_requirement_blamed(  # noqa: PLR0917
     place: Place, index: Path, monkeypatch: pytest.MonkeyPatch,
     status: int, kind: type[EnvboxError], words: str, hint: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("conda_lock._vendor.poetry.utils.authenticator.STATUS_FORCELIST", [])  # no retries
+    monkeypatch.setattr("envbox.solve.index.RETRY_DELAYS", ())
     with answering(status) as host:
         rules = {
             **place.settings.mirrors.rules,

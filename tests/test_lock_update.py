@@ -160,7 +160,9 @@ def test_a_dry_run_is_printed(
     assert place.bytes() == before
     assert run(["lock", "-U", "app,lib", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
-    assert told["virtual_packages"] == {"linux-64": {"__glibc": "2.36"}}
+    assert told["virtual_packages"] == {
+        "linux-64": {"__archspec": "1 x86_64", "__glibc": "2.36", "__linux": "5.10", "__unix": "0"}
+    }
     assert versions(read_lockfile(at.lock_path))["app"] == "3.0"
 
 

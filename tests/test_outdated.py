@@ -199,10 +199,11 @@ def test_an_index_may_answer_in_json(index: tuple[Path, Settings], monkeypatch: 
 
     folder, settings = index
     (folder / "my-tool").mkdir()
+    here = {"url": "../a.whl", "hashes": {}}
     page = {
         "files": [
-            {"filename": "my_tool-1.5-py3-none-any.whl", "requires-python": ">=3.8", "yanked": False},
-            {"filename": "my_tool-1.6-py3-none-any.whl", "yanked": "broken"},
+            {**here, "filename": "my_tool-1.5-py3-none-any.whl", "requires-python": ">=3.8", "yanked": False},
+            {**here, "filename": "my_tool-1.6-py3-none-any.whl", "yanked": "broken"},
         ]
     }
     (folder / "my-tool/index.html").write_text(json.dumps(page))
@@ -224,8 +225,10 @@ def test_a_project_that_no_index_has_is_passed_over_and_an_index_that_is_down_is
     ) as error:
         newest_wheels(with_wheel(), replace(settings, mirrors=down), SILENT)
     assert "secret" not in error.value.message
+    offline = replace(settings, offline=True)
+    assert newest_wheels(with_wheel(), offline, SILENT) == ({}, {})  # as the cache has it
     with pytest.raises(ToolError, match="offline"):
-        newest_wheels(with_wheel(), replace(settings, offline=True), SILENT)
+        newest_wheels(with_wheel(), replace(offline, cache_dir=settings.cache_dir / "empty"), SILENT)
 
 
 # --- the command --------------------------------------------------------------------------------------------

@@ -197,3 +197,35 @@ def test_a_wrong_value_for_the_network_is_named(places: Places, line: str) -> No
     (project / "envbox.toml").write_text(line + "\n")
     with pytest.raises(SettingsError, match=line.partition(" ")[0]):
         read_settings(project, environ)
+
+
+def test_variables_in_addresses_are_filled_in(places: Places) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text(
+        'extra_index_urls = ["https://$WHO:${TOKEN}@pypi.example/simple"]\n'
+        '[mirrors]\n"https://c.example" = "https://$WHO:${TOKEN}@mirror.example/c"\n'
+    )
+    settings = read_settings(project, {**environ, "WHO": "me", "TOKEN": "s3cret"})
+    assert settings.mirrors.rules == {"https://c.example": "https://me:s3cret@mirror.example/c"}
+    assert settings.extra_index_urls == ("https://me:s3cret@pypi.example/simple",)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(project, {**environ, "TOKEN": "s3cret"})
+    assert "mirrors.'https://c.example' names $WHO, which is not set" in caught.value.message
+    assert "extra_index_urls names $WHO, which is not set" in caught.value.message
+    assert "s3cret" not in caught.value.message
+
+
+def test_a_login_may_stand_in_a_variable_which_nobody_shares(places: Places) -> None:
+    project, environ = places
+    url = "https://me:s3cret@pypi.example/simple"
+    assert read_settings(project, {**environ, "ENVBOX_EXTRA_INDEX_URLS": url}).extra_index_urls == (url,)
+    with pytest.raises(SettingsError, match="should be addresses"):
+        read_settings(project, {**environ, "ENVBOX_EXTRA_INDEX_URLS": "pypi.example"})
+
+
+def test_half_a_login_in_a_file_is_refused_too(places: Places) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text('extra_index_urls = ["https://me:s3cret$X@pypi.example/simple"]\n')
+    with pytest.raises(SettingsError, match="has credentials in it") as caught:
+        read_settings(project, {**environ, "X": "y"})
+    assert "s3cret" not in caught.value.message

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from envbox.errors import SettingsError
+from envbox.mirrors import expanded
 
 VARIABLE = "ENVBOX_CREDENTIALS"
 _PORTS = {"https": 443, "http": 80}
@@ -137,15 +138,6 @@ def split_login(url: str) -> tuple[str, Login | None]:
     if token := _TOKEN.match(parts.path):
         return parts._replace(path=parts.path[token.end() :]).geturl(), Login("token", unquote(token[1]))
     return bare, login
-
-
-def expanded(text: str, environ: Mapping[str, str]) -> str:
-    """A text with `$NAME` and `${NAME}` replaced by the variables that there are."""
-
-    def value(found: re.Match[str]) -> str:
-        return environ.get(found[1] or found[2], found[0])
-
-    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
 
 
 def hint_for(url: str, logins: Logins) -> str:

@@ -14,13 +14,14 @@ from pathlib import Path
 from envbox.errors import ImageError, LockfileError, SpecError, did_you_mean
 from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
-from envbox.lockfile import Base, Lock
+from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock
+from envbox.oci import IMAGE_PLATFORMS
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.solve.platforms import solve_spec
-from envbox.solve.question import HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
-from envbox.spec import DEFAULT_PLATFORMS, EnvSpec, read_spec
+from envbox.solve.question import GLIBC, HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
+from envbox.spec import EnvSpec, read_spec
 
 __all__ = ["Update", "differences", "is_fresh", "lock", "locked_before", "relock", "solve_spec"]
 
@@ -182,15 +183,18 @@ def _system(solved: Lock, platform: str) -> str:
 
 
 def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Reporter) -> Base:
-    """The base, pinned for each Linux platform: as it is locked, as long as the same one is asked for."""
+    """The base, pinned for each platform that an image can be of: as it is locked, as long as the same one
+    is asked for.
+    """
     from envbox.base import resolve_base
     from envbox.registry.reference import parse_reference
 
     reference = str(parse_reference(settings.for_environment(spec.name).base or settings.base))
-    linux = [p for p in spec.platforms if p.startswith("linux-")]
+    linux = [p for p in spec.platforms if p in DEFAULT_PLATFORMS]
     before = previous.base if previous is not None else None
     known = before if before is not None and before.reference == reference else Base(reference, {}, {})
     missing = [p for p in linux if p not in known.digests]
+    known = _with_rare(known, [p for p in spec.platforms if p not in linux], settings, report)
     if not missing:
         return known
     try:
@@ -202,3 +206,19 @@ def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Repo
         found = resolve_base(reference, required, settings, report) if required else known
         report.say(f"{', '.join(spec.optional)} is left out: {error.message}")
     return Base(reference, {**known.digests, **found.digests}, {**known.glibc, **found.glibc})
+
+
+def _with_rare(known: Base, platforms: Sequence[str], settings: Settings, report: Reporter) -> Base:
+    """The base, pinned also for platforms that few bases have; one that it lacks is locked without it."""
+    from envbox.base import resolve_base
+
+    for platform in platforms:
+        if platform not in IMAGE_PLATFORMS or platform in known.digests:
+            continue
+        try:
+            found = resolve_base(known.reference, [platform], settings, report)
+        except ImageError as error:
+            report.warn(f"{error.message}; glibc {GLIBC} is assumed there, and no image can be built of it")
+        else:
+            known = Base(known.reference, {**known.digests, **found.digests}, {**known.glibc, **found.glibc})
+    return known

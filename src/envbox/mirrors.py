@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
+VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+"""The name of an environment variable in an address: `$NAME` or `${NAME}`."""
 _TOKEN = re.compile(r"/t/[^/\s]+")
 _SECRET = re.compile(rf"\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}")  # where one may be in a text
 
@@ -49,6 +51,16 @@ def without_credentials(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path if parts.path.endswith(".whl") else _TOKEN.sub("", parts.path, count=1)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, parts.query, ""))
+
+
+def expanded(text: str, environ: Mapping[str, str]) -> str:
+    """A text with `$NAME` and `${NAME}` replaced by the variables that there are."""
+    return VARIABLE.sub(lambda found: environ.get(found[1] or found[2], found[0]), text)
+
+
+def unset(text: str, environ: Mapping[str, str]) -> list[str]:
+    """The variables that a text names and that are not there."""
+    return [name for a, b in VARIABLE.findall(text) if (name := a or b) not in environ]
 
 
 def public_channel(channel: str) -> str:

@@ -32,7 +32,7 @@ class Transport:
 
     def __init__(self, settings: Settings, logins: Logins | None = None) -> None:
         self._settings = settings
-        self.logins = logins or read_logins(os.environ, settings.mirrors.rules.values())
+        self.logins = logins or read_logins(os.environ, settings.addresses_with_logins())
         self._sessions = threading.local()
 
     def get(self, address: str, headers: Mapping[str, str] | None = None) -> requests.Response:

@@ -110,14 +110,14 @@ def _print_changes(environment: Environment, lock: Lock) -> None:
 
 
 def _as_json(environment: Environment, lock: Lock) -> dict[str, Any]:
-    from envbox.solve.question import system_of
+    from envbox.solve.question import whole_system_of
 
     return {
         "name": lock.name,
         "lockfile": str(environment.lock_path),
         "digest": lock.digest,
         "packages": {p: len(lock.for_platform(p)) for p in lock.platforms},
-        "virtual_packages": {p: system_of(lock, p) for p in lock.platforms},
+        "virtual_packages": {p: whole_system_of(lock, p) for p in lock.platforms},
         "exclude_newer": lock.exclude_newer,
         "strategy": lock.strategy,
     }

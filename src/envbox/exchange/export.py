@@ -31,7 +31,7 @@ def export(lock: Lock, kind: str, platform: str | None, settings: Settings, repo
             return explicit.dumps(lock, chosen)
         if kind == ENVIRONMENT:
             return _environment(lock, chosen)
-        from envbox.solve.wheels import names_table
+        from envbox.solve.names import names_table
 
         return _requirements(lock, chosen, _pypi_names(names_table(settings, report)))
     platforms = (platform,) if platform else lock.platforms

@@ -24,7 +24,7 @@ from typing import Any
 from envbox.errors import SpecError
 from envbox.lockfile import pip_name
 from envbox.settings import Settings
-from envbox.spec.text import SELECTED, SELECTORS, read_text, yaml_document
+from envbox.spec.text import SELECTORS, content_hash, read_text, selected, twin, yaml_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _read(text: str, document: Mapping[str, Any], platforms: Sequence[str], sett
     _demand(len(set(own)) == len(own) and all(_CHANNEL.fullmatch(c) for c in own))
     channels = tuple(c for c in own if c != "nodefaults")
     of_text = cache(_dependencies)  # platforms often ask for the same
-    asked = {p: of_text(_selected(text, p)) for p in platforms}
+    asked = {p: of_text(selected(text, p)) for p in platforms}
     return Asked(
         named=named or settings.platforms,
         channels=channels or settings.channels,
@@ -133,12 +133,6 @@ def _variables(text: str) -> dict[str, str]:
     return dict(sorted(variables.items()))
 
 
-def _selected(text: str, platform: str) -> str:
-    """The lines that a platform has, but for comments."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    return "\n".join(s for s in lines if not (m := SELECTED.match(s)) or m[3] in SELECTORS[platform])
-
-
 def _dependencies(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     import yaml
 
@@ -169,9 +163,9 @@ def _content_hash(platform: str, channels: Sequence[str], conda: Sequence[str], 
     content = {
         "channels": [json.dumps({"url": c, "used_env_vars": []}, separators=(",", ":")) for c in channels],
         "specs": [spec for _, spec in sorted({**specs, **wheels}.items())],
-        "virtual_package_hash": _virtual_packages(platform),
+        "virtual_package_hash": _virtual_packages(twin(platform)),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return content_hash(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(), platform)
 
 
 def _part(name: str, manager: str, version: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from envbox.lockfile import Base, Lock, LockedPackage
+from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock, LockedPackage
 from envbox.lockfile.entries import SHA256
 from envbox.slim import KINDS
 
@@ -178,6 +178,7 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
         if not SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
             faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
     for platform in platforms:
-        if platform.startswith("linux-") and not all(platform in part for part in found.values()):
+        there = [platform in part for part in found.values()]
+        if any(there) != all(there) or (platform in DEFAULT_PLATFORMS and not any(there)):
             faults.append(f"the base {reference} is not pinned for {platform}")
     return Base(reference, found["base-digest"], found["glibc"])

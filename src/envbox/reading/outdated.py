@@ -189,17 +189,20 @@ async def _query(lock: Lock, named: Sequence[str], settings: Settings) -> Newest
 
     from envbox.solve.gateway import channel_failure, open_gateway
     from envbox.solve.match_specs import addresses
+    from envbox.solve.patience import patient
 
     places: dict[tuple[str, str], list[str]] = {}
     for package in lock.packages:
         if package.manager == "conda":
             places.setdefault((package.platform, package.channel), []).append(package.name)
     channels = list(dict.fromkeys(channel for _, channel in places))
-    gateway = open_gateway(settings, channels, addresses(named, ()))
-    answers = await asyncio.gather(
+    written = addresses(named, ())
+    gateway = open_gateway(settings, channels, written)
+    answering = asyncio.gather(
         *(_versions(gateway, channel, platform, names) for (platform, channel), names in places.items()),
         return_exceptions=True,
     )
+    answers = await patient(answering, channels, written, settings)
     if broken := [answer for answer in answers if isinstance(answer, BaseException)]:
         raise await channel_failure(broken, channels, gateway, settings)
     return {

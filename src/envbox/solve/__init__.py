@@ -19,6 +19,7 @@ from envbox.solve.gateway import channel_failure, open_gateway
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
 from envbox.solve.no_solution import no_solution
+from envbox.solve.patience import patient
 from envbox.solve.question import Question
 
 
@@ -44,10 +45,12 @@ async def _solve(
 
     specs = [spec for question in questions for spec in question.specs]
     asked = sources(channels, specs)
-    gateway = open_gateway(settings, asked, addresses(channels, specs))
-    answers = await asyncio.gather(
+    written = addresses(channels, specs)
+    gateway = open_gateway(settings, asked, written)
+    answering = asyncio.gather(
         *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
     )
+    answers = await patient(answering, asked, written, settings)
     broken = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, SolveError)]
     if broken:
         raise await channel_failure(broken, asked, gateway, settings)

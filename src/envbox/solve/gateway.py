@@ -24,7 +24,7 @@ from envbox.settings import Settings
 from envbox.solve.match_specs import channel_url
 from envbox.transport import certificate_hint, certificates
 
-TIMEOUT = 300  # seconds for one answer of a channel, whole: an index of 50 MB on a slow line
+TIMEOUT = 300  # seconds for one answer of a channel, whole: an index of 50 MB on a slow line (see `patience`)
 _RETRIES = 3
 _CAUSE = "Caused by: "
 

@@ -7,14 +7,18 @@ left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from envbox.errors import SolveError
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.mirrors import public_channel, without_credentials
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
-from envbox.solve.question import Before, Policy, Question, assumed, virtual_packages
-from envbox.spec import EnvSpec, content_hashes
+from envbox.solve.question import Before, Question, assumed, virtual_packages
+from envbox.spec import EnvSpec, content_hashes, quiet_conda_lock
+
+if TYPE_CHECKING:
+    from envbox.solve.settled import Locked
 
 NEW = Before()
 
@@ -31,7 +35,7 @@ def solve_spec(
     """
     from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, sealed
 
-    wanted = [p for p in spec.platforms if not p.startswith("linux-") or p in base.digests]
+    wanted = [p for p in spec.platforms if p not in spec.optional or p in base.digests]
     with report.task(f"solving {spec.name} for {', '.join(wanted)}"):
         answers = _solve_conda(spec, wanted, base, settings, before)
         answers = _solve_pip(spec, answers, base, settings, (before, report))
@@ -58,7 +62,7 @@ def solve_spec(
         slim=own.slim,
         exclude_newer=before.policy.exclude_newer,
         strategy=before.policy.strategy,
-        virtual={p: found for p in sorted(solved) if (found := assumed(p, own.cuda))},
+        virtual={p: found for p in sorted(solved) if (found := assumed(p, base, own.cuda))},
     ))  # fmt: skip
 
 
@@ -81,25 +85,47 @@ def _solve_conda(
 def _solve_pip(
     spec: EnvSpec, answers: Solved, base: Base, settings: Settings, start: tuple[Before, Reporter]
 ) -> Solved:
-    if not any(spec.pip.values()):
-        return answers
-    from envbox.solve.wheels import Requirements, lock_requirements, names_table
+    from envbox.solve.names import names_table
+    from envbox.solve.wheels import Requirements, lock_requirements
 
     before, report = start
-    if before.policy != Policy():
-        report.warn("the date and the strategy hold for conda's packages; pip's are the newest that fit")
-    names = names_table(settings, report)
+    cuda = settings.for_environment(spec.name).cuda
+    asked = [
+        Requirements(
+            platform, spec.pip[platform], conda, _wheels_before(spec, platform, before),
+            {name: version for name, (version, _) in virtual_packages(platform, base, cuda).items()},
+            before.policy,
+        )
+        for platform, conda in answers.items()
+        if spec.pip[platform] and not isinstance(conda, SolveError)
+    ]  # fmt: skip
+    if not asked:
+        return answers
+    with quiet_conda_lock():
+        wheels = lock_requirements(asked, spec.specification, names_table(settings, report), settings, report)
     found: Solved = {}
     for platform, conda in answers.items():
-        if isinstance(conda, SolveError):
-            found[platform] = conda
-            continue
-        asked = Requirements(platform, conda, _kept(spec, platform, before, "pip"), base.glibc.get(platform))
-        try:
-            found[platform] = conda + lock_requirements(asked, spec.specification, names, settings)
-        except SolveError as error:
-            found[platform] = error
+        added = wheels.get(platform, ())
+        if isinstance(conda, SolveError) or isinstance(added, SolveError):
+            found[platform] = conda if isinstance(conda, SolveError) else added
+        else:
+            found[platform] = conda + added
     return found
+
+
+def _wheels_before(spec: EnvSpec, platform: str, before: Before) -> Locked:
+    from envbox.lockfile.custom import PIP_PREFIX
+    from envbox.solve.settled import Locked
+
+    wheels = _kept(spec, platform, before, "pip")
+    if before.lock is None or not wheels:
+        return Locked()
+    texts = before.lock.requested.get(platform, ())
+    return Locked(
+        wheels,
+        tuple(text.removeprefix(PIP_PREFIX) for text in texts if text.startswith(PIP_PREFIX)),
+        next((p.version for p in before.lock.for_platform(platform) if p.name == "python"), None),
+    )
 
 
 def _kept(spec: EnvSpec, platform: str, before: Before, manager: str) -> tuple[LockedPackage, ...]:
@@ -139,8 +165,16 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
             report.detail(error.message)
         return solved
     required = {p: e for p, e in failed.items() if p not in spec.optional} or failed
-    by_words = {error.message: error for error in required.values()}
+    by_words: dict[str, list[str]] = {}
+    for platform, error in required.items():
+        by_words.setdefault(error.message, []).append(platform)
     raise SolveError(
-        f"{spec.name} cannot be locked: " + "\n".join(by_words),
-        next((e.hint for e in by_words.values() if e.hint), None),
+        f"{spec.name} cannot be locked: "
+        + "\n".join(_named(words, where, answers) for words, where in by_words.items()),
+        next((e.hint for e in required.values() if e.hint), None),
     )
+
+
+def _named(words: str, platforms: Sequence[str], answers: Solved) -> str:
+    """What is wrong, with the platforms that it is wrong for, where that is a question and not said."""
+    return words if len(answers) == 1 or platforms[0] in words else f"{', '.join(platforms)}: {words}"

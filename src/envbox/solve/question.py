@@ -17,7 +17,11 @@ from envbox.settings import EnvironmentSettings, Settings
 
 LINUX = "5.10"  # conda-lock's own assumption; no package is known that asks for more
 MACOS = "13.0"
+GLIBC = "2.28"  # where no base tells: conda-lock's own assumption, and the most that conda-forge builds for
 _ARCHSPEC = {"64": "x86_64", "32": "x86"}  # other platforms' second half is the name itself
+_SYSTEMS = ("linux", "osx", "win", "freebsd", "emscripten")  # that have a virtual package of their name
+_UNIX = ("linux", "osx", "freebsd", "emscripten")  # https://github.com/conda/ceps/blob/main/cep-0030.md
+_WITH_CUDA = ("linux", "win")  # no Mac since 2019 has a driver
 _CUDA = re.compile(r"\d+(\.\d+)*")
 
 HIGHEST, LOWEST_DIRECT = "highest", "lowest-direct"
@@ -87,34 +91,45 @@ def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) 
     """
     system, _, architecture = platform.partition("-")
     found = {"__archspec": ("1", _ARCHSPEC.get(architecture, architecture))}
-    found |= {name: (version, "0") for name, version in assumed(platform, cuda).items()}
-    if system == "win":
-        return found | {"__win": ("0", "0")}
-    found["__unix"] = ("0", "0")
-    if system == "osx":
-        return found | {"__osx": (MACOS, "0")}
-    found["__linux"] = (LINUX, "0")
+    if system in _SYSTEMS:
+        found[f"__{system}"] = (LINUX if system == "linux" else "0", "0")
+    if system in _UNIX:
+        found["__unix"] = ("0", "0")
     if base is not None and platform in base.glibc:
         found["__glibc"] = (base.glibc[platform], "0")
-    return found
+    return found | {name: (version, "0") for name, version in assumed(platform, base, cuda).items()}
 
 
-def assumed(platform: str, cuda: str | None) -> dict[str, str]:
-    """The virtual packages that no base tells, but the settings: what a lock records beside its base.
+def assumed(platform: str, base: Base | None, cuda: str | None) -> dict[str, str]:
+    """The virtual packages with a version of their own that no base tells: a lock records them beside it.
 
     :raises SettingsError: when the version of CUDA is none
     """
-    if cuda is None or platform.startswith("osx-"):  # no Mac since 2019 has a driver
-        return {}
-    if not _CUDA.fullmatch(cuda):
+    if cuda is not None and not _CUDA.fullmatch(cuda):
         raise SettingsError(f"cuda should be a version, not {cuda!r}", 'set it like: cuda = "12.4"')
-    return {"__cuda": cuda}
+    system = platform.partition("-")[0]
+    found = {"__cuda": cuda} if cuda is not None and system in _WITH_CUDA else {}
+    if system == "osx":
+        found["__osx"] = MACOS
+    if system == "linux" and (base is None or platform not in base.glibc):
+        found["__glibc"] = GLIBC
+    return found
 
 
 def system_of(lock: Lock, platform: str) -> dict[str, str]:
     """The virtual packages that have a version of their own in a lock: what its machines must offer."""
     glibc = {"__glibc": lock.base.glibc[platform]} if lock.base and platform in lock.base.glibc else {}
     return {**glibc, **lock.virtual.get(platform, {})}
+
+
+def whole_system_of(lock: Lock, platform: str) -> dict[str, str]:
+    """All virtual packages that a lock was made for: version, and build where it says something."""
+    cuda = lock.virtual.get(platform, {}).get("__cuda")
+    found = virtual_packages(platform, lock.base, cuda)
+    told = {
+        name: version if build == "0" else f"{version} {build}" for name, (version, build) in found.items()
+    }
+    return dict(sorted({**told, **system_of(lock, platform)}.items()))
 
 
 def policy_differences(lock: Lock, settings: Settings, own: EnvironmentSettings) -> Iterator[str]:
@@ -124,7 +139,7 @@ def policy_differences(lock: Lock, settings: Settings, own: EnvironmentSettings)
         yield f"packages are looked at up to {wanted}; locked with those up to {lock.exclude_newer or 'now'}"
     for platform in lock.platforms:
         cuda = lock.virtual.get(platform, {}).get("__cuda")
-        asked = assumed(platform, own.cuda).get("__cuda")
+        asked = assumed(platform, lock.base, own.cuda).get("__cuda")
         if asked != cuda:
             yield f"{platform}: {_cuda_words(asked)} is set; locked for {_cuda_words(cuda)}"
 

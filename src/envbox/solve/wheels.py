@@ -1,254 +1,337 @@
-"""A spec's `pip:` section → wheels pinned by hash, beside the conda packages of one platform.
+"""A spec's `pip:` section → wheels pinned by hash, beside the conda packages of each platform.
 
-conda-lock's resolver (poetry's, inside it) does the work: it knows which conda packages already are what a
-requirement asks for. The difficulty is what it takes from this machine or leaves open: its caches, its
-output, the index's address, and manylinux tags that end at glibc 2.28; all of that is set for one call.
+What is locked and still satisfies the requirements stays, and then no index is asked at all. Otherwise the
+platforms are resolved at once; they share what the indexes say. What conda has already is not taken again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from envbox.errors import SolveError, SpecError, ToolError
-from envbox.files import write_whole
-from envbox.lockfile import LockedPackage
+from envbox.errors import EnvboxError, SolveError, SpecError
+from envbox.lockfile import LockedPackage, pip_name
 from envbox.mirrors import public, without_credentials
 from envbox.report import Reporter
 from envbox.settings import Settings
-from envbox.solve.poetry import conda_first, no_code_run, poetry_at, statuses_kept, tags_up_to
-from envbox.spec import quiet_conda_lock
+from envbox.solve.candidates import Candidate, Candidates, Rules
+from envbox.solve.index import File, Indexes, indexes_of
+from envbox.solve.names import projects_of
+from envbox.solve.poetry import Chosen, NoSolutionError, Wanted, resolve
+from envbox.solve.question import LOWEST_DIRECT, Policy, cutoff
+from envbox.solve.settled import Locked, settled
+from envbox.solve.tags import Target, target_of
+from envbox.solve.wheel_metadata import metadata_of
 
-INDEX = "https://pypi.org/simple"
-_FRESH_FOR = 24 * 3600  # seconds; conda names change slowly
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+Wheels = tuple[LockedPackage, ...]
+_OPTION = re.compile(r"\s--hash[= ](\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
     """What pip is to add on one platform.
 
+    :param texts: as the spec has them
     :param conda: the platform's conda packages, which may already be what a requirement asks for
-    :param locked: wheels to be kept where they still fit
-    :param glibc: of the base; decides which wheels can be used
+    :param before: what was locked, to be kept where it still fits
+    :param virtual: versions of the platform's virtual packages
     """
 
     platform: str
+    texts: tuple[str, ...]
     conda: tuple[LockedPackage, ...]
-    locked: tuple[LockedPackage, ...]
-    glibc: str | None
+    before: Locked
+    virtual: Mapping[str, str]
+    policy: Policy
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A platform's wheels, and what a person should be told about them."""
+
+    wheels: Wheels
+    there: list[str] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
+    yanked: list[str] = field(default_factory=list)
 
 
 def lock_requirements(
-    asked: Requirements, specification: Any, names: Path, settings: Settings
-) -> tuple[LockedPackage, ...]:
-    """Resolve a platform's requirements into wheels.
+    asked: Sequence[Requirements], specification: Any, names: Path, settings: Settings, report: Reporter
+) -> dict[str, Wheels | SolveError]:
+    """Resolve the requirements of all platforms at once; each one's answer is its wheels, or why not.
 
-    :param specification: conda-lock's LockSpecification
+    :param specification: conda-lock's LockSpecification, for the indexes
     :param names: the table of conda's names for PyPI's projects (`names_table`)
-    :raises SolveError: when they cannot be resolved, or only a source archive could be had
-    :raises ToolError: when the index cannot be reached
+    :raises SpecError: when there is no Python to install for
+    :raises ToolError: when an index cannot be read
     """
-    wanted = {d.name: d for d in specification.dependencies[asked.platform] if d.manager == "pip"}
-    if not wanted:
-        return ()
-    python = next((p.version for p in asked.conda if p.name == "python"), None)
+    from concurrent.futures import ThreadPoolExecutor
+
+    indexes = indexes_of(specification, settings)
+
+    def one(requirements: Requirements) -> _Answer | SolveError:
+        try:
+            return _lock(requirements, indexes, names, settings)
+        except SolveError as error:
+            return error
+
+    with ThreadPoolExecutor(len(asked) or 1, "pip") as pool:
+        futures = [pool.submit(one, requirements) for requirements in asked]
+        broken = [error for future in futures if (error := future.exception())]
+    if broken:
+        raise _together(broken)
+    answers = {r.platform: future.result() for r, future in zip(asked, futures, strict=True)}
+    _tell({p: a for p, a in answers.items() if isinstance(a, _Answer)}, report)
+    return {p: answer.wheels if isinstance(answer, _Answer) else answer for p, answer in answers.items()}
+
+
+def _together(broken: Sequence[BaseException]) -> BaseException:
+    """One failure for all that said the same of each platform, or of several indexes."""
+    first = broken[0]
+    words = list(dict.fromkeys(e.message for e in broken if isinstance(e, EnvboxError)))
+    if isinstance(first, EnvboxError) and len(words) > 1:
+        return type(first)("; ".join(words), first.hint)
+    return first
+
+
+def _tell(answers: Mapping[str, _Answer], report: Reporter) -> None:
+    """Say once what holds for several platforms."""
+
+    def lines(told: Mapping[str, list[str]]) -> Iterable[str]:
+        by_words: dict[str, list[str]] = {}
+        for platform, several in told.items():
+            for words in several:
+                by_words.setdefault(words, []).append(platform)
+        everywhere = len(answers)
+        for words, platforms in by_words.items():
+            yield words if len(platforms) == everywhere else f"{', '.join(platforms)}: {words}"
+
+    for words in lines({p: a.yanked for p, a in answers.items()}):
+        report.warn(words)
+    for words in [
+        *lines({p: a.there for p, a in answers.items()}),
+        *lines({p: a.older for p, a in answers.items()}),
+    ]:
+        report.say(words)
+
+
+# --- one platform -------------------------------------------------------------------------------------------
+
+
+def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings) -> _Answer:
+    target = target_for(asked.platform, asked.conda, asked.virtual)
+    conda = projects_of(asked.conda, names)
+    requirements = _parsed(asked.texts, target)
+    there = _there(requirements, conda)
+    if not any(map(_OPTION.search, asked.texts)):  # rare, and only an index tells what has which hash
+        kept = settled(requirements, asked.before, conda, target)
+        if kept is not None:
+            return _Answer(kept, there)
+    candidates = Candidates(indexes, target, _rules(requirements, asked, settings))
+    wanted = Wanted(
+        tuple(_for_poetry(r) for r in requirements),
+        {project: package.version for project, package in conda.items()},
+        {pip_name(p.name): p.version for p in asked.before.wheels if pip_name(p.name) not in conda},
+        asked.policy.strategy == LOWEST_DIRECT,
+    )
+
+    def metadata(candidate: Candidate) -> bytes:
+        return metadata_of(candidate.file, indexes.transport, settings)
+
+    try:
+        chosen = resolve(wanted, candidates, metadata)
+    except NoSolutionError as error:
+        raise _in_words(error, requirements, candidates) from error
+    _refuse_shadows(chosen, conda, asked.platform)
+    wheels = tuple(_locked(one, asked.platform, settings) for one in chosen.values())
+    return _Answer(wheels, there, _older(chosen, candidates), _yanked(chosen, wanted))
+
+
+def target_for(platform: str, packages: Sequence[LockedPackage], virtual: Mapping[str, str]) -> Target:
+    """What the Python of a platform's conda packages can use.
+
+    :raises SpecError: when there is no Python among them, or wheels are not made for the platform
+    """
+    python = next((p.version for p in packages if p.manager == "conda" and p.name == "python"), None)
     if python is None:
         raise SpecError("there is a `pip:` section, but no python among the dependencies", "add `- python`")
-    repositories = [settings.mirrors.rewrite(r.url) for r in specification.pip_repositories]
-    with (
-        quiet_conda_lock(),
-        poetry_at(settings.cache_dir / "pypi"),
-        tags_up_to(asked.glibc),
-        no_code_run(),
-        conda_first(),
-        statuses_kept() as statuses,
-    ):
-        from conda_lock.models.pip_repository import PipRepository
-        from conda_lock.pypi_solver import solve_pypi
-
-        if specification.allow_pypi_requests:
-            repositories.append(settings.mirrors.rewrite(INDEX))
-        try:
-            found = solve_pypi(
-                pip_specs=wanted,
-                use_latest=[],
-                pip_locked=_as_conda_lock(asked.locked),
-                conda_locked=_as_conda_lock(asked.conda),
-                python_version=python,
-                platform=asked.platform,
-                platform_virtual_packages=_glibc_package(asked.glibc),
-                pip_repositories=[PipRepository.from_string(url) for url in repositories],
-                allow_pypi_requests=False,  # it means PyPI's JSON API, which no mirror has; INDEX is as good
-                strip_auth=True,
-                mapping_url=str(names),
-            )
-        except Exception as error:  # poetry has no base class for what can go wrong
-            raise _in_words(error, asked.platform, repositories, statuses) from error
-    _refuse_shadows(found, asked, names)
-    return _wheels(found.values(), asked.platform, settings)
+    abi = next((p.build or "" for p in packages if p.name == "python_abi"), "")
+    return target_of(platform, python, virtual, abi.endswith("t"))
 
 
-def _refuse_shadows(found: Mapping[str, Any], asked: Requirements, names: Path) -> None:
-    """Two packages of one name would write the same files, and neither would be whole."""
-    from conda_lock.lookup import conda_name_to_pypi_name
+def _parsed(texts: Iterable[str], target: Target) -> list[Requirement]:
+    """The requirements that hold on a platform."""
+    from packaging.requirements import Requirement
 
-    conda = {
-        conda_name_to_pypi_name(p.name, mapping_url=str(names)): p
-        for p in asked.conda
-        if "python" in p.depends
-    }
-    for name in sorted(set(found) & set(conda)):
-        raise SolveError(
-            f"the pip requirements need {name} {found[name].version}, but conda has {conda[name].version} "
-            f"for {asked.platform}",
-            f"ask conda for {conda[name].name} {found[name].version} too, or take it from one of them only",
-        )
+    found = [Requirement(_OPTION.sub("", text)) for text in texts]
+    return [r for r in found if r.marker is None or r.marker.evaluate({**target.markers, "extra": ""})]
 
 
-def names_table(settings: Settings, report: Reporter) -> Path:
-    """Find the table of conda's names for PyPI's projects; an empty one, with a warning, if there is none."""
-    from conda_lock.lookup import DEFAULT_MAPPING_URL
-
-    url = settings.mapping_url or DEFAULT_MAPPING_URL
-    if "://" not in url or url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
-    kept = settings.cache_dir / "names" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
-    if kept.is_file() and 0 <= time.time() - kept.stat().st_mtime < _FRESH_FOR:
-        return kept
-    try:
-        write_whole(kept, _fetched_table(settings.mirrors.rewrite(url)))
-    except ToolError as error:
-        if kept.is_file():
-            report.detail(f"{error.message}; an older table of names is used")
-            return kept
-        report.warn(
-            f"{error.message}; pip requirements are matched to conda packages of the same name only "
-            "(set `mapping_url` to a table that can be reached)"
-        )
-        empty = kept.with_name("empty.json")
-        write_whole(empty, b"{}")
-        return empty
-    return kept
+def _there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage]) -> list[str]:
+    """The requirements that conda's packages are already, in words."""
+    found = ((r, conda.get(pip_name(r.name))) for r in requirements)
+    return [
+        f"{r.name} is there already as conda's {package.name} {package.version}; pip adds nothing to it"
+        for r, package in found
+        if package is not None and _contains(r, package.version)
+    ]
 
 
-def _fetched_table(url: str) -> bytes:
-    import requests
+def _contains(requirement: Requirement, version: str) -> bool:
+    from packaging.version import InvalidVersion
 
     try:
-        answer = requests.get(url, timeout=(5, 60), headers={"User-Agent": "envbox"})
-        answer.raise_for_status()
-        table = json.loads(answer.content)
-    except (requests.RequestException, ValueError) as error:
-        raise ToolError(
-            f"cannot fetch the table of conda's names for PyPI's projects from {public(url)}"
+        return not requirement.url and requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def _for_poetry(requirement: Requirement) -> str:
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    if requirement.url:
+        return f"{requirement.name}{extras} =={_version_in(requirement)}"
+    return f"{requirement.name}{extras} {requirement.specifier}"
+
+
+def _version_in(requirement: Requirement) -> str:
+    """The version of the wheel that a requirement names by its address."""
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+    name = public(requirement.url or "").rsplit("/", 1)[-1]
+    try:
+        owner, version, *_ = parse_wheel_filename(name)
+    except InvalidWheelFilename as error:
+        raise SpecError(
+            f"{name}, which {requirement.name} is to be taken from, is not a wheel's name"
         ) from error
-    if not isinstance(table, dict):
-        raise ToolError(f"what {public(url)} gives is no table of names")
-    return answer.content
+    if owner != canonicalize_name(requirement.name):
+        raise SpecError(f"{name}, which {requirement.name} is to be taken from, is a wheel of {owner}")
+    return str(version)
 
 
-# --- what conda-lock takes and gives ------------------------------------------------------------------------
+def _rules(requirements: Iterable[Requirement], asked: Requirements, settings: Settings) -> Rules:
+    from packaging.requirements import Requirement
 
-
-def _as_conda_lock(packages: tuple[LockedPackage, ...]) -> dict[str, Any]:
-    from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency
-
-    return {
-        p.name: LockedDependency(
-            name=p.name, version=p.version, manager=p.manager, platform=p.platform,
-            dependencies=dict(p.depends), url=p.url, hash=HashModel(md5=p.md5 or "", sha256=p.sha256),
+    hashes = {
+        pip_name(Requirement(_OPTION.sub("", text)).name): frozenset(
+            found.removeprefix("sha256:") for found in _OPTION.findall(text)
         )
-        for p in packages
-    }  # fmt: skip
+        for text in asked.texts
+        if _OPTION.search(text)
+    }
+    direct = {}
+    for requirement in requirements:
+        if requirement.url:
+            url, _, sha256 = requirement.url.partition("#sha256=")
+            name = public(url).rsplit("/", 1)[-1]
+            direct[pip_name(requirement.name)] = File(name, settings.mirrors.rewrite(url), sha256)
+    date = asked.policy.exclude_newer
+    kept = frozenset(p.sha256 for p in asked.before.wheels)
+    return Rules(cutoff(date) if date else None, hashes, direct, kept)
 
 
-def _glibc_package(glibc: str | None) -> dict[str, Any] | None:
-    return {"__glibc": {"name": "__glibc", "version": glibc}} if glibc else None
+def _locked(chosen: Chosen, platform: str, settings: Settings) -> LockedPackage:
+    file = chosen.candidate.file
+    url = settings.mirrors.canonical(without_credentials(file.url))
+    if file.sha256 is None:
+        raise SolveError(
+            f"the package index gives no sha256 for {url}, so it cannot be locked",
+            f"name it with its hash: {chosen.candidate.name} @ {url}#sha256=…",
+        )
+    return LockedPackage(
+        "pip", chosen.candidate.name, str(chosen.candidate.version), None, platform, dict(chosen.depends),
+        url, file.sha256,
+    )  # fmt: skip
 
 
-def _wheels(found: Any, platform: str, settings: Settings) -> tuple[LockedPackage, ...]:
-    wheels, faults, names = [], [], []
-    for locked in found:
-        url = settings.mirrors.canonical(without_credentials(locked.url))
-        if not url.endswith(".whl"):
-            faults.append(
-                f"{locked.name} {locked.version} has no wheel for {platform}, only a source archive"
+# --- what is to be told -------------------------------------------------------------------------------------
+
+
+def _refuse_shadows(chosen: Mapping[str, Chosen], conda: Mapping[str, LockedPackage], platform: str) -> None:
+    """Two packages of one name would write the same files, and neither would be whole."""
+    for name in sorted(chosen.keys() & conda.keys()):
+        version, package = chosen[name].candidate.version, conda[name]
+        raise SolveError(
+            f"the pip requirements need {name} {version}, but conda has {package.version} for {platform}",
+            f"ask conda for {package.name} {version} too, or take it from one of them only",
+        )
+
+
+def _yanked(chosen: Mapping[str, Chosen], wanted: Wanted) -> list[str]:
+    told = []
+    for name, one in chosen.items():
+        if one.candidate.is_yanked:
+            version, why = str(one.candidate.version), one.candidate.file.yanked
+            stays = wanted.locked.get(name) == version
+            told.append(
+                f"{name} {version} was yanked by who published it{f' ({why})' if why else ''}; "
+                + (
+                    "it stays locked until"
+                    if stays
+                    else "it is locked because just this version is asked for"
+                )
+                + (f": envbox lock --update {name}" if stays else "")
             )
-            names.append(locked.name)
-        elif not locked.hash.sha256:
-            faults.append(f"the index gives no sha256 for {url}")
-        else:
-            wheels.append(LockedPackage(
-                "pip", locked.name, locked.version, None, platform, dict(sorted(locked.dependencies.items())),
-                url, locked.hash.sha256,
-            ))  # fmt: skip
-    if faults:
-        raise SolveError("; ".join(faults), _instead(", ".join(names)) if names else None)
-    return tuple(sorted(wheels, key=lambda p: p.name))
+    return told
 
 
-def _instead(names: str) -> str:
-    return f"take {names} from conda instead, or ask for a version that has a wheel"
+def _older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:
+    """Which newer versions would have been taken, had they a wheel that fits."""
+    from conda_lock._vendor.poetry.core.constraints.version import Version
+
+    told = []
+    for name, one in chosen.items():
+        version = one.candidate.version
+        newer = [
+            v
+            for v in candidates.versions(name)
+            if v > version
+            and (version.is_prerelease or not v.is_prerelease)
+            and one.allowed.allows(Version.parse(str(v)))
+        ]
+        if passed := candidates.without_wheel(name, newer):
+            told.append(f"{candidates.reason(name, passed[0])}; {version} is taken")
+    return told
 
 
 def _in_words(
-    error: Exception, platform: str, indexes: Sequence[str], statuses: Mapping[str, int]
-) -> SolveError | ToolError:
-    import requests
-    from conda_lock._vendor.poetry.repositories.exceptions import RepositoryError
-
-    said = public(str(error).strip()) or type(error).__name__
-    if isinstance(error, requests.RequestException | ConnectionError | RepositoryError):
-        return _unreadable(_index_of(str(error), indexes), said)
-    for url, status in statuses.items():
-        if status in (401, 403):
-            return _unreadable(
-                _index_of(url, indexes), f"it answers {status} for {public(url)}", refused=True
-            )
-    unbuilt = re.search(r"package info for path: \S*/([^/\s]+)-([^-/\s]+)\s", said)
-    if sourced := unbuilt or re.fullmatch(r"Package (\S+) \((\S+)\) not found\.?", said):
-        return SolveError(
-            f"{sourced[1]} {sourced[2]} has no wheel for {platform}, only a source archive",
-            _instead(sourced[1]),
-        )
+    error: NoSolutionError, requirements: Iterable[Requirement], candidates: Candidates
+) -> SolveError:
+    """What poetry found, and what it does not know: why a version was no candidate."""
+    named = [pip_name(r.name) for r in requirements if pip_name(r.name) in error.names]
+    for name in [*named, *sorted(error.names)]:
+        if (why := candidates.why_none(name)) is not None:
+            return SolveError(why, _way_out(name, why, candidates))
+    asked = {pip_name(r.name): r.specifier for r in requirements}
+    reasons, hint = [], None
+    for name in sorted(error.names):
+        fits = [v for v in candidates.versions(name) if asked.get(name) is None or asked[name].contains(v)]
+        for version in candidates.passed_over(name, fits)[:3]:
+            reasons.append(candidates.reason(name, version))
+            hint = hint or _way_out(name, reasons[-1], candidates)
     lines = [
-        line.rstrip().replace("-dummy-package-", "the spec") for line in said.splitlines() if line.strip()
+        line.rstrip().replace("-the-spec-", "the spec") for line in error.words.splitlines() if line.strip()
     ]
-    tree = "\n".join(["", *(f"  {line}" for line in lines)])
     return SolveError(
-        f"the pip requirements cannot be satisfied on {platform}:{tree}", _nowhere(indexes, statuses)
+        "\n  ".join(
+            [f"the pip requirements cannot be satisfied on {candidates.target.platform}:", *lines, *reasons]
+        ),
+        hint,
     )
 
 
-def _unreadable(index: str, said: str, refused: bool = False) -> ToolError:
-    system = re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", said)
-    hint = (
-        "check its address, and the login for it"
-        if refused
-        else f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}'
-    )
-    why = system[1].strip().lower() if system else said.splitlines()[0]
-    return ToolError(f"cannot read the package index {index} for the pip requirements: {why}", hint)
-
-
-def _nowhere(indexes: Sequence[str], statuses: Mapping[str, int]) -> str | None:
-    """A hint where an index has nothing at all of what was asked for: its address may be wrong."""
-    for index in map(public, indexes):
-        found = {status for url, status in statuses.items() if public(url).startswith(index)}
-        if found == {404}:
-            return f"the index {index} answered 404 to every question: is that its address?"
-    return None
-
-
-def _index_of(text: str, indexes: Sequence[str]) -> str:
-    """The index that a text is about; all of them where it does not say."""
-    shown = [public(index) for index in indexes]
-    about = [index for index in shown if index in public(text) or f"'{urlsplit(index).hostname}'" in text]
-    return ", ".join(about[:1] or shown)
+def _way_out(name: str, why: str, candidates: Candidates) -> str:
+    if why.startswith("there is no"):
+        return "check its name; a package index of your own is set as `extra_index_urls` in envbox.toml"
+    if "PEP 700" in why or "uploaded later" in why:
+        return "take a later date, or `--exclude-newer none`"
+    if fitting := list(candidates.of(name)):
+        shown = ", ".join(map(str, fitting[:5]))
+        return f"ask for a version of {name} that has one ({shown}), or take {name} from conda instead"
+    return f"take {name} from conda instead, or ask for a version that has a wheel"

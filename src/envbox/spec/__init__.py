@@ -15,21 +15,19 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
+from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
 from envbox.settings import Settings
 from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault, shown
-from envbox.spec.text import Faults, made_sound, parsed, read_text
+from envbox.spec.text import Faults, content_hash, for_twin, made_sound, parsed, read_text, selected, twin
 from envbox.spec.warned import warnings_of
 
-LOCKABLE = ("linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64")
-"""The platforms that conda-lock's selectors and hashes know."""
-DEFAULT_PLATFORMS = ("linux-64", "linux-aarch64")
 OPTIONAL_PLATFORM = "linux-aarch64"
 
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
@@ -47,7 +45,8 @@ class EnvSpec:
     :param conda: platform → match specs, as written, selectors applied
     :param pip: platform → requirements, as written
     :param warnings: what a person should be told about the spec
-    :param specification: conda-lock's own LockSpecification
+    :param specification: conda-lock's own LockSpecification, of the platforms that it knows
+    :param twins: platform that it does not know → its LockSpecification for another one (`twin`)
     """
 
     name: str
@@ -61,6 +60,7 @@ class EnvSpec:
     variables: Mapping[str, str]
     warnings: tuple[str, ...]
     specification: Any
+    twins: Mapping[str, Any]
 
 
 def read_spec(
@@ -84,9 +84,9 @@ def read_spec(
     named = _named_platforms(document, settings, faults)
     wanted = tuple(dict.fromkeys([*platforms] or named or fallback))
     faults += [
-        (0, f"{shown(p)} is not a platform that can be locked for, which are {', '.join(LOCKABLE)}")
+        (0, f"{shown(p)} is not a platform of conda's, which are {', '.join(PLATFORMS)}")
         for p in dict.fromkeys([*wanted, *named])
-        if p not in LOCKABLE
+        if p not in PLATFORMS
     ]
     channels = _channels(document, lines, faults)
     _check_indexes(document, lines, faults)
@@ -107,17 +107,23 @@ def read_spec(
         pip={p: pip for p, (_, pip) in asked.items()},
         variables=variables,
         warnings=warnings_of(document, text, channels or settings.channels),
-        specification=_specification(text, wanted, path),
+        specification=_specification(text, dict.fromkeys(map(twin, wanted)), path),
+        twins={p: _specification(for_twin(text, p), [twin(p)], path) for p in wanted if twin(p) != p},
     )
 
 
 def content_hashes(spec: EnvSpec) -> dict[str, str]:
-    """conda-lock's hash of what is asked for, by platform: what `conda-lock --check-input-hash` compares."""
+    """conda-lock's hash of what is asked for, by platform: what `conda-lock --check-input-hash` compares.
+
+    Of a platform that conda-lock does not know, it is made from the hash for its twin.
+    """
     from conda_lock.content_hash import compute_content_hashes
     from conda_lock.virtual_package import default_virtual_package_repodata
 
-    hashes: dict[str, str] = compute_content_hashes(spec.specification, default_virtual_package_repodata())
-    return hashes
+    repodata = default_virtual_package_repodata()
+    known: dict[str, str] = compute_content_hashes(spec.specification, repodata)
+    others = {p: compute_content_hashes(one, repodata)[twin(p)] for p, one in spec.twins.items()}
+    return {p: content_hash(others.get(p) or known[p], p) for p in spec.platforms}
 
 
 @contextmanager
@@ -252,11 +258,7 @@ def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shap
 
 def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
-    from conda_lock.src_parser.selectors import filter_platform_selectors
-
-    with quiet_conda_lock():
-        lines = "\n".join(filter_platform_selectors(text, platform=platform))
-    document, _ = parsed(lines, path)
+    document, _ = parsed(selected(text, platform), path)
     _raise(path, [(0, f"on {platform}, {words}") for _, words in _shape_faults(document, {})])
     dependencies = document["dependencies"]
     conda = [item.strip() for item in dependencies if isinstance(item, str)]
@@ -267,7 +269,7 @@ def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple
     return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
 
 
-def _specification(text: str, platforms: Sequence[str], path: Path) -> Any:
+def _specification(text: str, platforms: Iterable[str], path: Path) -> Any:
     """What conda-lock reads in the same text.
 
     It reads files in the locale's encoding, so it gets one of its own; and a table of names that is empty,

@@ -70,9 +70,13 @@ def requirement_fault(requirement: str) -> str | None:
             "use a released version, or mount the source and install it in the session"
         )
     if _INDEX.match(requirement):
-        return f"{where} is an option of pip; at the spec's top: pip-repositories: [https://…/simple]"
+        return (
+            f"{where} is an option of pip; an index belongs into envbox.toml, which no address with a login "
+            'may: extra_index_urls = ["https://…/simple"]; one that everybody who has the spec can reach, '
+            "at the spec's top: pip-repositories: [https://…/simple]"
+        )
     if requirement.startswith("-"):
-        return f"{where} is an option of pip; list the requirements here, indexes as `pip-repositories:`"
+        return f"{where} is an option of pip; list the requirements here, indexes in envbox.toml"
     if re.match(r"(\.|/|~|file:|[A-Za-z]:\\)", requirement) or re.search(r"@\s*(file:|\.|/)", requirement):
         return f"{where} is a path, and nobody else has it; use a released version"
     if re.fullmatch(r"\S+\.(whl|zip|tar\.gz|txt|toml)", requirement) and "://" not in requirement:
@@ -95,7 +99,7 @@ def _unreadable(requirement: str, read: type, wrong: type[Exception]) -> str | N
         return f"{where} is not a requirement: {said}{_meant(plain)}"
     if parsed.url and not re.search(r"\.whl#sha256=[0-9a-f]{64}$", parsed.url):
         return f"{where} should be the URL of a wheel that ends in `#sha256=` and its hash"
-    if parsed.url and has_login(parsed.url):
+    if parsed.url and has_login(parsed.url.partition("#")[0]):
         return f"{where} has a login in it, which would be shared with the file; write it into ~/.netrc"
     return None
 

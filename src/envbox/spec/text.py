@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.files import conflict_line, decoded
+from envbox.lockfile import PLATFORMS
 
 Faults = list[tuple[int, str]]
 """Line numbers (0: of no line in particular) and words."""
 
-SELECTORS = {
+CONDA_LOCKS = {
     "linux-64": {"linux64", "unix", "linux"},
     "linux-aarch64": {"aarch64", "unix", "linux"},
     "linux-ppc64le": {"ppc64le", "unix", "linux"},
@@ -21,9 +23,47 @@ SELECTORS = {
     "osx-arm64": {"arm64", "osx", "unix"},
     "win-64": {"win", "win64"},
 }
-"""A platform → the selectors (`# [unix]`) of the lines that it has, as conda-lock knows them."""
+"""The platforms that conda-lock knows, and the selectors (`# [unix]`) of the lines that each has."""
+_UNIX = {"linux", "osx", "emscripten"}  # conda-build's `unix`
 SELECTED = re.compile(r"(.+?)\s*(#.*)\[([^\[\]]+)\](?(2)[^\(\)]*)$")
 """conda-lock's pattern of a line with a selector, which is its third group."""
+
+
+def _selectors(platform: str) -> frozenset[str]:
+    """As conda-build has them, for what conda-lock does not know: the system, the architecture, `unix`."""
+    system, _, machine = platform.partition("-")
+    own = f"{system}{machine}" if machine.isdigit() else machine
+    return frozenset(CONDA_LOCKS.get(platform) or {system, own, *({"unix"} if system in _UNIX else ())})
+
+
+SELECTORS = {platform: _selectors(platform) for platform in PLATFORMS}
+"""A platform → the selectors of the lines that it has."""
+
+
+def twin(platform: str) -> str:
+    """The platform that conda-lock is asked about in place of one that it does not know."""
+    near = {"osx": "osx-64", "win": "win-64"}.get(platform.partition("-")[0], "linux-64")
+    return platform if platform in CONDA_LOCKS else near
+
+
+def content_hash(theirs: str, platform: str) -> str:
+    """The hash of what is asked for on a platform, from conda-lock's hash for its twin."""
+    if platform in CONDA_LOCKS:
+        return theirs
+    return hashlib.sha256(f"{theirs} {platform}".encode()).hexdigest()
+
+
+def selected(text: str, platform: str) -> str:
+    """The lines that a platform has, but for comments."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return "\n".join(s for s in lines if not (m := SELECTED.match(s)) or m[3] in SELECTORS[platform])
+
+
+def for_twin(text: str, platform: str) -> str:
+    """A platform's lines so that conda-lock takes all of them for its twin's: no selector is one to it."""
+    lines = selected(text, platform).split("\n")
+    return "\n".join(f"{line} ()" if SELECTED.match(line) else line for line in lines)
+
 
 _LARGEST = 1 << 18  # bytes; a full export of a large environment has 60 KB
 _EXAMPLE = "a spec looks like this: {channels: [conda-forge], dependencies: [python, numpy >=2]}"

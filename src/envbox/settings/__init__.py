@@ -8,20 +8,25 @@ that names the file and the key: a misspelt setting that is silently ignored cos
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from envbox.errors import EnvboxError, SettingsError
-from envbox.mirrors import Mirrors, without_credentials
-from envbox.slim import KINDS
+from envbox.errors import SettingsError
+from envbox.mirrors import Mirrors, expanded, unset
+from envbox.settings.values import (
+    ENVIRON_KEYS,
+    ENVIRONMENT_KEYS,
+    KEYS,
+    MAY_HOLD_SECRETS,
+    Parser,
+    WrongError,
+)
 
 DEFAULT_BASE = "docker.io/continuumio/miniconda3:25.3.1-1"
 DEFAULT_CHANNELS = ("conda-forge",)
@@ -64,7 +69,7 @@ class Settings:
     :param channels: used when a spec names none
     :param mapping_url: where conda-lock finds the names that PyPI projects have on conda
     :param jobs: how many processes or connections work at once
-    :param extra_index_urls: package indexes that are asked beside PyPI; without credentials in them
+    :param extra_index_urls: package indexes that are asked before PyPI; may have logins in them, like mirrors
     :param offline: nothing is fetched; what the cache has must do
     :param exclude_newer: packages that are newer than this date or time are not looked at
     :param ca_bundle: certificates, in PEM, that servers are checked against; None: the system's
@@ -91,6 +96,14 @@ class Settings:
         found = self.environments.get(name, EnvironmentSettings())
         return found if found.base else replace(found, base=self.base)
 
+    def addresses_with_logins(self) -> tuple[str, ...]:
+        """Where a login may stand: mirrors, and package indexes, each with the whole server it is on.
+
+        An index names files all over its server, seldom below itself.
+        """
+        servers = (urlsplit(url)._replace(path="/", query="", fragment="") for url in self.extra_index_urls)
+        return (*self.mirrors.rules.values(), *self.extra_index_urls, *(s.geturl() for s in servers))
+
 
 def read_settings(
     directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
@@ -112,11 +125,22 @@ def read_settings(
     for layer in reversed(layers):
         mirrors.update(layer.pop("mirrors", {}))
         merged.update(layer)
+    if "extra_index_urls" in merged:
+        merged["extra_index_urls"] = tuple(
+            _filled(url, "extra_index_urls", environ, faults) for url in merged["extra_index_urls"]
+        )
+    mirrors = {key: _filled(url, f"mirrors.{key!r}", environ, faults) for key, url in mirrors.items()}
     if faults:
         raise SettingsError("; ".join(faults), "the settings are listed in the README, under “Settings”")
     merged.setdefault("cache_dir", default_cache_dir())
     merged.setdefault("jobs", os.cpu_count() or 1)
     return Settings(mirrors=Mirrors(mirrors), **merged)
+
+
+def _filled(address: str, key: str, environ: Mapping[str, str], faults: list[str]) -> str:
+    """An address with the variables that it names, which most often are somebody's login."""
+    faults += [f"{key} names ${name}, which is not set" for name in unset(address, environ)]
+    return expanded(address, environ)
 
 
 def default_cache_dir() -> Path:
@@ -144,159 +168,12 @@ def project_settings_file(directory: Path) -> Path | None:
     return shared if shared.is_file() else None
 
 
-# --- reading foreign text: each value is parsed by the one function its key names
-
-
-class _WrongError(EnvboxError):
-    """A value that its parser refuses; the message says what it should be."""
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise _WrongError("should be text")
-    return value
-
-
-def _text_or_number(value: object) -> str:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else _text(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(value.replace(",", " ").split())
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise _WrongError("should be a list of texts")
-    return tuple(value)
-
-
-def _mapping(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise _WrongError("should be a table")
-    return {str(k): _text_or_number(v) for k, v in value.items()}
-
-
-def _pairs(value: str) -> dict[str, str]:
-    pairs = [item.partition("=") for item in value.split()]
-    if not all(middle and new for _, middle, new in pairs):
-        raise _WrongError("should be PREFIX=REPLACEMENT pairs, separated by spaces")
-    return {old: new for old, _, new in pairs}
-
-
-def _slim(value: object) -> tuple[str, ...]:
-    if isinstance(value, bool):
-        return tuple(sorted(KINDS)) if value else ()
-    kinds = _texts(value)
-    if unknown := sorted(set(kinds) - KINDS.keys()):
-        raise _WrongError(f"has {', '.join(unknown)}, but should be true, or of {', '.join(sorted(KINDS))}")
-    return tuple(sorted(set(kinds)))
-
-
-def _path(value: object) -> Path:
-    try:
-        return Path(_text(value)).expanduser()
-    except RuntimeError:
-        raise _WrongError("begins with the home of somebody who is not known here") from None
-
-
-def _jobs(value: object) -> int:
-    try:
-        number = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise _WrongError("should be a whole number of 1 or more")
-    return int(number)
-
-
-def _seconds(value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = 0
-    if isinstance(value, bool) or not 0 < number < math.inf:
-        raise _WrongError("should be a number of seconds, more than 0")
-    return number
-
-
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    known = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    if not isinstance(value, str) or value.lower() not in known:
-        raise _WrongError("should be true or false")
-    return known[value.lower()]
-
-
-def _moment(value: object) -> str:
-    """A date or time, which in TOML need not be in quotes."""
-    if isinstance(value, date):  # a datetime is one as well
-        return value.isoformat()
-    return _text(value)
-
-
-def _indexes(value: object) -> tuple[str, ...]:
-    urls = _texts(value)
-    for url in urls:
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            raise _WrongError("has an address that is none") from None
-        if parts.scheme not in ("https", "http", "file"):
-            raise _WrongError("should be addresses, beginning with https://")
-        if "@" in parts.netloc or parts.query or without_credentials(url) != url:
-            raise _WrongError(
-                f"has credentials in it, for {parts.hostname}; they would be shared with the file: "
-                "write them into ~/.netrc"
-            )
-    return urls
-
-
-Parser = Callable[[Any], Any]
-_ENVIRONMENT_KEYS: dict[str, Parser] = {
-    "base": _text,
-    "command": _texts,
-    "env": _mapping,
-    "env_file": _text,
-    "volumes": _texts,
-    "ports": _texts,
-    "network": _text,
-    "memory": _text,
-    "cpus": _text_or_number,
-    "gpus": _text_or_number,
-    "slim": _slim,
-    "cuda": _text_or_number,
-}
-_KEYS: dict[str, Parser] = {
-    "cache_dir": _path,
-    "base": _text,
-    "platforms": _texts,
-    "channels": _texts,
-    "environment": _text,
-    "mirrors": _mapping,
-    "mapping_url": _text,
-    "jobs": _jobs,
-    "extra_index_urls": _indexes,
-    "offline": _flag,
-    "exclude_newer": _moment,
-    "ca_bundle": _path,
-    "timeout": _seconds,
-}
-_ENVIRON_KEYS = {**_KEYS, "mirrors": _pairs}
-_MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env", "extra_index_urls")
+# -- reading the places --------------------------------------------------------------------------------------
 
 
 def _from_environ(environ: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
-    said = {key: environ[_variable(key)] for key in _ENVIRON_KEYS if environ.get(_variable(key))}
-    return _rooted(_parse(said, _ENVIRON_KEYS, _variable, faults), Path.cwd())
+    said = {key: environ[_variable(key)] for key in ENVIRON_KEYS if environ.get(_variable(key))}
+    return _rooted(_parse(said, ENVIRON_KEYS, _variable, faults), Path.cwd())
 
 
 def _variable(key: str) -> str:
@@ -322,7 +199,7 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
     if path.name == "pyproject.toml":
         table = _table(_table(table.get("tool")).get("envbox"))
     environments = table.pop("environments", {})
-    parsed = _parse(table, _KEYS, partial(_place, path, ""), faults)
+    parsed = _parse(table, KEYS, partial(_place, path, ""), faults)
     if environments:
         parsed["environments"] = _parse_environments(environments, path, faults)
     return _rooted(parsed, path.parent)
@@ -339,7 +216,7 @@ def _parse_environments(value: object, path: Path, faults: list[str]) -> dict[st
         return {}
     return {
         name: EnvironmentSettings(
-            **_parse(table, _ENVIRONMENT_KEYS, partial(_place, path, f"environments.{name}."), faults)
+            **_parse(table, ENVIRONMENT_KEYS, partial(_place, path, f"environments.{name}."), faults)
         )
         for name, table in value.items()
     }
@@ -359,7 +236,7 @@ def _parse(
             continue
         try:
             found[key] = parsers[key](value)
-        except _WrongError as error:
-            shown = "" if key in _MAY_HOLD_SECRETS else f", not {value!r}"
+        except WrongError as error:
+            shown = "" if key in MAY_HOLD_SECRETS else f", not {value!r}"
             faults.append(f"{where(key)} {error.message}{shown}")
     return found

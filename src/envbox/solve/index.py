@@ -1,0 +1,345 @@
+"""Package indexes: which files there are of a project, and what is known of each without fetching it.
+
+An index is asked once for a project, whichever platforms want to know. What it said is kept in the cache with
+its validators, so that asking again costs an empty answer, and `--offline` none at all. The first index that
+has a project is the only one that is asked for it: were the versions of all put together, as pip does,
+anybody could take over a private project by giving its name and a higher version to a public index.
+
+Specification: https://packaging.python.org/en/latest/specifications/simple-repository-api/ (PEP 503, 592,
+658, 691, 700, 714)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.request import url2pathname
+
+from envbox.credentials import hint_for, read_logins, without_user
+from envbox.errors import SpecError, ToolError
+from envbox.files import write_whole
+from envbox.lockfile import pip_name
+from envbox.mirrors import expanded, public, unset
+from envbox.settings import Settings
+from envbox.transport import Transport, certificate_hint
+
+if TYPE_CHECKING:
+    import requests
+
+INDEX = "https://pypi.org/simple"
+LARGEST_PAGE = 64 << 20  # bytes; the largest known has 20 MB
+RETRY_DELAYS = (0.5, 2.0)  # seconds
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_TYPES = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_LINK = re.compile(r"<a\s([^>]*)>", re.IGNORECASE)
+_BASE = re.compile(r"<base\s([^>]*)>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'))?""")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a project.
+
+    :param url: where this index, or its mirror, has it
+    :param requires: versions of Python that it asks for, as a specifier
+    :param yanked: why it should not be taken (PEP 592), which may be ""; None: it may be
+    :param uploaded: when (PEP 700), with a time zone; None: the index does not say
+    :param has_metadata: whether its metadata can be had beside it (PEP 658)
+    :param metadata_sha256: of that, where the index says
+    """
+
+    name: str
+    url: str
+    sha256: str | None = None
+    requires: str = ""
+    yanked: str | None = None
+    uploaded: datetime | None = None
+    has_metadata: bool = False
+    metadata_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What the first index that has a project has of it.
+
+    :param index: its address, as it may be shown; "": no index has the project
+    """
+
+    index: str
+    files: tuple[File, ...]
+
+
+class Indexes:
+    """Several indexes, by priority. May be used by several threads."""
+
+    def __init__(self, addresses: Sequence[str], settings: Settings) -> None:
+        """Ask nothing yet.
+
+        :param addresses: as they are set: may have logins, and names of environment variables, in them
+        :raises SpecError: when one names a variable that is not set
+        """
+        for name in (name for address in addresses for name in unset(address, os.environ)):
+            raise SpecError(
+                f"the address of a package index names ${name}, which is not set", f"set it: export {name}=…"
+            )
+        whole = [settings.mirrors.rewrite(expanded(address, os.environ)) for address in addresses]
+        self.addresses = tuple(dict.fromkeys(without_user(address)[0].rstrip("/") for address in whole))
+        roots = [urlsplit(a)._replace(path="/", query="", fragment="").geturl() for a in whole]  # of files
+        logins = read_logins(os.environ, [*whole, *settings.mirrors.rules.values(), *roots])
+        self.transport = Transport(settings, logins)
+        self._settings = settings
+        self._known: dict[str, Project] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def project(self, name: str) -> Project:
+        """What there is of a project, from the first index that has it.
+
+        :raises ToolError: when an index cannot be read: the next one is not asked instead
+        """
+        name = pip_name(name)
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            if name not in self._known:
+                self._known[name] = self._asked(name)
+            return self._known[name]
+
+    def _asked(self, name: str) -> Project:
+        for address in self.addresses:
+            page = f"{address}/{name}/"
+            files = self._from_folder(page) if page.startswith("file://") else self._from_server(page)
+            if files is not None:
+                return Project(public(address), files)
+        return Project("", ())
+
+    def _from_folder(self, page: str) -> tuple[File, ...] | None:
+        folder = Path(url2pathname(urlsplit(page).path))
+        try:
+            text = (folder / "index.html").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ToolError(f"cannot read the package index {public(page)}: {error}") from error
+        return tuple(_from_html(text, page))
+
+    def _from_server(self, page: str) -> tuple[File, ...] | None:
+        kept = self._settings.cache_dir / "pypi" / "pages" / hashlib.sha256(page.encode()).hexdigest()
+        known = _read_kept(kept)
+        if self._settings.offline:
+            if known is None:
+                raise ToolError(
+                    f"what the package index has at {public(page)} is not in the cache, and --offline "
+                    "fetches nothing",
+                    "lock it once without --offline (or `offline` in the settings)",
+                )
+            return _files(known)
+        asked = {"Accept": _TYPES, "Accept-Encoding": "gzip"} | (_validators(known) if known else {})
+        with ask(self.transport, page, asked) as answer:
+            if answer.status_code == 304 and known is not None:
+                return _files(known)
+            if answer.status_code not in (200, 404, 410):
+                raise _refusal(page, answer.status_code, self.transport)
+            found = _Kept.of(answer)
+        files = _files(found)
+        write_whole(kept, found.as_bytes())
+        return files
+
+
+# --- asking -------------------------------------------------------------------------------------------------
+
+
+def ask(transport: Transport, address: str, headers: Mapping[str, str]) -> requests.Response:
+    """GET, again after a pause where it may help.
+
+    :raises ToolError: when the server cannot be reached
+    """
+    import requests
+
+    for pause in (*RETRY_DELAYS, None):
+        try:
+            answer = transport.get(address, headers)
+            if answer.status_code not in _PASSING or pause is None:
+                return answer
+            answer.close()
+        except (requests.RequestException, OSError) as error:
+            if pause is None or isinstance(error, requests.exceptions.SSLError | ValueError):
+                raise unreachable(address, error) from error
+        time.sleep(pause)
+    raise AssertionError  # the last round returns or raises
+
+
+def unreachable(address: str, error: Exception) -> ToolError:
+    """Say in words that a server did not answer."""
+    import requests
+
+    place = public(address)
+    if isinstance(error, requests.exceptions.SSLError):
+        return ToolError(
+            f"cannot read the package index {place}: its certificate is not trusted",
+            certificate_hint(address),
+        )
+    system = re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", str(error))
+    why = "it does not answer" if isinstance(error, requests.Timeout) else public(str(error)).splitlines()[0]
+    return ToolError(
+        f"cannot read the package index {place}: {system[1].strip().lower() if system else why}",
+        f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}',
+    )
+
+
+def _refusal(page: str, status: int, transport: Transport) -> ToolError:
+    words = f"cannot read the package index: it answers {status} for {public(page)}"
+    if status in (401, 403, 407):
+        return ToolError(words, f"check its address; {hint_for(page, transport.logins)}")
+    return ToolError(words, f'a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}')
+
+
+# --- what is kept -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer.
+
+    :param address: that the links in it start from
+    """
+
+    address: str
+    is_there: bool
+    is_json: bool
+    etag: str
+    modified: str
+    body: bytes
+
+    @classmethod
+    def of(cls, answer: requests.Response) -> _Kept:
+        told = answer.headers
+        kind = told.get("Content-Type", "").lower()
+        is_there = answer.status_code == 200
+        try:
+            body = answer.raw.read(LARGEST_PAGE + 1, decode_content=True) if is_there else b""
+        except Exception as error:  # urllib3's and the decoders' own
+            raise unreachable(answer.url, error) from error
+        if len(body) > LARGEST_PAGE or (is_there and "json" not in kind and "html" not in kind):
+            raise _no_index(answer.url)
+        return cls(
+            answer.url, is_there, "json" in kind, told.get("ETag", ""), told.get("Last-Modified", ""), body
+        )
+
+    def as_bytes(self) -> bytes:
+        head = [public(self.address), self.is_there, self.is_json, self.etag, self.modified]
+        return json.dumps(head).encode() + b"\n" + self.body
+
+
+def _read_kept(path: Path) -> _Kept | None:
+    try:
+        head, _, body = path.read_bytes().partition(b"\n")
+        address, is_there, is_json, etag, modified = json.loads(head)
+        return _Kept(address, is_there, is_json, etag, modified, body)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _validators(known: _Kept) -> dict[str, str]:
+    told = {"If-None-Match": known.etag, "If-Modified-Since": known.modified if not known.etag else ""}
+    return {key: value for key, value in told.items() if value}
+
+
+def _files(kept: _Kept) -> tuple[File, ...] | None:
+    if not kept.is_there:
+        return None
+    if kept.is_json:
+        return tuple(_from_json(kept.body, kept.address))
+    return tuple(_from_html(kept.body.decode(errors="replace"), kept.address))
+
+
+# --- reading a page -----------------------------------------------------------------------------------------
+
+
+def _no_index(address: str) -> ToolError:
+    return ToolError(
+        f"what {public(address)} answers is no list of files of a package index", "check the index's address"
+    )
+
+
+def _from_json(data: bytes, address: str) -> Iterator[File]:
+    try:
+        for file in json.loads(data)["files"]:
+            told = next((file[k] for k in ("core-metadata", "dist-info-metadata") if k in file), False)
+            yanked = file.get("yanked") or None
+            yield File(
+                name=str(file["filename"]),
+                url=urljoin(address, str(file["url"])),
+                sha256=_hash(file["hashes"].get("sha256")),
+                requires=str(file.get("requires-python") or ""),
+                yanked=("" if yanked is True else str(yanked)) if yanked else None,
+                uploaded=_time(file.get("upload-time")),
+                has_metadata=bool(told),
+                metadata_sha256=_hash(told.get("sha256")) if isinstance(told, dict) else None,
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_index(address) from error
+
+
+def _from_html(page: str, address: str) -> Iterator[File]:
+    if "<" not in page:
+        raise _no_index(address)
+    if base := _BASE.search(page):
+        address = urljoin(address, _attributes(base[1]).get("href", ""))
+    for link in _LINK.finditer(page):
+        said = _attributes(link[1])
+        try:
+            url, fragment = urldefrag(urljoin(address, said["href"]))
+            path = urlsplit(url).path
+        except (KeyError, ValueError):
+            continue  # a link to nowhere
+        told = said.get("data-core-metadata", said.get("data-dist-info-metadata"))
+        yield File(
+            name=unquote(path.rsplit("/", 1)[-1]),
+            url=url,
+            sha256=_hash(fragment.removeprefix("sha256=")),
+            requires=said.get("data-requires-python", ""),
+            yanked=said.get("data-yanked"),
+            has_metadata=told is not None and told != "false",
+            metadata_sha256=_hash((told or "").removeprefix("sha256=")),
+        )
+
+
+def _attributes(text: str) -> dict[str, str]:
+    return {a[1].lower(): unescape(a[2] or a[3] or "") for a in _ATTRIBUTE.finditer(text)}
+
+
+def _hash(value: Any) -> str | None:
+    return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value.lower()) else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def indexes_of(specification: Any, settings: Settings) -> Indexes:
+    """The indexes that an environment's requirements are looked for in, the first one first.
+
+    The spec's own (`pip-repositories`), those of the settings, and PyPI unless the spec forbids it.
+
+    :param specification: conda-lock's LockSpecification
+    """
+    own = [repository.url for repository in specification.pip_repositories]
+    last = [INDEX] if specification.allow_pypi_requests else []
+    return Indexes([*own, *settings.extra_index_urls, *last], settings)
