@@ -32,7 +32,7 @@ def solve(
     :raises SpecError: when a channel does not exist
     :raises ToolError: when a channel cannot be reached
     """
-    _bound_arenas()
+    _bound_memory()
     return _run(_solve(questions, channels, settings))
 
 
@@ -109,14 +109,26 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     finally:
         time.sleep(0.005)
+        if (libc := _glibc()) is not None:
+            libc.malloc_trim(0)  # a solve leaves holes of a hundred MB, which the next would not fit into
 
 
-def _bound_arenas() -> None:
-    """Keep glibc from giving each of rattler's threads an arena of its own, which grows with every solve."""
+def _bound_memory() -> None:
+    """Keep glibc's memory from growing with every solve.
+
+    By itself it gives each of rattler's threads an arena of its own, and takes ever larger pieces from there
+    once it has seen a large one freed: pieces of an index, between which what is small and stays then lies.
+    """
+    if (libc := _glibc()) is not None:
+        libc.mallopt(-8, 2)  # M_ARENA_MAX, malloc.h; with 1, the threads wait for each other
+        libc.mallopt(-3, 128 << 10)  # M_MMAP_THRESHOLD: the default, but fixed
+
+
+def _glibc() -> Any:
+    """The C library, if it is glibc; else None."""
     if sys.platform != "linux":
-        return
+        return None
     import ctypes
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-8, 2)  # M_ARENA_MAX, malloc.h
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
