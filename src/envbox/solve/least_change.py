@@ -9,6 +9,7 @@ stayed. What should move goes to the newest version that the spec allows, whatev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,30 @@ class Solver:
         :param extra: match specs that must hold besides
         :raises rattler.exceptions.SolverError: when there is no solution
         """
+        return await self._ask(held, [parse_match_spec(text) for text in self.question.specs], extra)
+
+    async def solve_near(self, held: Names, extra: Sequence[str] = ()) -> Records:
+        """Solve as `solve` does, asking for what is held itself, so that only what it needs is looked at.
+
+        Of a large channel a solver otherwise reads every version of all that any version ever needed. But
+        then what is held is there although nothing needs it any more, and may be in the way of what is newer;
+        so a solution that has such is none.
+
+        :raises rattler.exceptions.SolverError: when there is no solution, or it is one of those
+        """
+        from rattler.exceptions import SolverError
+
+        texts = [f"{name}[sha256={self.locked[name].sha256.hex()}]" for name in sorted(held)]
+        asked = [parse_match_spec(text) for text in self.question.specs]
+        others = [spec for spec in asked if spec.name.normalized not in held]
+        found = await self._ask(
+            held, [*map(parse_match_spec, texts), *others], [*self.question.specs, *extra]
+        )
+        if unneeded := found.keys() - _with_needs({spec.name.normalized for spec in asked}, found):
+            raise SolverError(f"nothing needs {', '.join(sorted(unneeded))}")
+        return found
+
+    async def _ask(self, held: Names, specs: Sequence[Any], constraints: Sequence[str]) -> Records:
         from rattler import Channel
         from rattler.solver.solver import solve
 
@@ -46,8 +71,8 @@ class Solver:
         policy, preferred = question.policy, self.locked.keys() - held - question.update
         found = await solve(
             sources=[Channel(url) for url in self.channels],
-            specs=[parse_match_spec(text) for text in question.specs],
-            constraints=[parse_match_spec(text) for text in extra],
+            specs=specs,
+            constraints=[parse_match_spec(text) for text in constraints],
             gateway=self.gateway,
             platforms=[question.platform, "noarch"],
             locked_packages=[self.locked[name] for name in sorted(preferred)],
@@ -129,6 +154,9 @@ async def _holding(solver: Solver, held: Names, extra: Sequence[str] = ()) -> Re
     """Solve with these held fast, but for what must move."""
     from rattler.exceptions import SolverError
 
+    with suppress(SolverError):
+        if held:
+            return await solver.solve_near(held, extra)
     try:
         return await solver.solve(held, extra)
     except SolverError as error:
@@ -194,6 +222,17 @@ def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
     needs = {name: {text.partition(" ")[0] for text in record.depends} for name, record in records.items()}
     while more := {name for name, needed in needs.items() if name not in found and needed & found}:
         found |= more
+    return found
+
+
+def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
+    """The names, and all that they need, near or far."""
+    found, todo = set[str](), [name for name in names if name in records]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [n for text in records[name].depends if (n := text.partition(" ")[0]) in records]
     return found
 
 
