@@ -16,7 +16,7 @@ from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
 from envbox.lockfile import Base, Lock
 from envbox.project import Environment
-from envbox.report import Reporter
+from envbox.report import Reporter, counted
 from envbox.settings import Settings
 from envbox.solve.platforms import solve_spec
 from envbox.solve.question import HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
@@ -160,7 +160,7 @@ def _say(solved: Lock, before: Before, report: Reporter, verb: str) -> None:
     from envbox.reading.tables import lines
 
     counts = ", ".join(
-        f"{len(solved.for_platform(p))} packages for {p}{_system(solved, p)}" for p in solved.platforms
+        f"{counted(len(solved.for_platform(p)))} for {p}{_system(solved, p)}" for p in solved.platforms
     )
     how = [f"as of {solved.exclude_newer}"] * bool(solved.exclude_newer) + [solved.strategy or ""]
     report.say(f"{verb} {solved.name}: {counts}{''.join(f', {word}' for word in how if word)}")

@@ -23,7 +23,7 @@ from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
-from envbox.lockfile.entries import read_packages, read_texts
+from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
 from envbox.mirrors import public_channel
 from envbox.oci import digest_of
@@ -61,8 +61,18 @@ def loads(data: bytes, path: Path) -> Lock:
     faults: list[str] = []
     lock = _parse(document, path, faults)
     if lock is None or faults:
-        raise LockfileError(listed(f"the lockfile {path} is damaged", faults), again)
+        raise LockfileError(listed(f"the lockfile {path} is damaged", faults), _way_out(path, faults, again))
     return replace(lock, digest=digest_of(data))
+
+
+def _way_out(path: Path, faults: list[str], again: str) -> str:
+    """What to do about faults; an old one of conda-lock's, which has MD5 alone, can be taken over."""
+    if not all(NO_SHA256 in words for words in faults):
+        return again
+    return (
+        f"keep what it has, and make the spec anew of it: envbox import --force {path.name}; "
+        f"or remove it and lock anew: envbox lock {_name_from(path)}"
+    )
 
 
 def dumps(lock: Lock) -> bytes:
@@ -131,7 +141,8 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if not data.strip():
         raise LockfileError(f"the lockfile {path} is empty", again)
     if line := conflict_line(data):
-        raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
+        settle = f"settle it from the spec, with what both sides have: envbox lock {_name_from(path)}"
+        raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", settle)
     try:
         document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -231,7 +242,7 @@ def _check_complete(lock: Lock, faults: list[str]) -> None:
         asked = {
             m[1].lower() for text in texts if not text.startswith(PIP_PREFIX) and (m := _ASKED.match(text))
         }
-        for name in sorted(asked - names.get(platform, asked)):
+        for name in sorted(n for n in asked - names.get(platform, asked) if not n.startswith("__")):
             faults.append(f"{name} was asked for, but is not locked for {platform}")
     for package in lock.packages:
         if package.manager == "conda":
