@@ -153,20 +153,21 @@ def _lock(
 
 def _with(packages: frozenset[str], environments: Sequence[Environment]) -> list[Environment]:
     """The environments that have one of the packages; all, where none has or no package is named."""
-    from envbox.lock import locked_before
+    from envbox.lock import sides_before
 
-    locks = {e: locked_before(e) for e in environments} if packages and len(environments) > 1 else {}
-    found = [e for e, lock in locks.items() if lock and packages & {p.name for p in lock.packages}]
+    locks = {e: sides_before(e) for e in environments} if packages and len(environments) > 1 else {}
+    found = [e for e, sides in locks.items() if packages & {p.name for lock in sides for p in lock.packages}]
     return found or list(environments)
 
 
 def _print_changes(environment: Environment, lock: Lock) -> None:
     """Print what differs from the lockfile that is there."""
-    from envbox.lock import locked_before
+    from envbox.lock import sides_before
     from envbox.reading.changes import changes
     from envbox.reading.tables import lines
 
-    for line in lines(changes(locked_before(environment), lock), lock.platforms):
+    before = next(iter(sides_before(environment)), None)
+    for line in lines(changes(before, lock), lock.platforms):
         click.echo(line)
 
 

@@ -29,7 +29,7 @@ from envbox.mirrors import public_channel
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
-__all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "sealed"]
+__all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "salvaged", "sealed"]
 
 VERSION = 1
 
@@ -62,6 +62,19 @@ def loads(data: bytes, path: Path) -> Lock:
     lock = _parse(document, path, faults)
     if lock is None or faults:
         raise LockfileError(listed(f"the lockfile {path} is damaged", faults), _way_out(path, faults, again))
+    return replace(lock, digest=digest_of(data))
+
+
+def salvaged(data: bytes, path: Path) -> Lock:
+    """What is sound of a lockfile that need not be whole: to be preferred by a solve, and for nothing else.
+
+    :raises LockfileError: when nothing of it is
+    """
+    again = f"remove it and lock anew: envbox lock {_name_from(path)}"
+    faults: list[str] = []
+    lock = _parse(_document(data, path, again), path, faults)
+    if lock is None:
+        raise LockfileError(listed(f"the lockfile {path} is damaged", faults), again)
     return replace(lock, digest=digest_of(data))
 
 

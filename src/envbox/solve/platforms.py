@@ -70,8 +70,8 @@ def _solve_conda(
     cuda = settings.for_environment(spec.name).cuda
     questions = [
         Question(
-            p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda"),
-            before.update.names, before.policy,
+            p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda", before.lock),
+            before.update.names, before.policy, _kept(spec, p, before, "conda", before.theirs),
         )
         for p in platforms
     ]  # fmt: skip
@@ -94,7 +94,8 @@ def _solve_pip(
         if isinstance(conda, SolveError):
             found[platform] = conda
             continue
-        asked = Requirements(platform, conda, _kept(spec, platform, before, "pip"), base.glibc.get(platform))
+        wheels = _newest([_kept(spec, platform, before, "pip", lock) for lock in before.sides])
+        asked = Requirements(platform, conda, wheels, base.glibc.get(platform))
         try:
             found[platform] = conda + lock_requirements(asked, spec.specification, names, settings)
         except SolveError as error:
@@ -102,13 +103,27 @@ def _solve_pip(
     return found
 
 
-def _kept(spec: EnvSpec, platform: str, before: Before, manager: str) -> tuple[LockedPackage, ...]:
-    """What of the previous lock the solver should prefer.
+def _newest(sides: Sequence[Sequence[LockedPackage]]) -> tuple[LockedPackage, ...]:
+    """The wheels of the locks that are there, each once: of two, the newer."""
+    from packaging.version import Version
+
+    found: dict[str, LockedPackage] = {}
+    for package in (package for side in sides for package in side):
+        other = found.setdefault(package.name, package)
+        if other.version != package.version and Version(other.version) < Version(package.version):
+            found[package.name] = package
+    return tuple(found.values())
+
+
+def _kept(
+    spec: EnvSpec, platform: str, before: Before, manager: str, previous: Lock | None
+) -> tuple[LockedPackage, ...]:
+    """What of a previous lock the solver should prefer.
 
     After another order of channels only the first one's packages: a preference would outweigh the new
     priority. Nothing for a date or a strategy that is new: what they give is a function of them alone.
     """
-    previous, policy = before.lock, before.policy
+    policy = before.policy
     if previous is None or platform not in previous.platforms or before.update.everything:
         return ()
     if policy.strategy != previous.strategy or policy.exclude_newer not in (None, previous.exclude_newer):
