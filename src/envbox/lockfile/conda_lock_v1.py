@@ -29,7 +29,7 @@ from envbox.mirrors import public_channel
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
-__all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "salvaged", "sealed"]
+__all__ = ["PIP_PREFIX", "dumps", "loads", "name_from", "read_lockfile", "salvaged", "sealed"]
 
 VERSION = 1
 
@@ -44,7 +44,7 @@ def read_lockfile(path: Path) -> Lock:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {_name_from(path)}") from None
+        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {name_from(path)}") from None
     except OSError as error:
         raise LockfileError(f"cannot read the lockfile {path}: {error.strerror}") from error
     return loads(data, path)
@@ -56,7 +56,7 @@ def loads(data: bytes, path: Path) -> Lock:
     :param path: where they are from: for the words of an error, and the name where the file does not say one
     :raises LockfileError: with every fault that was found, up to ten
     """
-    again = f"restore it, or remove it and lock anew: envbox lock {_name_from(path)}"
+    again = f"restore it, or remove it and lock anew: envbox lock {name_from(path)}"
     document = _document(data, path, again)
     faults: list[str] = []
     lock = _parse(document, path, faults)
@@ -70,7 +70,7 @@ def salvaged(data: bytes, path: Path) -> Lock:
 
     :raises LockfileError: when nothing of it is
     """
-    again = f"remove it and lock anew: envbox lock {_name_from(path)}"
+    again = f"remove it and lock anew: envbox lock {name_from(path)}"
     faults: list[str] = []
     lock = _parse(_document(data, path, again), path, faults)
     if lock is None:
@@ -84,7 +84,7 @@ def _way_out(path: Path, faults: list[str], again: str) -> str:
         return again
     return (
         f"keep what it has, and make the spec anew of it: envbox import --force {path.name}; "
-        f"or remove it and lock anew: envbox lock {_name_from(path)}"
+        f"or remove it and lock anew: envbox lock {name_from(path)}"
     )
 
 
@@ -154,7 +154,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if not data.strip():
         raise LockfileError(f"the lockfile {path} is empty", again)
     if line := conflict_line(data):
-        settle = f"settle it from the spec, with what both sides have: envbox lock {_name_from(path)}"
+        settle = f"settle it from the spec, with what both sides have: envbox lock {name_from(path)}"
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", settle)
     try:
         document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
@@ -179,7 +179,8 @@ def _problem(error: Exception) -> str:
     return f"line {mark.line + 1}: {said}" if mark else said
 
 
-def _name_from(path: Path) -> str:
+def name_from(path: Path) -> str:
+    """The name of the environment whose lockfile has this path."""
     if path.name.endswith(LOCK_SUFFIX):
         return path.name[: -len(LOCK_SUFFIX)]
     return path.absolute().parent.name or "environment"
@@ -200,7 +201,7 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
     platforms = _platforms(metadata.get("platforms"), faults)
     packages = read_packages(entries, platforms, faults)
     lock = Lock(
-        name=_name_from(path),
+        name=name_from(path),
         platforms=platforms,
         channels=_channels(metadata.get("channels"), faults),
         content_hash=read_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
