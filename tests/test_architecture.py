@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "solve": SETTLED | {"credentials", "spec", "transport"},
     "freshness": SETTLED | {"registry", "solve", "spec"},
     "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
+    "merge": SETTLED | {"freshness", "solve"},
     "editing": SETTLED | {"lock", "solve", "spec"},
     "notebook": SETTLED | {"solve"},
     "link": SETTLED | {"fetch"},

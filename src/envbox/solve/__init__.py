@@ -16,7 +16,6 @@ from envbox.errors import SolveError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
-from envbox.solve.gateway import channel_failure, open_gateway
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
 from envbox.solve.no_solution import no_solution
@@ -43,6 +42,8 @@ async def _solve(
     questions: Sequence[Question], channels: Sequence[str], settings: Settings
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
+
+    from envbox.solve.gateway import channel_failure, open_gateway  # late: checks of a lock need no network
 
     specs = [spec for question in questions for spec in question.specs]
     asked = sources(channels, specs)

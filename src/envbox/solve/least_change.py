@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from envbox.lockfile import LockedPackage
 from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.no_solution import names_in
 from envbox.solve.question import LOWEST_DIRECT, Question, cutoff
@@ -27,12 +28,16 @@ Names = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """One platform's question, with the channels to ask and what is locked as they have it now."""
+    """One platform's question, with the channels to ask and what is locked as they have it now.
+
+    :param others: what the other side of a merge has locked instead; taken where the first cannot be
+    """
 
     question: Question
     channels: Sequence[str]
     gateway: Any
     locked: Records
+    others: Records
 
     async def solve(self, held: Names, extra: Sequence[str] = ()) -> Records:
         """Solve once: what is held cannot move; what else is locked is preferred, unless it should move.
@@ -75,7 +80,7 @@ class Solver:
             constraints=[parse_match_spec(text) for text in constraints],
             gateway=self.gateway,
             platforms=[question.platform, "noarch"],
-            locked_packages=[self.locked[name] for name in sorted(preferred)],
+            locked_packages=[self.others.get(name, self.locked[name]) for name in sorted(preferred)],
             pinned_packages=[self.locked[name] for name in sorted(held)],
             virtual_packages=_generic(question.virtual),
             exclude_newer=cutoff(policy.exclude_newer) if policy.exclude_newer else None,
@@ -94,11 +99,11 @@ async def least_change(question: Question, channels: Sequence[str], gateway: Any
 
     :raises rattler.exceptions.SolverError: when there is no solution
     """
-    solver = Solver(question, channels, gateway, await _locked_records(question, channels, gateway))
     specs = [parse_match_spec(text) for text in question.specs]
-    unfit = {
-        s.name.normalized for s in specs if (r := solver.locked.get(s.name.normalized)) and not s.matches(r)
-    }
+    ours = await _locked_records(question, question.locked, channels, gateway)
+    theirs = await _locked_records(question, question.theirs, channels, gateway)
+    solver = Solver(question, channels, gateway, *_one_of_both(ours, theirs, specs))
+    unfit = _unfit(solver.locked, specs)
     held = frozenset(solver.locked.keys() - unfit - question.update)
     found = await _holding(solver, held)
     if question.policy.strategy != LOWEST_DIRECT:
@@ -109,6 +114,30 @@ async def least_change(question: Question, channels: Sequence[str], gateway: Any
             if newest is not found[name]:
                 found = await _holding(solver, held, fixed)
     return list(found.values())
+
+
+def _unfit(records: Records, specs: Sequence[Any]) -> Names:
+    """The names whose record is not what is asked for."""
+    named = [(spec.name.normalized, spec) for spec in specs]
+    return frozenset(name for name, spec in named if name in records and not spec.matches(records[name]))
+
+
+def _one_of_both(ours: Records, theirs: Records, specs: Sequence[Any]) -> tuple[Records, Records]:
+    """Of two sides' records those to hold, and to fall back to: what fits comes first, then the newer."""
+    unfit = _unfit(ours, specs), _unfit(theirs, specs)
+    held, others = {**theirs, **ours}, {}
+    for name in ours.keys() & theirs.keys():
+        one, other = ours[name], theirs[name]
+        if one.sha256 == other.sha256:
+            continue
+        if (name not in unfit[1], _age(other)) > (name not in unfit[0], _age(one)):
+            one, other = other, one
+        held[name], others[name] = one, other
+    return held, others
+
+
+def _age(record: Any) -> tuple[Any, ...]:
+    return record.version, record.build_number, str(record.timestamp or "")
 
 
 # --- what should move ---------------------------------------------------------------------------------------
@@ -239,12 +268,14 @@ def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
 # --- asking rattler -----------------------------------------------------------------------------------------
 
 
-async def _locked_records(question: Question, channels: Sequence[str], gateway: Any) -> Records:
+async def _locked_records(
+    question: Question, packages: Sequence[LockedPackage], channels: Sequence[str], gateway: Any
+) -> Records:
     """The records of what is locked, as the channels have them now, by name."""
-    if not question.locked:
+    if not packages:
         return {}
-    wanted = {p.sha256: p for p in question.locked}
-    exact = [f"{p.name}[sha256={p.sha256}]" for p in question.locked]
+    wanted = {p.sha256: p for p in packages}
+    exact = [f"{p.name}[sha256={p.sha256}]" for p in packages]
     records: Records = {}
     for record in await _query(question, channels, gateway, exact):
         locked = wanted.get(record.sha256.hex() if record.sha256 else "")
