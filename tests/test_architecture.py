@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
     | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
+    "execution": SETTLED | {"engine", "launch", "notebook"},
     "reading": SETTLED | {"solve", "spec", "transport"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
@@ -54,6 +55,10 @@ HEAVY = {
     "installer",
     "rich",
     "ruamel",
+    "pygments",
+    "markdown_it",
+    "jupyter_client",
+    "zmq",
 }
 
 

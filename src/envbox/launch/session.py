@@ -189,22 +189,23 @@ def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn
     session = os.urandom(8).hex()
     launch = prepare(with_streams(launch), engine, settings)
     argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
-    _leave_watcher(client, session)
+    os.set_inheritable(leave_watcher(client, session), True)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
     os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
 
 
-def _leave_watcher(client: tuple[str, ...], session: str) -> None:
-    """See to it that the session's container does not outlive the client that we are about to become.
+def leave_watcher(client: tuple[str, ...], session: str) -> int:
+    """See to it that a session's container does not outlive its client.
 
     It would when the client is killed, when its terminal is closed, or when the reader of its output goes
     away (`… | head`). The watcher reads from a pipe whose other end only the client holds, so it wakes when
     that ends, however it does.
+
+    :returns: the end of the pipe that the client shall inherit
     """
     reading, writing = os.pipe()
-    os.set_inheritable(writing, True)
     subprocess.Popen(
         ("sh", "-c", _WATCH, "envbox", f"{SESSION_LABEL}={session}", *client),
         stdin=reading,
@@ -214,6 +215,7 @@ def _leave_watcher(client: tuple[str, ...], session: str) -> None:
         start_new_session=True,
     )
     os.close(reading)
+    return writing
 
 
 def create(launch: Launch, engine: Engine, settings: Settings) -> str:
