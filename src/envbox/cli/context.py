@@ -90,10 +90,10 @@ class Session:
 
         if found := self.for_notebook(name):
             from envbox.notebook.reading import read_notebook
-            from envbox.notebook.stamping import bound_environment, bound_name
+            from envbox.notebook.stamping import environment_of
 
             session, path = found
-            return bound_environment(session.project, bound_name(read_notebook(path)))
+            return environment_of(read_notebook(path), session.project)
         if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
             return self.project.environment(name)
         path = self.here / name

@@ -160,7 +160,7 @@ def run(ctx: click.Context, /, name: str | None, command: tuple[str, ...], **opt
     envbox run maps -- python clean.py < in.csv > out.csv
 
     Streams, signals and the exit code are the command's. Without a COMMAND, the one that envbox.toml has for
-    the environment.
+    the environment. NAME may be a notebook's path, which means the environment that it is bound to.
     """
     from envbox.launch.session import exec_session
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox import __version__
-from envbox.errors import LockfileError
+from envbox.errors import LockfileError, SpecError
 from envbox.files import write_whole
 from envbox.notebook.reading import Notebook, loads, read_bytes
 from envbox.oci import digest_of
@@ -57,6 +57,21 @@ def bound_environment(project: Project, name: str | None) -> Environment:
     if name is not None and only is not None and only.lock_path.name == "conda-lock.yml":
         return only
     return project.environment(name)
+
+
+def environment_of(notebook: Notebook, project: Project) -> Environment:
+    """The environment that a notebook is bound to; of one that is bound to none, the project's only one.
+
+    :raises SpecError: when there is none, or none can be chosen
+    """
+    name = bound_name(notebook)
+    if name is None and len(project.environments) > 1 and project.default is None:
+        names = ", ".join(e.name for e in project.environments)
+        raise SpecError(
+            f"{notebook.path} is not bound to an environment, and {project.root} has {names}",
+            f"bind it: envbox stamp --name NAME {notebook.path.name}",
+        )
+    return bound_environment(project, name)
 
 
 def lock_digest(environment: Environment) -> str:
