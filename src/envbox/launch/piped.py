@@ -16,7 +16,8 @@ from typing import IO
 
 from envbox.engine import Engine
 from envbox.launch.container import Launch, client_env, run_argv
-from envbox.launch.session import SESSION_LABEL, leave_watcher, prepare
+from envbox.launch.session import prepare
+from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import Settings
 
 _KEPT = 64  # pieces of what is written on stderr, of up to 4 KiB each
