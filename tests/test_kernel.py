@@ -249,6 +249,9 @@ def desk(rig: Rig, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     (project / "notebooks").mkdir()
     jupyter = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("DATA", "RUNTIME", "CONFIG")}
     (home / "runtime").mkdir(mode=0o700)
+    (home / "config/labconfig").mkdir(parents=True)  # no question about news comes in the way
+    quiet = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (home / "config/labconfig/page_config.json").write_text(json.dumps(quiet))
     environ = {**lab.environ, **jupyter, "KERNEL_CWD": str(project / "notebooks"), "PYTHONPATH": str(SOURCE)}
     made = Desk(prefix / "bin/python", project, environ)
     done = made.envbox("kernel", "add", "kern")
@@ -379,7 +382,7 @@ def jupyterlab(desk: Desk, port: int) -> Iterator[str]:
             "--LabApp.expose_app_in_browser=True",
         ),
         *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={desk.project}"),
-        *("--LabApp.news_url=None", "--ServerApp.ip=127.0.0.1"),
+        "--ServerApp.ip=127.0.0.1",
     ]
     environ = {**desk.environ, "JUPYTER_TOKEN": "t" * 48}
     log = desk.project.parent / "jupyterlab.log"
@@ -419,10 +422,11 @@ def test_jupyterlab_of_this_machine_has_it_and_works_with_it(desk: Desk, lab: La
         page.goto(f"{address}/lab/tree/n.ipynb?token={'t' * 48}")
         page.wait_for("document.querySelectorAll('.jp-CodeCell').length === 4")
         page.wait_for("document.querySelector('.jp-Toolbar-kernelName')?.innerText.includes('kern (locked)')")
+        page.wait_for("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
         page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for(f"{shown(0)}.includes('in /opt/envbox')")
         page.wait_for("document.querySelectorAll('.jp-OutputArea img').length === 1")
-        page.wait_for("document.querySelector('.jp-Stdin-input')")
+        page.wait_for("document.querySelectorAll('.jp-Stdin-input').length === 1")
         page.evaluate("document.querySelector('.jp-Stdin-input').focus()")
         page.send("Input.insertText", text="Ada")
         for kind in ("keyDown", "keyUp"):
