@@ -40,6 +40,8 @@ ROOMS: dict[str, set[str]] = {
     | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
+    "kernels": SETTLED | {"engine", "launch"},
+    "execution": SETTLED | {"engine", "launch", "notebook"},
     "reading": SETTLED | {"solve", "spec", "transport"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
@@ -55,6 +57,10 @@ HEAVY = {
     "installer",
     "rich",
     "ruamel",
+    "pygments",
+    "markdown_it",
+    "jupyter_client",
+    "zmq",
 }
 
 

@@ -29,6 +29,8 @@ COMMANDS = {
     "shell": ("envbox.cli.launching", "Open a shell in an environment, here."),
     "run": ("envbox.cli.launching", "Run a command in an environment, here."),
     "notebook": ("envbox.cli.serving", "Start a Jupyter server in an environment, here."),
+    "exec": ("envbox.cli.executing", "Run notebooks in an environment, and keep their outputs."),
+    "kernel": ("envbox.cli.kernels", "Give your own Jupyter kernels of locked environments."),
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
