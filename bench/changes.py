@@ -73,8 +73,8 @@ class Subject:
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """Package → uncompressed size in bytes."""
-        return {f.name: f.raw_size for layer in self.layers[:-1] for f in layer.fragments}
+        """Package → its archive's size in bytes."""
+        return {f.name: f.archive_size for layer in self.layers[:-1] for f in layer.fragments}
 
     @cached_property
     def blobs(self) -> Mapping[str, int]:

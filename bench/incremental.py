@@ -43,7 +43,7 @@ def blobs_row(stage: Stage, runs: int) -> Row:
         "by_size_10": by_size,
         "by_size_57": lambda sizes: by_size(sizes, 57),
         **{f"buckets_{n}": varied(buckets=n) for n in (8, 32)},
-        **{f"large_{n}_mib": varied(large=n << 20) for n in (1, 16)},
+        **{f"large_{n}_kib": varied(large=n << 10) for n in (256, 4096)},
     }
     notes = {"packages": float(len(whole))}
     for name, rule in rules.items():

@@ -6,7 +6,6 @@ What is quoted is the median of each and the median of the ratios pair by pair, 
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import subprocess
 import time
@@ -22,7 +21,7 @@ class Row:
     """One comparison. Times in seconds of wall clock, in the order they were taken.
 
     :param bar: what is measured should not exceed it
-    :param kind: what is measured: the `ratio`, the `difference` in seconds, or our own `seconds`
+    :param kind: what is measured: the `ratio`, the `difference` in seconds, or our own `seconds` or `value`
     :param unit: of the values, where they are no times
     """
 
@@ -48,9 +47,8 @@ class Row:
     @property
     def measured(self) -> float:
         """What is held against the bar."""
-        return {"ratio": self.ratio, "difference": self.difference, "seconds": statistics.median(self.ours)}[
-            self.kind
-        ]
+        own = statistics.median(self.ours)
+        return {"ratio": self.ratio, "difference": self.difference, "seconds": own, "value": own}[self.kind]
 
     def to_json(self) -> dict[str, object]:
         """Everything, for a program to read."""
@@ -70,7 +68,7 @@ class Row:
         }
 
     def __str__(self) -> str:
-        unit = {"ratio": "x", "difference": " s more", "seconds": " s"}[self.kind]
+        unit = {"ratio": "x", "difference": " s more", "seconds": " s", "value": f" {self.unit}"}[self.kind]
         verdict = "ok  " if self.measured <= self.bar else "OVER"
         return (
             f"{verdict} {self.name:<34} {statistics.median(self.ours):8.3f} {self.unit:<2}  "
@@ -122,9 +120,18 @@ def command(*argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path |
     return act
 
 
-def peak_memory(
-    *argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> tuple[float, float]:
-    """Run a command; its wall seconds, and the largest resident size (MiB) of any child so far."""
-    seconds = timed(command(*argv, env=env, cwd=cwd))
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+def peak_memory(*argv: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> float:
+    """Run a command; the most memory that it had resident, in MiB."""
+    process = subprocess.Popen(
+        [str(a) for a in argv],
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(map(str, argv))} failed with {process.returncode}")
+    return usage.ru_maxrss / 1024

@@ -1,46 +1,15 @@
-"""Benchmarks of the road from a spec to an image: lock, cold build, nothing to do."""
+"""Benchmarks of the road from a lock to an image: cold build, nothing to do."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-from measure import Row, command, pairs, peak_memory
+from measure import Row, command, pairs
 from stage import NAME, Stage
 
-BARE_SOLVE = """
-import asyncio, sys
-from rattler import solve, GenericVirtualPackage, PackageName, Version, BuildString, Gateway
-async def main(channel, cache, specs):
-    virtual = [GenericVirtualPackage(PackageName(n), Version(v), BuildString("0"))
-               for n, v in (("__glibc", "2.36"), ("__unix", "0"), ("__linux", "5.10"))]
-    gateway = Gateway(cache_dir=cache)
-    await asyncio.gather(*(solve([channel], specs, gateway=gateway, platforms=[p, "noarch"],
-    virtual_packages=virtual) for p in ("linux-64", "linux-aarch64")))
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
-"""
 KEPT = ("packages", "blobs")  # what a cold build finds: archives, and the base
-
-
-def lock_row(stage: Stage, runs: int) -> Row:
-    """Lock for two platforms with a warm index, beside rattler's bare solve of the same specs."""
-    specs = [
-        s.strip()[2:]
-        for s in stage.spec.read_text().split("dependencies:")[1].splitlines()
-        if s.strip().startswith("- ")
-    ]
-    bare = command(sys.executable, "-c", BARE_SOLVE, stage.channel, stage.folder / "bare-index", *specs)
-    kept = stage.lockfile.read_bytes()
-    lock = stage.envbox("lock", NAME, "--platform", "linux-64", "--platform", "linux-aarch64")
-    try:
-        ours, baseline = pairs(lock, bare, runs, (lambda: stage.lockfile.unlink(missing_ok=True), None))
-    finally:
-        stage.lockfile.write_bytes(kept)
-    return Row(
-        "envbox lock, 2 platforms, warm", "rattler's bare solve of the same", ours, baseline, 1.0, "seconds"
-    )
 
 
 def cold_build_row(stage: Stage, runs: int) -> Row:
@@ -104,34 +73,6 @@ def no_op_row(stage: Stage, runs: int) -> Row:
         stage.envbox("build", NAME), command("docker", "image", "inspect", stage.image), max(runs, 9)
     )
     return Row("envbox build, nothing changed", "docker image inspect", ours, baseline, 0.5, "seconds")
-
-
-def synthetic_row(stage: Stage, runs: int) -> Row:
-    """Lock maps on an index of conda-forge's size, warm, beside the same on the rig's small channel."""
-    root = Path(__file__).parents[1]
-    url = subprocess.run(
-        [root / "tools/rig", "synthetic"], check=True, capture_output=True, text=True
-    ).stdout.split()[-1]
-    env = stage.env | {"ENVBOX_MIRRORS": stage.env["ENVBOX_MIRRORS"].replace(stage.channel, url)}
-    arguments = ("-m", "envbox", "lock", NAME, "--platform", "linux-64", "--platform", "linux-aarch64")
-    reset = lambda: stage.lockfile.unlink(missing_ok=True)  # noqa: E731
-    kept = stage.lockfile.read_bytes()
-    try:
-        large = command(sys.executable, *arguments, env=env, cwd=stage.folder)
-        ours, baseline = pairs(large, stage.envbox(*arguments[2:]), runs, (reset, reset))
-        reset()
-        _, memory = peak_memory(sys.executable, *arguments, env=env, cwd=stage.folder)
-    finally:
-        stage.lockfile.write_bytes(kept)
-    return Row(
-        "envbox lock, 450,000 records",
-        "the same on the rig's channel",
-        ours,
-        baseline,
-        4.0,
-        "seconds",
-        {"peak_mib": round(memory)},
-    )
 
 
 def _copy_out(image: str, tree: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from containers import lab  # noqa: F401  # a fixture
 from publishing import press  # noqa: F401  # a fixture
+from workshop import loaded, workshop  # noqa: F401  # fixtures
 
 from envbox.settings import Settings, read_settings
 

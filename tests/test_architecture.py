@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "solve": SETTLED | {"credentials", "spec", "transport"},
     "freshness": SETTLED | {"registry", "solve", "spec"},
     "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
+    "merge": SETTLED | {"freshness", "solve"},
     "editing": SETTLED | {"lock", "solve", "spec"},
     "notebook": SETTLED | {"solve"},
     "link": SETTLED | {"fetch"},
@@ -39,6 +40,8 @@ ROOMS: dict[str, set[str]] = {
     | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
     "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
     "launch": SETTLED | {"engine"},
+    "kernels": SETTLED | {"engine", "launch"},
+    "execution": SETTLED | {"engine", "launch", "notebook"},
     "reading": SETTLED | {"solve", "spec", "transport"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
 }
@@ -54,6 +57,10 @@ HEAVY = {
     "installer",
     "rich",
     "ruamel",
+    "pygments",
+    "markdown_it",
+    "jupyter_client",
+    "zmq",
 }
 
 

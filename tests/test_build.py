@@ -11,153 +11,34 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from conftest import Rig
 from packages import File, Package
-from paper_registry import BASE, PaperRegistry, serving
+from paper_registry import BASE
+from workshop import Workshop, docker
 
 from envbox.base import pull_base, resolve_base
 from envbox.cache import free
-from envbox.engine import Engine, Present, connect
+from envbox.engine import Present, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
-from envbox.image.build import BuiltImage, build, image_reference, make_image, read_locked, repository
-from envbox.lockfile import Base, Lock
+from envbox.image.build import build, image_reference, make_image, read_locked, repository
+from envbox.link.fragments import Fragment
+from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.oci import digest_of
-from envbox.project import Environment
-from envbox.registry import access
-from envbox.report import SILENT, Task, Unit
-from envbox.settings import Settings
+from envbox.report import SILENT
 
 needs_engine = pytest.mark.rig
-CHANNEL = "https://conda.anaconda.org/conda-forge"
 ONE = Package("one", files=[("share/one", File(b"one")), ("etc/conda/activate.d/one.sh", File(b"ONE=1"))])
 TWO = Package("two", files=[("share/two", File(b"two" * 1000))], depends=["one >=1"])
 VARIABLES = Package("vars", files=[("etc/conda/env_vars.d/vars.json", File(b'{"FROM_PACKAGE": "yes"}'))])
-BUILD = """
-import json, sys
-from pathlib import Path
-from envbox.image.build import build
-from envbox.engine import connect
-from envbox.mirrors import Mirrors
-from envbox.project import Environment
-from envbox.report import SILENT
-from envbox.settings import Settings
-name, lock, cache, rules = sys.argv[1:]
-settings = Settings(cache_dir=Path(cache), mirrors=Mirrors(json.loads(rules)))
-build(Environment(name, Path(lock), Path(lock)), settings, connect(settings), SILENT, "linux-64")
-print(*sys.modules)
-"""
-
-
-@dataclass
-class Recorder:
-    """A reporter that keeps what it is told, and can interrupt like Ctrl-C."""
-
-    said: list[str] = field(default_factory=list)
-    tasks: list[str] = field(default_factory=list)
-    interrupt_at: str | None = None
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def detail(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
-
-    def task(
-        self, label: str, total: int | None = None, unit: Unit = "items"
-    ) -> AbstractContextManager[Task]:
-        self.tasks.append(label)
-        if self.interrupt_at is not None and label.startswith(self.interrupt_at):
-            raise KeyboardInterrupt
-        return SILENT.task(label, total, unit)
-
-
-@dataclass
-class Workshop:
-    """A project with one environment, on a channel and a registry of its own."""
-
-    folder: Path
-    registry: PaperRegistry
-    settings: Settings
-    environment: Environment
-    report: Recorder = field(default_factory=Recorder)
-
-    def lock(self, *packages: Package, base: Base | None = None, pinned: bool = True) -> Lock:
-        """Write packages into the channel, and a lockfile that has them."""
-        channel = self.folder / "channel" / "linux-64"
-        if base is None and pinned:
-            base = resolve_base("a/b:1", ["linux-64"], self.settings, SILENT)
-        lock = Lock(
-            name=self.environment.name,
-            platforms=("linux-64",),
-            channels=("conda-forge",),
-            content_hash={"linux-64": "0" * 64},
-            packages=tuple(package.locked(package.write(channel)) for package in packages),
-            base=base,
-            digest="",
-        )
-        self.environment.lock_path.write_bytes(dumps(lock))
-        return lock
-
-    def build(self, engine: Engine | None = None) -> BuiltImage:
-        """Build what is locked."""
-        self.report = Recorder(interrupt_at=self.report.interrupt_at)
-        engine = engine or connect(self.settings)
-        return build(self.environment, self.settings, engine, self.report, "linux-64")
-
-    def command(self) -> list[str]:
-        """A process that builds, and prints the modules it needed for that."""
-        rules = json.dumps(dict(self.settings.mirrors.rules))
-        name, lock, cache = self.environment.name, self.environment.lock_path, self.settings.cache_dir
-        return [sys.executable, "-c", BUILD, name, str(lock), str(cache), rules]
-
-    def make(self) -> str:
-        """The ID of the image that would be built, without an engine."""
-        data = self.environment.lock_path.read_bytes()
-        locked = read_locked(self.environment, data, "linux-64", self.settings, self.report)
-        base = pull_base(locked.base, "linux-64", self.settings)
-        return make_image(locked, base, self.settings, self.report).id
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
-    monkeypatch.setattr(access, "RETRY_DELAYS", (0.01,))
-    name = f"paper-{uuid4().hex[:12]}"
-    unique = {"etc/unique": name.encode()}  # so that no layer of another test is in the engine
-    with serving(PaperRegistry()) as registry:
-        registry.put_image("a/b:1", [BASE | unique, {"etc/motd": b"hello"}])
-        mirrors = Mirrors({"docker.io": registry.host, CHANNEL: f"file://{tmp_path / 'channel'}"})
-        settings = Settings(cache_dir=tmp_path / "cache", base="a/b:1", mirrors=mirrors)
-        environment = Environment(name, tmp_path / f"{name}.yml", tmp_path / f"{name}.conda-lock.yml")
-        yield Workshop(tmp_path, registry, settings, environment)
-
-
-@pytest.fixture
-def loaded(workshop: Workshop) -> Iterator[Workshop]:
-    """A workshop whose images are removed from the engine at the end."""
-    yield workshop
-    found = subprocess.run(
-        ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository(workshop.environment.name)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for reference in found.stdout.split():
-        connect(workshop.settings).remove_image(reference)
-
-
-def docker(*arguments: str) -> bytes:
-    return subprocess.run(["docker", *arguments], capture_output=True, check=True).stdout
 
 
 # --- from the lock to an image
@@ -230,8 +111,19 @@ def test_a_failure_calls_off_the_base_that_is_being_pulled(workshop: Workshop) -
     locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, SILENT)
     base = pull_base(locked.base, "linux-64", workshop.settings)
     called_off = []
+
+    class Pulling:
+        def work(self, stop: threading.Event) -> None:
+            called_off.append(stop.wait(20))
+
+        def begin(self, plan: Sequence[Sequence[str]]) -> None: ...
+
+        def see(self, fragment: Fragment) -> None: ...
+
+        def end(self) -> None: ...
+
     with pytest.raises(EnvboxError):
-        make_image(locked, base, workshop.settings, SILENT, lambda stop: called_off.append(stop.wait(20)))
+        make_image(locked, base, workshop.settings, SILENT, Pulling())
     assert called_off == [True]
 
 

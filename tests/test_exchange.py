@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from guarded import basic, guarded
 from packages import Package
 from paper_channel import served
 from paper_registry import PaperRegistry, serving
@@ -225,6 +226,28 @@ def test_a_file_that_lacks_what_a_package_needs_is_no_environment(world: World, 
     path = write(tmp_path, "x.txt", "\n".join(line for line in lines if "/two-" not in line))
     with pytest.raises(LockfileError, match="three needs two, which is not there for linux-64"):
         read(path, world.settings)
+
+
+def test_a_channel_that_wants_a_login_is_asked_with_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its index, and the archives that the index does not have."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_index(world.channel, world.lock.packages, leave_out=("three",))
+    with guarded(world.channel, wants=basic("me", "s3cret")) as server:
+        monkeypatch.setenv("ENVBOX_CREDENTIALS", server.url.removeprefix("http://") + "=me:s3cret")
+        path = write(tmp_path, "x.txt", explicit_of(world).replace(CHANNEL, server.url))
+        found = read(path, replace(world.settings, mirrors=Mirrors({})))
+    assert {p.sha256 for p in found} == {p.sha256 for p in world.lock.packages}
+    assert server.shown == {basic("me", "s3cret")}
+    assert [p for p in server.paths if p.endswith(".conda")] == ["/linux-64/three-1.0-h0_0.conda"]
+
+
+def test_an_empty_licence_is_none(world: World, tmp_path: Path) -> None:
+    for path in world.channel.rglob("repodata.json"):
+        path.write_text(path.read_text().replace("BSD-3-Clause", ""))
+    found = read(write(tmp_path, "x.txt", explicit_of(world)), world.settings)
+    assert {p.license for p in found} == {None}
 
 
 # --- a spec of it -------------------------------------------------------------------------------------------

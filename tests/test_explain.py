@@ -42,10 +42,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Made:
-    """A package: its version, uncompressed size in bytes, and what else its bytes are a function of."""
+    """A package: its version, its archive's size in bytes, and what else its bytes are a function of."""
 
     version: str = "1.0"
-    size: int = MIB
+    size: int = MIB // 4
     else_: str = ""
 
 
@@ -56,18 +56,20 @@ def image(packages: Mapping[str, Made], slim: tuple[str, ...] = (), base: str = 
     layers = [LayerRecord(digest_of(base.encode()), BASE, 0, 0, 30 * MIB)]
     for group in plan_groups(sizes):
         records = tuple(
-            PackageRecord(n, packages[n].version, "h0", repr((n, packages[n], slim)), sizes[n], sizes[n] // 4)
+            PackageRecord(
+                n, packages[n].version, "h0", repr((n, packages[n], slim)), sizes[n], sizes[n] * 4, sizes[n]
+            )
             for n in group
         )
         bucket = homes[group[0]]
-        raw = sum(sizes[n] for n in group)
+        size = sum(sizes[n] for n in group)
         layers.append(
             LayerRecord(
                 digest_of(repr([r.key for r in records]).encode()),
                 OWN if bucket is None else BUCKET,
                 bucket or 0,
-                raw,
-                raw // 4,
+                size * 4,
+                size,
                 records,
             )
         )
@@ -125,8 +127,8 @@ def test_a_package_that_grows_over_the_limit_gets_a_layer_and_its_bucket_says_so
     before = SMALL | {other: Made()}
     found = words(told(image(before | {"a": Made("2.0", 5 * MIB)}), image(before)))
     number = plan_homes({"a": 1})["a"]
-    assert found["a"] == [f"a 1.0 → 2.0: it came from bucket {number}, now over 4 MiB"]
-    assert found[f"bucket {number}"] == ["a: went to a layer of its own, now over 4 MiB"]
+    assert found["a"] == [f"a 1.0 → 2.0: it came from bucket {number}, now over 1 MiB"]
+    assert found[f"bucket {number}"] == ["a: went to a layer of its own, now over 1 MiB"]
 
 
 def test_a_package_that_others_push_out_of_its_layer_says_so() -> None:

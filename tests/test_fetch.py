@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from envbox import fetch as room
 from envbox.errors import PackageError, ToolError
-from envbox.fetch import archive_path, fetch, fetch_archives
+from envbox.fetch import Came, archive_path, fetch, fetch_archives, fetch_unhashed
+from envbox.fetch import receiving as room
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.report import SILENT
 from envbox.settings import Settings
+from envbox.transport import Transport
 
 DATA = b"the archive" * 1000
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -204,3 +205,61 @@ def test_an_archive_s_place_is_known_before_it_is_fetched(tmp_path: Path) -> Non
     path = archive_path(locked("https://h/noarch/a-1%212-0.conda"), Settings(tmp_path))
     assert path == tmp_path / "packages" / SHA / "a-1!2-0.conda"
     assert fetch_archives([], Settings(tmp_path), SILENT) == {}
+
+
+# --- what nobody gave a sha256 for --------------------------------------------------------------------------
+
+MD5 = hashlib.md5(DATA).hexdigest()
+
+
+def rest(handler: BaseHTTPRequestHandler) -> None:
+    """What is missing, to who asks for that; else half of it."""
+    begin = int(handler.headers.get("Range", "bytes=0-")[6:-1])
+    handler.send_response(206 if begin else 200)
+    if begin:
+        handler.send_header("Content-Range", f"bytes {begin}-{len(DATA) - 1}/{len(DATA)}")
+    handler.send_header("Content-Length", str(len(DATA) - begin))
+    handler.end_headers()
+    handler.wfile.write(DATA[begin:] if begin else DATA[:50])
+
+
+def test_what_came_without_a_sha256_is_told(server: Server, settings: Settings) -> None:
+    came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", None, Transport(settings))
+    assert came == Came(SHA, MD5, len(DATA))
+    assert (settings.cache_dir / "a").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("passing", [status(503), cut, reset])
+def test_what_passes_is_tried_again_without_a_sha256_too(
+    server: Server, settings: Settings, passing: Answer
+) -> None:
+    server.answers = [passing, passing, whole]
+    came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", None, Transport(settings))
+    assert came.sha256 == SHA
+
+
+def test_with_an_md5_a_transfer_goes_on_from_where_it_broke_off(server: Server, settings: Settings) -> None:
+    server.answers = [rest]
+    came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", MD5, Transport(settings))
+    assert came == Came(SHA, MD5, len(DATA))
+
+
+def test_parts_that_do_not_have_the_md5_together_are_fetched_whole(
+    server: Server, settings: Settings
+) -> None:
+    def other(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(DATA)))
+        handler.end_headers()
+        handler.wfile.write(b"x" * 50)
+
+    server.answers = [other, rest, whole]
+    came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", MD5, Transport(settings))
+    assert came == Came(SHA, MD5, len(DATA))
+
+
+def test_without_any_hash_parts_are_not_put_together(server: Server, settings: Settings) -> None:
+    server.answers = [rest]
+    with pytest.raises(ToolError, match=r"IncompleteRead|after 50 of"):
+        fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", None, Transport(settings))
+    assert leftovers(settings.cache_dir) == []

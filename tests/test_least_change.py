@@ -159,3 +159,12 @@ def test_what_the_solver_would_move_by_the_way_stays() -> None:
     assert locked is not None
     assert versions(answer(channel, asked, locked, frozenset("b")) or ()) == {"a": 2, "b": 2, "c": 1, "d": 2}
     assert versions(answer(channel, asked, locked, frozenset("c")) or ()) == {"a": 1, "b": 1, "c": 2, "d": 1}
+
+
+def test_what_nothing_needs_any_more_goes_and_holds_nothing_back() -> None:
+    channel: Channel = {("a", 1): {}, ("b", 1): {"a": (1, 1)}, ("c", 1): {}, ("c", 2): {"a": (1, 1)}}
+    locked = answer(channel, ("b", "c <=1"))
+    assert locked is not None
+    assert versions(locked) == {"a": 1, "b": 1, "c": 1}
+    assert versions(answer(channel, ("c",), locked) or ()) == {"c": 1}
+    assert versions(answer(channel, ("c",), locked, frozenset("c")) or ()) == {"a": 1, "c": 2}

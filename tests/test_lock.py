@@ -683,7 +683,7 @@ def test_no_door_shows_the_login_of_a_mirror(
 ) -> None:
     monkeypatch.undo()  # the real way to a base
     monkeypatch.setattr("envbox.registry.access.RETRY_DELAYS", ())
-    monkeypatch.setattr("envbox.fetch._ATTEMPTS", 1)
+    monkeypatch.setattr("envbox.fetch.receiving._ATTEMPTS", 1)
     place.spec("  - python", "  - pip:", "      - tee")
     path, table = place.environment.spec_path, place.environment.spec_path.with_name("names.json")
     table.write_text("{}")

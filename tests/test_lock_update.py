@@ -302,7 +302,7 @@ def test_cuda_is_assumed_only_where_it_is_set(place: Updated) -> None:
     found = place.lock("linux-64")
     assert found.virtual == {"linux-64": {"__cuda": "12.4"}}
     assert found == read_lockfile(place.environment.lock_path)
-    assert place.told.said[-1] == "locked maps: 1 packages for linux-64 (glibc 2.36, cuda 12.4)"
+    assert place.told.said[-1] == "locked maps: 1 package for linux-64 (glibc 2.36, cuda 12.4)"
     assert place.fresh()
     place.settings = replace(place.settings, environments={})
     assert place.differences() == "linux-64: no CUDA is set; locked for CUDA 12.4"

@@ -81,7 +81,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 HASHES = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 SIZES = st.none() | st.integers(0, 2**40)
-LICENSES = st.none() | st.sampled_from(["MIT", "", "BSD-3-Clause AND (GPL-2.0-or-later OR ü)"])
+LICENSES = st.none() | st.sampled_from(["MIT", "BSD-3-Clause AND (GPL-2.0-or-later OR ü)"])
 CHANNELS = ["conda-forge", "https://h/c", "a/label/b"]
 
 
@@ -192,6 +192,14 @@ def test_size_and_licence_stand_in_one_line_a_package() -> None:
         "envbox.about.pip:tqdm": '{"size": {"linux-64": 3}}',
     }
     assert len(dumps(told).splitlines()) == len(dumps(MAPS).splitlines()) + 3
+
+
+def test_an_empty_licence_is_none() -> None:
+    told = {text: dumps(lock_of(*(replace(p, license=text) for p in MAPS.packages))) for text in ("MIT", "")}
+    assert told[""] == dumps(MAPS)
+    assert b'{"license": "MIT"}' in told["MIT"]
+    read = loads(told["MIT"].replace(b'"MIT"', b'""'), HERE)
+    assert {p.license for p in read.packages} == {None}
 
 
 def test_what_is_said_of_a_package_that_is_gone_does_not_matter() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
 
-from envbox import fetch as room
 from envbox.errors import SettingsError, ToolError
 from envbox.fetch import fetch, fetch_archives
+from envbox.fetch import receiving as room
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
@@ -184,7 +184,7 @@ def test_a_server_is_given_the_time_it_asks_for_but_not_an_hour(
     server: Guarded, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("envbox.fetch.time.sleep", waited.append)
+    monkeypatch.setattr("envbox.fetch.receiving.time.sleep", waited.append)
     server.first = [status(429, Retry_After="7")]
     assert get(f"{server.url}/noarch/a.conda", settings) == DATA
     assert waited == [7.0]

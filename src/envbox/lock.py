@@ -17,13 +17,22 @@ from envbox.freshness import differences, is_fresh, remember_fresh
 from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock
 from envbox.oci import IMAGE_PLATFORMS
 from envbox.project import Environment
-from envbox.report import Reporter
+from envbox.report import Reporter, counted
 from envbox.settings import Settings
 from envbox.solve.platforms import solve_spec
 from envbox.solve.question import GLIBC, HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
 from envbox.spec import EnvSpec, read_spec
 
-__all__ = ["Update", "differences", "is_fresh", "lock", "locked_before", "relock", "solve_spec"]
+__all__ = [
+    "Update",
+    "differences",
+    "is_fresh",
+    "lock",
+    "locked_before",
+    "relock",
+    "sides_before",
+    "solve_spec",
+]
 
 NOTHING = Update()
 
@@ -49,8 +58,11 @@ def lock(
     if (standing := _standing(before, platforms)) is not None and is_fresh(environment, settings):
         report.say(f"{environment.name} is up to date")
         return standing
-    locked = before.lock.platforms if before.lock else ()
-    spec = read_spec(environment.spec_path, platforms or (), settings, locked or DEFAULT_PLATFORMS)
+    if before.theirs is not None:
+        report.say(f"{environment.lock_path.name} is in conflict: it is settled from the spec and both sides")
+    spec = read_spec(
+        environment.spec_path, platforms or (), settings, _platforms(before) or DEFAULT_PLATFORMS
+    )
     solved = _solve(replace(spec, name=environment.name), before, settings, report)
     if not dry_run:
         _write(environment, solved)
@@ -70,12 +82,11 @@ def relock(
     :raises SpecError: when it is wrong; nothing is written, as when anything else fails
     """
     before = _before(environment, settings, update)
-    locked = before.lock.platforms if before.lock else ()
     with tempfile.TemporaryDirectory(prefix="envbox-spec-") as folder:
         aside = Path(folder, environment.spec_path.name)
         aside.write_bytes(spec_text)
         try:
-            spec = read_spec(aside, (), settings, locked or DEFAULT_PLATFORMS)
+            spec = read_spec(aside, (), settings, _platforms(before) or DEFAULT_PLATFORMS)
         except SpecError as error:
             words = error.message.replace(str(aside), str(environment.spec_path))
             raise SpecError(words, error.hint) from error
@@ -97,11 +108,28 @@ def locked_before(environment: Environment) -> Lock | None:
     return read_lockfile(environment.lock_path) if environment.lock_path.is_file() else None
 
 
+def sides_before(environment: Environment) -> tuple[Lock, ...]:
+    """The lock that is there; both sides of it, ours first, where it is in conflict; or none.
+
+    :raises LockfileError: when it cannot be read
+    """
+    from envbox.lockfile.merging import read_sides
+
+    try:
+        found = read_sides(environment.lock_path.read_bytes(), environment.lock_path)
+    except OSError:  # who reads it as one says so in words
+        found = None
+    if found is not None:
+        return found
+    standing = locked_before(environment)
+    return (standing,) if standing is not None else ()
+
+
 # --- around the solve ---------------------------------------------------------------------------------------
 
 
 def _before(environment: Environment, settings: Settings, update: Update) -> Before:
-    previous = locked_before(environment)
+    previous, theirs = (*sides_before(environment), None, None)[:2]
     date = update.exclude_newer or settings.exclude_newer or (previous.exclude_newer if previous else None)
     strategy = update.strategy or (previous.strategy if previous else None)
     policy = Policy(
@@ -110,7 +138,11 @@ def _before(environment: Environment, settings: Settings, update: Update) -> Bef
     )
     if update.names:
         _check_locked(update.names, previous, environment)
-    return Before(previous, update, policy)
+    return Before(previous, update, policy, theirs)
+
+
+def _platforms(before: Before) -> tuple[str, ...]:
+    return tuple(sorted({platform for lock in before.sides for platform in lock.platforms}))
 
 
 def _check_locked(names: frozenset[str], previous: Lock | None, environment: Environment) -> None:
@@ -130,7 +162,13 @@ def _check_locked(names: frozenset[str], previous: Lock | None, environment: Env
 def _standing(before: Before, platforms: Sequence[str] | None) -> Lock | None:
     """The lock that is there, if nothing of it is to move, and it is for these platforms."""
     previous, update = before.lock, before.update
-    if previous is None or update.everything or update.names or _policy(previous) != before.policy:
+    if (
+        previous is None
+        or before.theirs is not None
+        or update.everything
+        or update.names
+        or _policy(previous) != before.policy
+    ):
         return None
     return previous if not platforms or set(platforms) == set(previous.platforms) else None
 
@@ -142,7 +180,7 @@ def _policy(lock: Lock) -> Policy:
 def _solve(spec: EnvSpec, before: Before, settings: Settings, report: Reporter) -> Lock:
     for words in spec.warnings:
         report.warn(words)
-    base = _base(spec, before.lock, settings, report)
+    base = _base(spec, before.sides, settings, report)
     return solve_spec(spec, base, settings, before, report)
 
 
@@ -158,14 +196,19 @@ def _write(environment: Environment, solved: Lock) -> None:
 
 def _say(solved: Lock, before: Before, report: Reporter, verb: str) -> None:
     from envbox.reading.changes import changes, summary
+    from envbox.reading.settled import settled
     from envbox.reading.tables import lines
 
     counts = ", ".join(
-        f"{len(solved.for_platform(p))} packages for {p}{_system(solved, p)}" for p in solved.platforms
+        f"{counted(len(solved.for_platform(p)))} for {p}{_system(solved, p)}" for p in solved.platforms
     )
     how = [f"as of {solved.exclude_newer}"] * bool(solved.exclude_newer) + [solved.strategy or ""]
     report.say(f"{verb} {solved.name}: {counts}{''.join(f', {word}' for word in how if word)}")
     if before.lock is None:
+        return
+    if before.theirs is not None:
+        for line in settled(before.lock, before.theirs, solved):
+            report.say(f"  {line}")
         return
     found = changes(before.lock, solved)
     report.say(summary(found))
@@ -182,7 +225,7 @@ def _system(solved: Lock, platform: str) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Reporter) -> Base:
+def _base(spec: EnvSpec, previous: Sequence[Lock], settings: Settings, report: Reporter) -> Base:
     """The base, pinned for each platform that an image can be of: as it is locked, as long as the same one
     is asked for.
     """
@@ -191,8 +234,12 @@ def _base(spec: EnvSpec, previous: Lock | None, settings: Settings, report: Repo
 
     reference = str(parse_reference(settings.for_environment(spec.name).base or settings.base))
     linux = [p for p in spec.platforms if p in DEFAULT_PLATFORMS]
-    before = previous.base if previous is not None else None
-    known = before if before is not None and before.reference == reference else Base(reference, {}, {})
+    pinned = [lock.base for lock in reversed(previous) if lock.base and lock.base.reference == reference]
+    known = Base(
+        reference,
+        {p: digest for base in pinned for p, digest in base.digests.items()},
+        {p: version for base in pinned for p, version in base.glibc.items()},
+    )
     missing = [p for p in linux if p not in known.digests]
     known = _with_rare(known, [p for p in spec.platforms if p not in linux], settings, report)
     if not missing:

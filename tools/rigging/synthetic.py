@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PLATFORMS = ("linux-64", "linux-aarch64")
+PLATFORMS = ("linux-64", "linux-aarch64", "osx-arm64")
 _PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 _BEGIN, _END = 1420070400000, 1767225600000  # 2015 to 2026, in milliseconds
 _LICENSES = ("MIT", "BSD-3-Clause", "Apache-2.0", "GPL-3.0-or-later", "LGPL-2.1-or-later", "PSF-2.0", "ISC")
-_GLIBC = "__glibc >=2.17,<3.0.a0"
+_GLIBC, _MACOS = "__glibc >=2.17,<3.0.a0", "__osx >=11.0"
 _MORE = 4  # times the versions that real names have: a jupyterlab solve then sees about 40,000 records
 _SYLLABLES = (
     "ba be bi bo da de di do fa fi ga go ka ke ko la le li lo ma me mi mo na ne no pa pe po ra re ri ro sa "
@@ -64,7 +64,10 @@ class Index:
         record.update(license=chance.choice(_LICENSES), timestamp=int(moment))
         for subdir in ("noarch",) if is_noarch else PLATFORMS:
             digests = {"md5": f"{chance.getrandbits(128):032x}", "sha256": f"{chance.getrandbits(256):064x}"}
-            self.subdirs[subdir][kind][file] = {**record, **digests, "subdir": subdir}
+            depends = record["depends"]
+            if subdir.startswith("osx-"):
+                depends = [_MACOS if spec == _GLIBC else spec for spec in depends]
+            self.subdirs[subdir][kind][file] = {**record, **digests, "depends": depends, "subdir": subdir}
         self.count += 1
 
     def hash7(self) -> str:

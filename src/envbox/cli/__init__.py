@@ -29,6 +29,8 @@ COMMANDS = {
     "shell": ("envbox.cli.launching", "Open a shell in an environment, here."),
     "run": ("envbox.cli.launching", "Run a command in an environment, here."),
     "notebook": ("envbox.cli.serving", "Start a Jupyter server in an environment, here."),
+    "exec": ("envbox.cli.executing", "Run notebooks in an environment, and keep their outputs."),
+    "kernel": ("envbox.cli.kernels", "Give your own Jupyter kernels of locked environments."),
     "ps": ("envbox.cli.serving", "List the running servers."),
     "logs": ("envbox.cli.serving", "Show what a server has written."),
     "stop": ("envbox.cli.serving", "Stop servers."),
@@ -37,6 +39,7 @@ COMMANDS = {
     "why": ("envbox.cli.reading", "Say why a package is in an environment."),
     "diff": ("envbox.cli.comparing", "Show what changed in lockfiles."),
     "outdated": ("envbox.cli.comparing", "Show which packages have newer versions."),
+    "merge-lock": ("envbox.cli.merging", "Merge lockfiles for git, as its merge driver."),
     "stamp": ("envbox.cli.notebooks", "Bind notebooks to an environment."),
     "check": ("envbox.cli.notebooks", "Check that a lockfile has what notebooks import."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
@@ -60,7 +63,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(COMMANDS[cmd_name][0])
-        command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")  # Python has some names
+        name = cmd_name.replace("-", "_")
+        command = getattr(module, name, None) or getattr(module, f"{name}_")  # Python has some names
         assert isinstance(command, click.Command)
         return command
 

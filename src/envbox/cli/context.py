@@ -66,6 +66,15 @@ class Session:
 
         return connect(self.settings)
 
+    def for_notebook(self, name: str | None) -> tuple[Session, Path] | None:
+        """Where a NAME is a notebook's: the session of its own project, and its path."""
+        if name is None or not name.endswith(".ipynb"):
+            return None
+        path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
+        session = Session(str(path.parent), quiet=self.quiet, verbose=self.verbose, offline=self.offline)
+        session.__dict__["report"] = self.report  # one screen has one
+        return (self if session.root == self.root else session), path
+
     def environment(self, name: str | None) -> Environment:
         """The environment that is meant: one of the project, or the one that a lockfile's path names."""
         environment = self.named(name)
@@ -76,9 +85,15 @@ class Session:
         return adopt(environment, self.settings, self.report)
 
     def named(self, name: str | None) -> Environment:
-        """The same, without a look into any file."""
+        """The same, without a look into any file but a notebook, which is bound to one."""
         from envbox.project import foreign_environment, is_lockfile_path
 
+        if found := self.for_notebook(name):
+            from envbox.notebook.reading import read_notebook
+            from envbox.notebook.stamping import environment_of
+
+            session, path = found
+            return environment_of(read_notebook(path), session.project)
         if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
             return self.project.environment(name)
         path = self.here / name

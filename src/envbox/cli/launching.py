@@ -56,6 +56,17 @@ def launch_options(function: Decorated) -> Decorated:
     return function
 
 
+def long_launch_options(function: Decorated) -> Decorated:
+    """Add those that count where nothing is published, without short names, which mean others there."""
+    before = len(getattr(function, "__click_params__", ()))
+    launch_options(function)
+    declared: list[click.Option] = function.__click_params__  # type: ignore[attr-defined]
+    declared[before:] = [option for option in declared[before:] if option.name != "ports"]
+    for option in declared[before:]:
+        option.opts = [name for name in option.opts if name.startswith("--")]
+    return function
+
+
 class CommandAfterDashes(click.Command):
     """A command line whose end, after `--` (or after NAME), is another program's own.
 
@@ -83,6 +94,8 @@ def prepare_launch(
 
     frozen, image = options.pop("frozen"), options.pop("image")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
+    if found := session.for_notebook(name):
+        session = found[0]
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
     environment = session.environment(name)
@@ -126,7 +139,8 @@ def shell(session: Session, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
     What is missing is made first: the lockfile, the environment. The exit code is the shell's. NAME may also
-    be an image in a registry that envbox has pushed, with its tag or digest: it is pulled.
+    be a notebook's path, which means the environment that it is bound to; or an image in a registry that
+    envbox has pushed, with its tag or digest: it is pulled.
     """
     from envbox.launch.session import exec_session
 
@@ -146,7 +160,7 @@ def run(ctx: click.Context, /, name: str | None, command: tuple[str, ...], **opt
     envbox run maps -- python clean.py < in.csv > out.csv
 
     Streams, signals and the exit code are the command's. Without a COMMAND, the one that envbox.toml has for
-    the environment.
+    the environment. NAME may be a notebook's path, which means the environment that it is bound to.
     """
     from envbox.launch.session import exec_session
 

@@ -52,6 +52,14 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 )
 @click.option("--dry-run", "-n", is_flag=True, help="Print what would change, and write nothing.")
 @click.option(
+    "--check",
+    "only_check",
+    is_flag=True,
+    help="Solve and fetch nothing: exit silently if the lockfile is what the spec asks for, else with 1, "
+    "what differs, and the command that mends it.",
+)
+@click.option("--all", "everything", is_flag=True, help="All environments of the project, as without a NAME.")
+@click.option(
     "--from-image",
     metavar="IMAGE",
     help="Solve nothing: give back the lockfile inside an image, of the engine or a registry "
@@ -59,20 +67,73 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 )
 @json_option
 @click.pass_obj
-def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...], **asked: Any) -> None:
+def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...], **asked: Any) -> int:
     """Solve specs into lockfiles: environments/NAME.yml → environments/NAME.conda-lock.yml.
 
     Without a NAME: all environments of the project. What is locked and still satisfies the spec stays.
     """
-    from envbox.lock import Update
-    from envbox.lock import lock as lock_environment
-    from envbox.project import check_not_foreign
-
+    if asked["everything"] and names:
+        raise click.UsageError("--all is for all environments; leave out the names, or --all")
+    if asked["only_check"]:
+        if told := [word for word, value in (("--platform", platforms), *_writing(asked)) if value]:
+            raise click.UsageError(f"--check changes nothing: it cannot be had with {', '.join(told)}")
+        return _check(session, names, as_json=asked["as_json"])
     if asked["from_image"]:
         from envbox.cli.exchange import give_back
 
         give_back(session, asked["from_image"], names, platforms)
-        return
+    else:
+        _lock(session, names, platforms, asked)
+    return 0
+
+
+_WRITING = ("--update", "--update-all", "--exclude-newer", "--strategy", "--dry-run", "--from-image")
+
+
+def _writing(asked: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        (word, asked["packages" if word == "--update" else word[2:].replace("-", "_")]) for word in _WRITING
+    ]
+
+
+def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
+    """Hold lockfiles against their specs, and print what differs."""
+    from envbox.freshness.checking import check, check_has_spec, has_spec
+
+    wanted = [session.named(name) for name in names] or list(session.project.environments)
+    wanted = wanted or [session.project.environment()]  # which says that there is none
+    for environment in wanted if names or len(wanted) == 1 else ():
+        check_has_spec(environment)
+    for environment in wanted:
+        if not has_spec(environment):
+            session.report.say(
+                f"{environment.name} is not checked: it has no spec, only {environment.foreign}"
+            )
+    found = [check(environment, session.settings) for environment in wanted if has_spec(environment)]
+    if as_json:
+        print_json([
+            {
+                "name": one.name, "lockfile": str(one.lock_path), "fresh": not one.differences,
+                "differences": one.differences, "hint": one.hint,
+            }
+            for one in found
+        ])  # fmt: skip
+    for one in () if as_json else found:
+        for words in one.differences:
+            click.echo(f"{one.name}: {words}", err=True)
+    for hint in dict.fromkeys(one.hint for one in found if one.hint and not as_json):
+        click.echo(f"hint: {hint}", err=True)
+    return 1 if any(one.differences for one in found) else 0
+
+
+def _lock(
+    session: Session, names: tuple[str, ...], platforms: tuple[str, ...], asked: dict[str, Any]
+) -> None:
+    """Solve, and print what was asked to be printed."""
+    from envbox.lock import Update
+    from envbox.lock import lock as lock_environment
+    from envbox.project import check_not_foreign
+
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
     wanted = [session.named(name) for name in names] or _with(packages, session.project.environments)
@@ -92,20 +153,21 @@ def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...]
 
 def _with(packages: frozenset[str], environments: Sequence[Environment]) -> list[Environment]:
     """The environments that have one of the packages; all, where none has or no package is named."""
-    from envbox.lock import locked_before
+    from envbox.lock import sides_before
 
-    locks = {e: locked_before(e) for e in environments} if packages and len(environments) > 1 else {}
-    found = [e for e, lock in locks.items() if lock and packages & {p.name for p in lock.packages}]
+    locks = {e: sides_before(e) for e in environments} if packages and len(environments) > 1 else {}
+    found = [e for e, sides in locks.items() if packages & {p.name for lock in sides for p in lock.packages}]
     return found or list(environments)
 
 
 def _print_changes(environment: Environment, lock: Lock) -> None:
     """Print what differs from the lockfile that is there."""
-    from envbox.lock import locked_before
+    from envbox.lock import sides_before
     from envbox.reading.changes import changes
     from envbox.reading.tables import lines
 
-    for line in lines(changes(locked_before(environment), lock), lock.platforms):
+    before = next(iter(sides_before(environment)), None)
+    for line in lines(changes(before, lock), lock.platforms):
         click.echo(line)
 
 

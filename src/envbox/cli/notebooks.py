@@ -20,10 +20,12 @@ def init(session: Session, folder: str | None, name: str | None) -> None:
     Code is read, never run. What no package is known for stands in the spec as a comment.
     """
     from envbox.notebook.starting import init as write_spec
+    from envbox.report import counted
 
     where = session.here / folder if folder else session.here
     path, found = write_spec(where, name, session.settings, session.report)
-    session.report.say(f"wrote {path} with {len(found.conda) + len(found.pip)} packages; next: envbox lock")
+    count = counted(len(found.conda) + len(found.pip))
+    session.report.say(f"wrote {path} with {count}; next: envbox lock")
 
 
 @click.command()

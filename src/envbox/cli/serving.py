@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +31,8 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
 
     It listens on this machine only and asks for a token. One URL is printed when it answers. Ctrl-C ends it,
     unless --detach; then `envbox ps`, `envbox logs` and `envbox stop` are there. A server that runs here
-    already is taken.
+    already is taken. NAME may be a notebook's path, which means the environment that it is bound to (envbox
+    stamp): then that notebook is opened.
     """
     from envbox.launch.jupyter import ServeOptions, attend, serve
 
@@ -40,6 +42,10 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     serve_options = ServeOptions(port=options.pop("server_port"))
     launch = prepare_launch(session, name, "notebook", (), options)
     server = serve(launch, session.engine, session.settings, serve_options, session.report)
+    if (found := session.for_notebook(name)) and server.url is not None:
+        path = found[1]
+        if path.is_relative_to(launch.project):
+            server = replace(server, url=page_of(server.url, path.relative_to(launch.project).as_posix()))
 
     def announce(server: Server) -> None:
         print_json(server_json(server)) if as_json else click.echo(server.url)
@@ -112,6 +118,19 @@ def server_json(server: Server) -> dict[str, Any]:
         "state": server.state,
         "created": server.created,
     }
+
+
+def page_of(url: str, notebook: str) -> str:
+    """The address of a notebook on a server.
+
+    :param url: of the page that the server itself shows first
+    :param notebook: relative to the server's root
+    """
+    from urllib.parse import quote, urlsplit
+
+    parts = urlsplit(url)
+    place = "/notebooks/" if parts.path.startswith("/tree") else "/lab/tree/"
+    return parts._replace(path=place + quote(notebook)).geturl()
 
 
 def open_page(server: Server, session: Session) -> None:

@@ -74,6 +74,7 @@ def _as_json(sizes: Sizes) -> dict[str, object]:
 
 
 def _print(sizes: Sizes, top: int) -> None:
+    from envbox.report import counted
     from envbox.size import by_package, part_of, unneeded
     from envbox.size.tree import largest_folders
 
@@ -81,7 +82,7 @@ def _print(sizes: Sizes, top: int) -> None:
     packages = by_package(sizes)
     _table("package", [*packages[:top], whole], whole, sizes.versions)
     if len(packages) > top:
-        click.echo(f"{len(packages) - top} more packages (--all)")
+        click.echo(f"{counted(len(packages) - top, 'more package')} (--all)")
     _table("\nfolder", largest_folders(sizes, min(top, FOLDERS)), whole)
     _table(
         "\ncould be left out" + ", at most" * sizes.is_by_path,

@@ -25,10 +25,12 @@ class Present:
 
     :param chain_ids: of layers, where an engine keeps those unpacked
     :param blobs: digests of layers as they were sent, where an engine keeps those
+    :param keeps_layers: whether it is layers that the engine keeps
     """
 
     chain_ids: frozenset[str] = frozenset()
     blobs: frozenset[str] = frozenset()
+    keeps_layers: bool = False
 
     def has(self, chain_id: Digest, blob: Digest) -> bool:
         """Whether a layer is there, on what lies below it, or as a blob."""

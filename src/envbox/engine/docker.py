@@ -37,7 +37,7 @@ class DockerEngine:
 
     def __init__(self, address: Address, cache_dir: Path) -> None:
         self._address = address
-        self._client: APIClient | None = None
+        self._clients: dict[int | None, APIClient] = {}
         self._folder = cache_dir / "engine"
         self._store = Store(self._json, self._folder)
 
@@ -303,10 +303,11 @@ class DockerEngine:
 
         :param seconds: how long an answer may take, None for as long as it takes
         """
-        if self._client is None:
-            self._client = make_client(self._address, self._version if self._address.socket_path else None)
-        self._client.timeout = seconds  # type: ignore[assignment]  # requests takes None for no limit
-        return self._client
+        if seconds not in self._clients:
+            client = make_client(self._address, self._version if self._address.socket_path else None)
+            client.timeout = seconds  # type: ignore[assignment]  # requests takes None for no limit
+            self._clients[seconds] = client  # one for each, since threads may ask at once
+        return self._clients[seconds]
 
     def _errors(self, deed: str, *accepted: int) -> AbstractContextManager[None]:
         return engine_errors(self._address, deed, *accepted)

@@ -53,7 +53,7 @@ class Store:
             loaded = (_read(self._loads(image)) for image, is_whole in images.items() if is_whole)
             return Present(blobs=frozenset(blob for blobs in loaded for blob in blobs or ()))
         chains = (chain_ids(self._diff_ids(image)) for image in images)
-        return Present(chain_ids=frozenset(chain_id for chain in chains for chain_id in chain))
+        return Present(frozenset(chain_id for chain in chains for chain_id in chain), keeps_layers=True)
 
     def is_whole(self, image: str) -> bool:
         """Whether all of an image is there, by its ID."""

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from envbox.errors import PackageError, ToolError
+from envbox.errors import PackageError
 from envbox.exchange.ours import locked
-from envbox.fetch import archive_path
-from envbox.files import whole_file
+from envbox.fetch import archive_path, fetch_archives, fetch_unhashed
 from envbox.lockfile.foreign import ForeignPackage
-from envbox.mirrors import public
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.transport import Transport
@@ -35,15 +32,18 @@ def read_archives(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    transport = Transport(settings)
     unique = list({p.url: p for p in packages}.values())
-    found = {}
+    known = fetch_archives([locked(p, []) for p in unique if p.sha256], settings, report)
+    found = {p.url: _of_archive(p, known[p.sha256]) for p in unique if p.sha256}
+    if not (others := [p for p in unique if not p.sha256]):
+        return found
+    transport = Transport(settings)
     with (
-        report.task("reading archives that no index has", len(unique)) as task,
-        ThreadPoolExecutor(min(_CONNECTIONS, len(unique))) as pool,
+        report.task("reading archives that no index has", len(others)) as task,
+        ThreadPoolExecutor(min(_CONNECTIONS, len(others))) as pool,
     ):
         try:
-            for package in pool.map(lambda p: _from_archive(p, settings, transport), unique):
+            for package in pool.map(lambda p: _first_seen(p, settings, transport), others):
                 found[package.url] = package
                 task.advance()
         except BaseException:
@@ -52,20 +52,17 @@ def read_archives(
     return found
 
 
-def _from_archive(package: ForeignPackage, settings: Settings, transport: Transport) -> ForeignPackage:
-    """Fetch an archive, hold it against the hashes that are known, and read what it says of itself."""
-    if package.sha256 and (kept := archive_path(locked(package, []), settings)).is_file():
-        return _as_it_says(replace(package, size=kept.stat().st_size), kept)
+def _first_seen(package: ForeignPackage, settings: Settings, transport: Transport) -> ForeignPackage:
+    """Fetch an archive without a sha256, hold it against what is known, and read what it says of itself."""
     aside = settings.cache_dir / "foreign" / hashlib.sha256(package.url.encode()).hexdigest()[:16]
     path = aside / package.file_name
     try:
-        sha256, md5, size = _download(settings.mirrors.rewrite(package.url), path, transport)
-        for kind, value in (("sha256", sha256), ("md5", md5)):
+        came = fetch_unhashed(settings.mirrors.rewrite(package.url), path, package.md5, transport)
+        for kind, value in (("md5", came.md5), ("size", came.size)):
             expected = getattr(package, kind)
-            if expected and expected != value:
+            if expected not in (None, value):
                 raise PackageError(f"{package.file_name} has {kind} {value}, and {expected} in the file")
-        found = replace(package, sha256=sha256, md5=package.md5 or md5, size=size)
-        found = _as_it_says(found, path)
+        found = _of_archive(replace(package, sha256=came.sha256, md5=came.md5), path)
         kept = archive_path(locked(found, [found]), settings)
         if not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +72,9 @@ def _from_archive(package: ForeignPackage, settings: Settings, transport: Transp
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _as_it_says(package: ForeignPackage, path: Path) -> ForeignPackage:
+def _of_archive(package: ForeignPackage, path: Path) -> ForeignPackage:
     """The package with what its archive says of itself."""
+    package = replace(package, size=path.stat().st_size)
     if package.manager == "pip":
         return package
     from envbox.link.package import open_package
@@ -87,38 +85,5 @@ def _as_it_says(package: ForeignPackage, path: Path) -> ForeignPackage:
     return replace(
         package,
         depends=tuple(map(str, depends)) if isinstance(depends, list) else (),
-        license=license_ if isinstance(license_, str) else None,
+        license=license_ if isinstance(license_, str) and license_ else None,
     )
-
-
-def _download(address: str, dest: Path, transport: Transport) -> tuple[str, str, int]:
-    """Fetch what nobody gave a sha256 for; gives its sha256, md5 and size."""
-    import requests
-
-    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    try:
-        with whole_file(dest) as file:
-            for piece in _pieces(address, transport):
-                sha256.update(piece)
-                md5.update(piece)
-                size += len(piece)
-                file.write(piece)
-    except requests.RequestException as error:
-        raise ToolError(f"cannot fetch {public(address)}: {public(str(error))}") from error
-    return sha256.hexdigest(), md5.hexdigest(), size
-
-
-def _pieces(address: str, transport: Transport) -> Iterator[bytes]:
-    if urlsplit(address).scheme == "file":
-        path = Path(unquote(urlsplit(address).path))
-        if not path.is_file():
-            raise ToolError(f"there is no {path}")
-        with path.open("rb") as file:
-            yield from iter(lambda: file.read(1 << 20), b"")
-        return
-    with transport.get(address) as answer:
-        if answer.status_code != 200:
-            raise ToolError(
-                f"cannot fetch {public(address)}: the server says {answer.status_code} {answer.reason}"
-            )
-        yield from answer.iter_content(1 << 20)

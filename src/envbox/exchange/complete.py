@@ -45,7 +45,7 @@ def complete(lock: ForeignLock, settings: Settings, report: Reporter) -> tuple[L
     :raises ToolError: when neither the channel nor the archive can be had
     """
     open_ones = [p for p in lock.packages if p.manager == "conda" and not _is_complete(p)]
-    index = _indexed(open_ones, settings, report) if open_ones else {}
+    index = _indexed(open_ones, lock.channels, settings, report) if open_ones else {}
     known = [_with_index(p, index.get(p.url)) for p in lock.packages]
     missing = [p for p in known if not _is_complete(p)]
     if missing:
@@ -90,30 +90,34 @@ def _check_needs(packages: Sequence[LockedPackage], path: Path) -> None:
 
 
 def _indexed(
-    packages: Sequence[ForeignPackage], settings: Settings, report: Reporter
+    packages: Sequence[ForeignPackage], named: Sequence[str], settings: Settings, report: Reporter
 ) -> Mapping[str, Indexed]:
-    """What the channels' indexes say, by URL. A channel that cannot be asked is passed over, with words."""
+    """What the channels' indexes say, by URL. A channel that cannot be asked is passed over, with words.
+
+    :param named: the channels as the file has them, maybe with logins
+    """
+    from envbox.solve.gateway import open_gateway
+    from envbox.solve.match_specs import addresses
+
     by_channel: dict[str, list[ForeignPackage]] = {}
     for package in packages:
         by_channel.setdefault(package.url.rsplit("/", 2)[0], []).append(package)
+    gateway = open_gateway(settings, by_channel, addresses(named, ()))
     found: dict[str, Indexed] = {}
     with report.task("looking packages up in their channels", len(by_channel)) as task:
         for channel, wanted in by_channel.items():
             try:
-                found |= coroutines.run(_ask, channel, wanted, settings)
+                found |= coroutines.run(_ask, channel, wanted, gateway)
             except EnvboxError as error:
                 report.detail(f"{error.message}; the archives are read instead")
             task.advance()
     return found
 
 
-async def _ask(channel: str, packages: Sequence[ForeignPackage], settings: Settings) -> dict[str, Indexed]:
+async def _ask(channel: str, packages: Sequence[ForeignPackage], gateway: Any) -> dict[str, Indexed]:
     from rattler import Channel
     from rattler.exceptions import GatewayError
 
-    from envbox.solve.gateway import open_gateway
-
-    gateway = open_gateway(settings)
     subdirs = sorted({p.url.rsplit("/", 2)[1] for p in packages})
     names = sorted({p.name for p in packages})
     try:
@@ -137,7 +141,7 @@ def _indexed_record(record: Any) -> Indexed:
         record.sha256.hex() if record.sha256 else None,
         record.md5.hex() if record.md5 else None,
         record.size,
-        record.license,
+        record.license or None,
     )
 
 

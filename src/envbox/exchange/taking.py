@@ -24,7 +24,7 @@ from envbox.lockfile import Base, Lock, LockedPackage, conda_lock_foreign
 from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, dumps, loads, sealed
 from envbox.project import Environment, Project, check_name, name_of_foreign, single_spec
 from envbox.registry.reference import parse_reference
-from envbox.report import Reporter
+from envbox.report import Reporter, counted
 from envbox.settings import Settings
 from envbox.spec import EnvSpec, content_hashes, read_spec
 
@@ -114,7 +114,7 @@ def import_files(
     taken = take(source, settings, report)
     write_whole(environment.spec_path, taken.spec.encode(), is_cache=False)
     write_whole(environment.lock_path, dumps(taken.lock), is_cache=False)
-    counts = ", ".join(f"{len(taken.lock.for_platform(p))} packages for {p}" for p in taken.lock.platforms)
+    counts = ", ".join(f"{counted(len(taken.lock.for_platform(p)))} for {p}" for p in taken.lock.platforms)
     report.say(f"imported {source.name}: {counts}")
     return environment
 

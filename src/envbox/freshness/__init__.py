@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from envbox import __version__
-from envbox.errors import SpecError
+from envbox.errors import SpecError, ToolError
 from envbox.files import write_whole
 from envbox.freshness.asked import Asked, read_asked, read_quickly
 from envbox.freshness.satisfied import broken, unmet, unmet_wheels
@@ -22,9 +23,9 @@ from envbox.lockfile import Lock
 from envbox.mirrors import public_channel
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
-from envbox.solve.question import policy_differences
+from envbox.solve.question import policy_differences, virtual_packages
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same spec, lockfile and settings are judged in another way."""
 CHANGED = "the spec has changed"
 """What is said when only the hash tells."""
@@ -54,7 +55,8 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
     lock = read_lockfile(environment.lock_path)
     told = policy_differences(lock, settings, settings.for_environment(environment.name))
     found = (*_found(environment, lock, settings), *told)
-    write_whole(memo, json.dumps(found).encode())
+    with suppress(ToolError):  # without a memo the next check is slower, and this one as right
+        write_whole(memo, json.dumps(found).encode())
     return found
 
 
@@ -113,7 +115,7 @@ def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str
         yield f"the channels are {', '.join(channels)}; locked with {', '.join(lock.channels)}"
     if lock.base is None:
         yield "no base is pinned"
-    elif own.base is not None and lock.base.reference != _canonical(own.base):
+    elif own.base not in (None, lock.base.reference) and lock.base.reference != _canonical(own.base):
         yield f"the base is {own.base}; locked for {lock.base.reference}"
     if own.slim != lock.slim:
         yield f"slim leaves out {_words(own.slim)}; locked with {_words(lock.slim)} left out"
@@ -128,7 +130,9 @@ def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str
 
 def _of_platform(asked: Asked, lock: Lock, platform: str) -> list[str]:
     packages = lock.for_platform(platform)
-    found = [*unmet(asked.conda[platform], packages), *unmet_wheels(asked.pip[platform], packages)]
+    cuda = lock.virtual.get(platform, {}).get("__cuda")
+    system = virtual_packages(platform, lock.base, cuda)
+    found = [*unmet(asked.conda[platform], packages, system), *unmet_wheels(asked.pip[platform], packages)]
     if not found and asked.hashes[platform] != lock.content_hash.get(platform):
         found = list(_moved(asked, lock, platform)) or [CHANGED]
     return [*found, *broken(packages)]

@@ -7,23 +7,39 @@ another version of the next. So every dependency is held against what is locked,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 
+System = Mapping[str, tuple[str, str]]
+"""Virtual package → version and build, as `envbox.solve.question.virtual_packages` has them."""
+_NOTHING: System = {}
+_VERSIONS_ONLY = re.compile(r"(?:(?:[<>=!~]=|[<>])?[0-9][0-9a-zA-Z.]*\*?[,|]?)+")
 
-def unmet(specs: Sequence[str], packages: Sequence[LockedPackage]) -> Iterator[str]:
-    """The match specs that what is locked for a platform does not satisfy, in words."""
+
+def unmet(
+    specs: Sequence[str], packages: Sequence[LockedPackage], system: System = _NOTHING
+) -> Iterator[str]:
+    """The match specs that what is locked for a platform does not satisfy, in words.
+
+    :param system: what the platform's machines offer: a spec may ask for that too, and it is never locked
+    """
     from envbox.solve.match_specs import parse_match_spec
 
     locked = {p.name: p for p in packages if p.manager == "conda"}
     for text in specs:
         match_spec = parse_match_spec(text)
-        package = locked.get(match_spec.name.normalized)
-        if package is None:
+        name = match_spec.name.normalized
+        package = locked.get(name)
+        if name.startswith("__"):
+            if name not in system:
+                yield f"{text} is asked for, and the machines that are locked for have no {name}"
+            elif not _virtual(name, *system[name]).matches(match_spec):
+                yield f"{text} is asked for, {' '.join(system[name])} is what is locked for"
+        elif package is None:
             yield f"{text} is not locked"
         elif not (_is_of_channel(match_spec, package) and _record(package).matches(match_spec)):
             yield f"{text} is asked for, {package.version} {package.build} is locked"
@@ -52,29 +68,39 @@ def unmet_wheels(requirements: Sequence[str], packages: Sequence[LockedPackage])
 
 def broken(packages: Sequence[LockedPackage]) -> Iterator[str]:
     """The dependencies of conda packages on each other that do not hold, in words."""
-    locked = {p.name.lower(): (p, _record(p)) for p in packages if p.manager == "conda"}
-    for package, _ in locked.values():
+    locked = {p.name.lower(): p for p in packages if p.manager == "conda"}
+    for package in locked.values():
         for name, constraint in package.depends.items():
-            if not constraint or name.lower() not in locked:
-                continue
-            match_spec = _dependency(f"{name} {constraint}")
-            other, record = locked[name.lower()]
-            if match_spec is not None and not record.matches(match_spec):
+            other = locked.get(name.lower())
+            if constraint and other is not None and not _fits(constraint, other):
                 yield f"{package.name} needs {name} {constraint}, {other.version} {other.build} is locked"
 
 
+def _fits(constraint: str, package: LockedPackage) -> bool:
+    """Whether a package is what another needs. Most answers are every platform's."""
+    is_version = _VERSIONS_ONLY.fullmatch(constraint)
+    return _answer(package.name, constraint, package.version, "" if is_version else package.build or "")
+
+
 @lru_cache(maxsize=1 << 16)
-def _dependency(text: str) -> Any:
-    """A dependency's match spec; None for what only its channel can tell."""
+def _answer(name: str, constraint: str, version: str, build: str) -> bool:
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
 
-    if "[" in text or "::" in text:
-        return None
+    if "[" in constraint or "::" in constraint:  # only its channel can tell
+        return True
     try:
-        return MatchSpec(text)
+        return bool(_virtual(name, version, build).matches(MatchSpec(f"{name} {constraint}")))
     except InvalidMatchSpecError:
-        return None
+        return True
+
+
+def _virtual(name: str, version: str, build: str) -> Any:
+    """A record that has nothing but a name, a version and a build, as the system's own packages have."""
+    from rattler import PackageRecord
+    from rattler.package import BuildString
+
+    return PackageRecord(name, version, BuildString.new_unchecked(build), 0, "noarch")
 
 
 def _is_of_channel(match_spec: Any, package: LockedPackage) -> bool:

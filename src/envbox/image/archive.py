@@ -45,7 +45,7 @@ from envbox.oci import (
 class Parcel:
     """An image on its way to one engine.
 
-    :param reference: `NAME:TAG` that the image gets in the engine
+    :param reference: `NAME:TAG` that the image gets in the engine; none when empty
     :param present: what the engine has
     :param reads_zstd: whether the engine does
     """
@@ -70,7 +70,7 @@ class Parcel:
     @property
     def size(self) -> int:
         """How many bytes of layers must be sent."""
-        return sum(self._size(layer) for layer in self.layers)
+        return sum(self.size_of(layer) for layer in self.layers)
 
     def stream(self) -> Iterator[bytes]:
         """The archive.
@@ -84,13 +84,13 @@ class Parcel:
             yield from _entry(_path(digest_of(manifest)), manifest)
         yield from _entry(_path(self.image.id), self.image.config)
         for layer in self.layers:
-            size = self._size(layer)
+            size = self.size_of(layer)
             yield header(_path(self._name(layer)), size=size)
             yield from self._open(layer)
             yield padding(size)
         docker = {
             "Config": _path(self.image.id),
-            "RepoTags": [self.reference],
+            "RepoTags": [self.reference] if self.reference else None,
             "Layers": [_path(blob) for blob in self.blobs],
         }
         yield from _entry("manifest.json", canonical_json([docker]))
@@ -104,7 +104,8 @@ class Parcel:
     def _name(self, layer: BaseLayer | Layer) -> Digest:
         return layer.diff_id if self._is_unpacked(layer) else _shipped(layer).digest
 
-    def _size(self, layer: BaseLayer | Layer) -> int:
+    def size_of(self, layer: BaseLayer | Layer) -> int:
+        """The bytes of a layer as it is sent."""
         if isinstance(layer, BaseLayer) and self._is_unpacked(layer):
             return _unpacked_size(layer)
         return _shipped(layer).size
@@ -172,11 +173,12 @@ def _index(manifest: bytes, image: Image, reference: str) -> bytes:
     entry = {
         **Descriptor(MANIFEST_TYPE, digest_of(manifest), len(manifest)).to_json(),
         "platform": {key: config[key] for key in ("architecture", "os", "variant") if key in config},
-        "annotations": {
+    }
+    if reference:
+        entry["annotations"] = {
             "io.containerd.image.name": f"docker.io/{reference}",
             "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
-        },
-    }
+        }
     return canonical_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]})
 
 

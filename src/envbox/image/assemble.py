@@ -117,9 +117,20 @@ def assemble_bare(base: BaseImage, layer: Layer) -> Image:
     own = {"Env": said.get("Env") or [], "Labels": _kept_labels(base)}
     history = [{"created": created, "created_by": "envbox: a home"}]
     config = canonical_json(_config(base, (layer,), created, own, history))
-    layers: tuple[BaseLayer | Layer, ...] = (*base.layers, layer)
+    return _unpublished(config, (*base.layers, layer))
+
+
+def assemble_part(base: BaseImage, layers: Sequence[Layer]) -> Image:
+    """The lower part of an image, to be loaded before there is the rest. Nothing is run from it. Pure."""
+    created = timestamp_text(0)
+    history = [{"created": created, "created_by": "envbox: a part of an image"} for _ in layers]
+    config = canonical_json(_config(base, layers, created, {}, history))
+    return _unpublished(config, (*base.layers, *layers))
+
+
+def _unpublished(config: bytes, layers: tuple[BaseLayer | Layer, ...]) -> Image:
     manifest = Manifest(
-        Descriptor(CONFIG_TYPE, digest_of(config), len(config)), tuple(each.blob for each in layers)
+        Descriptor(CONFIG_TYPE, digest_of(config), len(config)), tuple(layer.blob for layer in layers)
     )
     return Image(config, manifest.dumps(), layers)
 

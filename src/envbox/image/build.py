@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from envbox import __version__
 from envbox.errors import ImageError
@@ -76,25 +76,27 @@ def build(
         return remembered
     data = read_bytes(environment.lock_path)
     from envbox.base import pull_base
+    from envbox.image.ahead import Ahead
     from envbox.image.load import Loading
     from envbox.image.record import record_of, remember_record
 
     locked = read_locked(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
     loading = Loading(settings, engine, report)
-    image = make_image(locked, base, settings, report, lambda stop: loading.bring_base(base, stop))
-    reference = image_reference(environment.name, image.id)
-    known = loading.find(image)
-    built = BuiltImage(
-        name=environment.name,
-        id=known or loading.load(image, base, reference),
-        config_digest=image.id,
-        reference=reference,
-        platform=platform,
-        lock_digest=locked.lock.digest,
-        is_new=known is None,
-    )
-    _tag(built, engine)
+    with Ahead(loading, base) as ahead:
+        image = make_image(locked, base, settings, report, ahead)
+        reference = image_reference(environment.name, image.id)
+        known = loading.find(image)
+        built = BuiltImage(
+            name=environment.name,
+            id=known or loading.load(image, base, reference, ahead.gate),
+            config_digest=image.id,
+            reference=reference,
+            platform=platform,
+            lock_digest=locked.lock.digest,
+            is_new=known is None,
+        )
+        _tag(built, engine)
     remember_record(built.id, record_of(image, locked.lock, platform), settings)
     if locked.lock.base is not None:  # else what the base's tag means may change
         _remember(_memo_path(environment.name, digest_of(data), platform, settings), built)
@@ -198,28 +200,59 @@ def read_locked(
     return Locked(lock, data, base)
 
 
+class Meanwhile(Protocol):
+    """What is done in another thread while an image's packages are linked in processes of their own."""
+
+    def work(self, stop: threading.Event) -> None:
+        """Do it; the event says that it is called off."""
+
+    def begin(self, plan: Sequence[Sequence[str]]) -> None:
+        """Be told which packages will be in which layer, from the lowest of ours up."""
+
+    def see(self, fragment: Fragment) -> None:
+        """Be told of a package that is linked."""
+
+    def end(self) -> None:
+        """Be told that all are linked."""
+
+
+class _NothingElse:
+    def work(self, stop: threading.Event) -> None: ...
+
+    def begin(self, plan: Sequence[Sequence[str]]) -> None: ...
+
+    def see(self, fragment: Fragment) -> None: ...
+
+    def end(self) -> None: ...
+
+
+NOTHING_ELSE: Meanwhile = _NothingElse()
+
+
 def make_image(
     locked: Locked,
     base: BaseImage,
     settings: Settings,
     report: Reporter,
-    beside: Callable[[threading.Event], None] = lambda stop: None,
+    meanwhile: Meanwhile = NOTHING_ELSE,
 ) -> Image:
     """Make what is missing of an image's parts, and put them together; no engine has to do with it.
 
     :param base: for the platform that the image is for
-    :param beside: done in another thread meanwhile; its event says that it is called off
+    :param meanwhile: what else is done while packages are linked
     """
     from envbox.fetch import fetch_archives
     from envbox.image.activation import environment_files, read_activation
     from envbox.image.assemble import Parts, assemble
-    from envbox.image.layers import build_layers
-    from envbox.link.fragments import files_fragment, link_packages
+    from envbox.image.layers import build_layers, plan_groups
+    from envbox.link.fragments import archive_sizes, files_fragment, link_packages
 
     lock, platform = locked.lock, base.platform
-    with working_beside(beside) as finish:
+    with working_beside(meanwhile.work) as finish:
         archives = fetch_archives(lock.for_platform(platform), settings, report)
-        fragments = link_packages(lock, platform, archives, settings, report)
+        meanwhile.begin(plan_groups(archive_sizes(lock.for_platform(platform), archives)))
+        fragments = link_packages(lock, platform, archives, settings, report, meanwhile.see)
+        meanwhile.end()
         paths = (path for fragment in fragments for path in fragment.paths)
         activation = read_activation(lock, paths, _variables_files(fragments))
         created = max((fragment.timestamp for fragment in fragments), default=0)

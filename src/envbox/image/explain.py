@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NEW, RESTACKED, REUSED = "new", "restacked", "reused"
 ADDED, REMOVED, UPDATED, RELINKED, CAME, WENT = "added", "removed", "updated", "relinked", "came", "went"
-_LARGE = "4 MiB"
+_LARGE = "1 MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +213,8 @@ def _why(old: PackageRecord, new: PackageRecord, layer: LayerRecord) -> str:
     from envbox.image.layers import LARGE
 
     if layer.home == OWN:
-        return f"now over {_LARGE}" if old.raw_size <= LARGE else "now one of the largest"
-    return f"now under {_LARGE}" if new.raw_size <= LARGE else "others are larger now"
+        return f"now over {_LARGE}" if old.archive_size <= LARGE else "now one of the largest"
+    return f"now under {_LARGE}" if new.archive_size <= LARGE else "others are larger now"
 
 
 def _relinked(now: ImageRecord, before: ImageRecord) -> str:

@@ -31,7 +31,7 @@ from envbox.settings import Settings
 BUDGET = 57
 """Layers we add at most: leaves room under overlay2's 125 for the base's and for what a user adds."""
 BUCKETS = 16  # for the many small packages: about the size of a middle package each
-LARGE = 4 << 20  # bytes; below this a layer of its own costs more in overhead than it saves
+LARGE = 1 << 20  # bytes of an archive; below this a layer of its own costs more in overhead than it saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class Layer:
 def plan_groups(sizes: Mapping[str, int], budget: int = BUDGET) -> tuple[tuple[str, ...], ...]:
     """Group packages into layers, one of the budget being left for the environment's own.
 
-    The largest packages over 4 MiB have a layer each, ordered by the power of two of their size, then by
+    The largest packages over 1 MiB have a layer each, ordered by the power of two of their size, then by
     name; the others are dealt into buckets by a hash of their name. So a package that changes moves no other.
 
-    :param sizes: package → uncompressed size in bytes
+    :param sizes: package → its archive's size in bytes, which is known before anything is linked
     """
     homes = plan_homes(sizes, budget)
     own = [name for name, bucket in homes.items() if bucket is None]
@@ -92,7 +92,7 @@ def plan_groups(sizes: Mapping[str, int], budget: int = BUDGET) -> tuple[tuple[s
 def plan_homes(sizes: Mapping[str, int], budget: int = BUDGET) -> dict[str, int | None]:
     """Where each package goes: None for a layer of its own, else the number of its bucket.
 
-    :param sizes: package → uncompressed size in bytes
+    :param sizes: package → its archive's size in bytes
     """
     if budget < 2:
         raise ValueError(f"a budget of {budget} layers has no room for packages and environment")
@@ -116,7 +116,7 @@ def build_layers(
     """
     check_codec()
     by_name = {fragment.name: fragment for fragment in fragments}
-    groups = plan_groups({name: fragment.raw_size for name, fragment in by_name.items()})
+    groups = plan_groups({name: fragment.archive_size for name, fragment in by_name.items()})
     contents = [tuple(by_name[name] for name in group) for group in groups] + [(environment,)]
     known = [_remembered(content, settings) for content in contents]
     missing = [content for content, layer in zip(contents, known, strict=True) if layer is None]
@@ -138,6 +138,14 @@ def build_layers(
                 pool.shutdown(wait=True, cancel_futures=True)
         return tuple(layer or next(made) for layer in known)
     return tuple(layer for layer in known if layer)
+
+
+def measured(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
+    """One layer, with its digests.
+
+    :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
+    """
+    return _remembered(fragments, settings) or _measure(fragments, settings)
 
 
 def _directories(fragments: Sequence[Fragment]) -> bytes:

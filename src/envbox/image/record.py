@@ -19,9 +19,10 @@ from envbox.settings import Settings
 
 if TYPE_CHECKING:
     from envbox.image.assemble import Image
-    from envbox.lockfile import Lock
+    from envbox.link.fragments import Fragment
+    from envbox.lockfile import Lock, LockedPackage
 
-VERSION = 1
+VERSION = 2
 BASE, OWN, BUCKET, ENVIRONMENT = "base", "package", "bucket", "environment"
 
 
@@ -31,6 +32,7 @@ class PackageRecord:
 
     :param name: a wheel's is `pip:NAME`
     :param key: of its fragment: another key, other bytes
+    :param archive_size: of what it was linked from, in bytes
     :param raw_size: uncompressed, in bytes
     :param size: compressed, in bytes
     """
@@ -39,6 +41,7 @@ class PackageRecord:
     version: str
     build: str
     key: str
+    archive_size: int
     raw_size: int
     size: int
 
@@ -91,23 +94,31 @@ def record_of(image: Image, lock: Lock, platform: str) -> ImageRecord:
 
     known = {("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(platform)}
     ours = [layer for layer in image.layers if not isinstance(layer, BaseLayer)]
-    homes = plan_homes({f.name: f.raw_size for layer in ours for f in layer.fragments if f.name in known})
+    homes = plan_homes({f.name: f.archive_size for layer in ours for f in layer.fragments if f.name in known})
     layers = []
     for number, layer in enumerate(image.layers):
         if isinstance(layer, BaseLayer):
             layers.append(LayerRecord(layer.diff_id, BASE, number, 0, layer.blob.size))
             continue
-        packages = tuple(
-            PackageRecord(f.name, known[f.name].version, known[f.name].build or "", f.key, f.raw_size, f.size)
-            for f in layer.fragments
-            if f.name in known
-        )
+        packages = tuple(_package(f, known[f.name]) for f in layer.fragments if f.name in known)
         bucket = homes[packages[0].name] if packages else None
         home = ENVIRONMENT if not packages else OWN if bucket is None else BUCKET
         layers.append(
             LayerRecord(layer.diff_id, home, bucket or 0, layer.raw_size, layer.blob.size, packages)
         )
     return ImageRecord(image.id, tuple(layers), lock.slim)
+
+
+def _package(fragment: Fragment, locked: LockedPackage) -> PackageRecord:
+    return PackageRecord(
+        name=fragment.name,
+        version=locked.version,
+        build=locked.build or "",
+        key=fragment.key,
+        archive_size=fragment.archive_size,
+        raw_size=fragment.raw_size,
+        size=fragment.size,
+    )
 
 
 def remember_record(image_id: str, record: ImageRecord, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from envbox.launch.bindings import Bind, Volume
 from envbox.launch.identity import User, current_user
 
 NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"
-Kind = Literal["shell", "run", "notebook"]
+Kind = Literal["shell", "run", "notebook", "exec", "kernel"]
 
 # Variables that the client itself obeys: with a value of these in its environment it would talk to another
 # engine, or not start. They hold no secrets, so their values may stand in the argument list.

@@ -22,19 +22,10 @@ from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume, said
 from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
+from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import EnvironmentSettings, Settings
 
 SHELL = ("bash",)
-SESSION_LABEL = "io.envbox.session"
-# Twice: the engine may still be making the container of a client that was killed early.
-_WATCH = """\
-trap '' HUP INT TERM; read -r _; label=$1; shift
-for pause in 0 1; do
-  sleep $pause
-  found=$("$@" ps --all --quiet --filter "label=$label") && [ -n "$found" ] && "$@" rm --force $found
-done
-"""
-
 _PASSED = ("COLORTERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR")
 # Entries of Debian's ncurses-base: a program in the container can use no other terminal.
 _TERMINALS = re.compile(
@@ -185,35 +176,28 @@ def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn
     :raises LaunchError: when the project cannot be mounted
     :raises ToolError: when the client is not there
     """
+    become_client(with_streams(launch), engine, settings)
+
+
+def become_client(
+    launch: Launch, engine: Engine, settings: Settings, *, with_parent: bool = False
+) -> NoReturn:
+    """Become the engine's client for a launch as it is.
+
+    :param with_parent: end it when the process that has started us ends, however that does
+    :raises LaunchError: when the project cannot be mounted
+    :raises ToolError: when the client is not there
+    """
+    parent = os.getppid() if with_parent else 0
     client = engine.client_argv()
     session = os.urandom(8).hex()
-    launch = prepare(with_streams(launch), engine, settings)
+    launch = prepare(launch, engine, settings)
     argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
-    _leave_watcher(client, session)
+    os.set_inheritable(leave_watcher(client, session, parent), True)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
     os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
-
-
-def _leave_watcher(client: tuple[str, ...], session: str) -> None:
-    """See to it that the session's container does not outlive the client that we are about to become.
-
-    It would when the client is killed, when its terminal is closed, or when the reader of its output goes
-    away (`… | head`). The watcher reads from a pipe whose other end only the client holds, so it wakes when
-    that ends, however it does.
-    """
-    reading, writing = os.pipe()
-    os.set_inheritable(writing, True)
-    subprocess.Popen(
-        ("sh", "-c", _WATCH, "envbox", f"{SESSION_LABEL}={session}", *client),
-        stdin=reading,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-    os.close(reading)
 
 
 def create(launch: Launch, engine: Engine, settings: Settings) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from envbox.errors import PackageError, ToolError
 from envbox.files import whole_file, write_whole
 from envbox.link.entries import PLAIN, EntryWriter
 from envbox.link.frames import CODEC, FrameWriter, check_codec
-from envbox.link.packages import FORMAT, Maker, Task, link_lock
+from envbox.link.packages import FORMAT, Maker, Task, link_lock, linked_name
 from envbox.link.target import GENERATED_TIME
-from envbox.lockfile import Lock
+from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
 from envbox.report import Reporter
 from envbox.settings import Settings
+
+_NICE = 5
+"""An engine takes layers, one after the other on one core, while others are linked on all: it goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Fragment:
 
     :param name: the package's; a wheel's is `pip:NAME`
     :param path: of the zstd frame
+    :param archive_size: of what it was linked from, in bytes; 0 when it was generated
     :param raw_size: uncompressed, in bytes
     :param size: of the frame, in bytes
     :param sha256: of the frame, in hex
@@ -42,6 +46,7 @@ class Fragment:
     key: str
     name: str
     path: Path
+    archive_size: int
     raw_size: int
     size: int
     sha256: str
@@ -66,16 +71,34 @@ class LinkEntry:
 
 
 def link_packages(
-    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings, report: Reporter
+    lock: Lock,
+    platform: str,
+    archives: Mapping[str, Path],
+    settings: Settings,
+    report: Reporter,
+    seen: Callable[[Fragment], None] = lambda fragment: None,
 ) -> tuple[Fragment, ...]:
     """Have a fragment of every package of one platform, conflicts settled.
 
     :param archives: sha256 → verified download, from `fetch_archives`
+    :param seen: told of each one at once; once more when a conflict made it give up paths
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
     check_codec()
-    return link_lock(lock, platform, archives, settings, report, Maker(_read, _make, "linking packages"))
+    return link_lock(
+        lock,
+        platform,
+        archives,
+        settings,
+        report,
+        Maker(_read, _make, "linking packages", seen=seen, nice=_NICE),
+    )
+
+
+def archive_sizes(packages: Iterable[LockedPackage], archives: Mapping[str, Path]) -> dict[str, int]:
+    """What the fragments of packages will say as `archive_size`, by their names."""
+    return {linked_name(package): archives[package.sha256].stat().st_size for package in packages}
 
 
 def files_fragment(name: str, files: Mapping[str, FileEntry | LinkEntry], settings: Settings) -> Fragment:
@@ -104,7 +127,7 @@ def files_fragment(name: str, files: Mapping[str, FileEntry | LinkEntry], settin
             else:
                 out.file(path, entry.data, entry.mode, GENERATED_TIME)
         frame.close()
-    return _remember(folder, key, name, (frame, out, 0))
+    return _remember(folder, key, name, (frame, out), {"archive_size": 0, "timestamp": 0})
 
 
 def read_fragment(folder: Path, key: str) -> Fragment | None:
@@ -117,6 +140,7 @@ def read_fragment(folder: Path, key: str) -> Fragment | None:
             key=key,
             name=known["name"],
             path=folder / key,
+            archive_size=known["archive_size"],
             raw_size=known["raw_size"],
             size=known["size"],
             sha256=known["sha256"],
@@ -154,11 +178,14 @@ def _make(task: Task) -> Fragment:
         out = EntryWriter(frame.write)
         timestamp = task.link(out)
         frame.close()
-    return _remember(folder, task.key, task.name, (frame, out, timestamp))
+    said = {"archive_size": task.source.archive.stat().st_size, "timestamp": timestamp}
+    return _remember(folder, task.key, task.name, (frame, out), said)
 
 
-def _remember(folder: Path, key: str, name: str, made: tuple[FrameWriter, EntryWriter, int]) -> Fragment:
-    frame, out, timestamp = made
+def _remember(
+    folder: Path, key: str, name: str, made: tuple[FrameWriter, EntryWriter], said: Mapping[str, int]
+) -> Fragment:
+    frame, out = made
     known = {
         "name": name,
         "raw_size": frame.raw_size,
@@ -166,7 +193,7 @@ def _remember(folder: Path, key: str, name: str, made: tuple[FrameWriter, EntryW
         "sha256": frame.sha256,
         "paths": sorted(out.paths),
         "directories": sorted(out.directories - out.paths),
-        "timestamp": timestamp,
+        **said,
     }
     write_whole(folder / f"{key}.json", canonical_json(known))
     fragment = read_fragment(folder, key)

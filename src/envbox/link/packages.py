@@ -81,12 +81,16 @@ class Maker(Generic[Form]):
     :param read: (the cache folder, key) → what is there, None when it is not, or not whole
     :param make: runs in a worker process
     :param compiles: whether what has no byte-code gets some
+    :param seen: told of each one at once
+    :param nice: by how much the worker processes go behind what waits for them
     """
 
     read: Callable[[Path, str], Form | None]
     make: Callable[[Task], Form]
     label: str
     compiles: bool = True
+    seen: Callable[[Form], None] = lambda form: None
+    nice: int = 0
 
 
 def link_lock(
@@ -141,15 +145,29 @@ def _obtain(
             if maker.compiles
         }
         tasks = [
-            Task(k, _name(s), settings.cache_dir, s, compilers.get(s.python.version) if s.python else None)
+            Task(
+                k,
+                linked_name(s.package),
+                settings.cache_dir,
+                s,
+                compilers.get(s.python.version) if s.python else None,
+            )
             for s, k in missing
         ]
-        tasks.sort(key=lambda task: -task.source.archive.stat().st_size)  # the biggest first: even finish
+        tasks.sort(key=_turn)
+        for form in filter(None, found.values()):
+            maker.seen(form)
         with report.task(maker.label, total=len(tasks)) as progress:
-            for task, made in run_all(maker.make, tasks, settings.jobs):
+            for task, made in run_all(maker.make, tasks, settings.jobs, maker.nice):
                 found[task.key] = made
+                maker.seen(made)
                 progress.advance()
     return [linked for key in keys if (linked := found[key])]
+
+
+def _turn(task: Task) -> tuple[int, str]:
+    """The biggest first, so that all processes finish at once; by powers of two, as layers are ordered."""
+    return -task.source.archive.stat().st_size.bit_length(), task.name
 
 
 def _key(source: Source, compiles: bool) -> str:
@@ -185,8 +203,8 @@ def _claim(package: LockedPackage, made: Linked) -> Claim:
     return Claim(made.name, frozenset(package.depends), made.paths, made.directories, is_wheel)
 
 
-def _name(source: Source) -> str:
-    package = source.package
+def linked_name(package: LockedPackage) -> str:
+    """What a linked package is called; a wheel's name says that it is one."""
     return f"pip:{package.name}" if package.manager == "pip" else package.name
 
 

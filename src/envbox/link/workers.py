@@ -26,18 +26,19 @@ from envbox.errors import EnvboxError, ToolError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.link.workers import serve; serve()"
+_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.link.workers import serve; serve({nice})"
 _PATIENCE = 10.0  # seconds for a worker to remove what it had half-written
 
 
 def run_all(
-    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, nice: int = 0
 ) -> Iterator[tuple[Task, Result]]:
     """Call `function` for each task, `jobs` at a time, and yield each result as it comes.
 
     Tasks are begun in their order. The first failure ends everything and is raised here. One job, or one
     task, runs in this process.
 
+    :param nice: by how much the processes go behind what waits for them (setpriority(2))
     :param function: of a module's top level; it, its tasks and results must be picklable
     """
     jobs = min(jobs, len(tasks))
@@ -45,7 +46,7 @@ def run_all(
         for task in tasks:
             yield task, function(task)
         return
-    workers = [_Worker() for _ in range(jobs)]
+    workers = [_Worker(nice) for _ in range(jobs)]
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, bool, Any]] = queue.SimpleQueue()
     for number in range(len(tasks)):
@@ -79,9 +80,9 @@ def run_all(
 
 
 class _Worker:
-    def __init__(self) -> None:
+    def __init__(self, nice: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT.format(path=[p for p in sys.path if p])],
+            [sys.executable, "-c", _BOOT.format(path=[p for p in sys.path if p], nice=nice)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -121,8 +122,9 @@ def _status(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def serve() -> None:
+def serve(nice: int) -> None:
     """Be a worker: answer calls until stdin ends."""
+    os.nice(nice)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half-written gets removed
     calls = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")

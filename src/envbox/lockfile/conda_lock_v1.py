@@ -23,13 +23,13 @@ from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
-from envbox.lockfile.entries import read_packages, read_texts
+from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
 from envbox.mirrors import public_channel
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
-__all__ = ["PIP_PREFIX", "dumps", "loads", "read_lockfile", "sealed"]
+__all__ = ["PIP_PREFIX", "dumps", "loads", "name_from", "read_lockfile", "salvaged", "sealed"]
 
 VERSION = 1
 
@@ -44,7 +44,7 @@ def read_lockfile(path: Path) -> Lock:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {_name_from(path)}") from None
+        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {name_from(path)}") from None
     except OSError as error:
         raise LockfileError(f"cannot read the lockfile {path}: {error.strerror}") from error
     return loads(data, path)
@@ -56,13 +56,36 @@ def loads(data: bytes, path: Path) -> Lock:
     :param path: where they are from: for the words of an error, and the name where the file does not say one
     :raises LockfileError: with every fault that was found, up to ten
     """
-    again = f"restore it, or remove it and lock anew: envbox lock {_name_from(path)}"
+    again = f"restore it, or remove it and lock anew: envbox lock {name_from(path)}"
     document = _document(data, path, again)
     faults: list[str] = []
     lock = _parse(document, path, faults)
     if lock is None or faults:
+        raise LockfileError(listed(f"the lockfile {path} is damaged", faults), _way_out(path, faults, again))
+    return replace(lock, digest=digest_of(data))
+
+
+def salvaged(data: bytes, path: Path) -> Lock:
+    """What is sound of a lockfile that need not be whole: to be preferred by a solve, and for nothing else.
+
+    :raises LockfileError: when nothing of it is
+    """
+    again = f"remove it and lock anew: envbox lock {name_from(path)}"
+    faults: list[str] = []
+    lock = _parse(_document(data, path, again), path, faults)
+    if lock is None:
         raise LockfileError(listed(f"the lockfile {path} is damaged", faults), again)
     return replace(lock, digest=digest_of(data))
+
+
+def _way_out(path: Path, faults: list[str], again: str) -> str:
+    """What to do about faults; an old one of conda-lock's, which has MD5 alone, can be taken over."""
+    if not all(NO_SHA256 in words for words in faults):
+        return again
+    return (
+        f"keep what it has, and make the spec anew of it: envbox import --force {path.name}; "
+        f"or remove it and lock anew: envbox lock {name_from(path)}"
+    )
 
 
 def dumps(lock: Lock) -> bytes:
@@ -131,7 +154,8 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if not data.strip():
         raise LockfileError(f"the lockfile {path} is empty", again)
     if line := conflict_line(data):
-        raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", again)
+        settle = f"settle it from the spec, with what both sides have: envbox lock {name_from(path)}"
+        raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", settle)
     try:
         document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -155,7 +179,8 @@ def _problem(error: Exception) -> str:
     return f"line {mark.line + 1}: {said}" if mark else said
 
 
-def _name_from(path: Path) -> str:
+def name_from(path: Path) -> str:
+    """The name of the environment whose lockfile has this path."""
     if path.name.endswith(LOCK_SUFFIX):
         return path.name[: -len(LOCK_SUFFIX)]
     return path.absolute().parent.name or "environment"
@@ -176,7 +201,7 @@ def _parse(document: Mapping[str, Any], path: Path, faults: list[str]) -> Lock |
     platforms = _platforms(metadata.get("platforms"), faults)
     packages = read_packages(entries, platforms, faults)
     lock = Lock(
-        name=_name_from(path),
+        name=name_from(path),
         platforms=platforms,
         channels=_channels(metadata.get("channels"), faults),
         content_hash=read_texts(metadata.get("content_hash"), "metadata.content_hash", faults),
@@ -231,7 +256,7 @@ def _check_complete(lock: Lock, faults: list[str]) -> None:
         asked = {
             m[1].lower() for text in texts if not text.startswith(PIP_PREFIX) and (m := _ASKED.match(text))
         }
-        for name in sorted(asked - names.get(platform, asked)):
+        for name in sorted(n for n in asked - names.get(platform, asked) if not n.startswith("__")):
             faults.append(f"{name} was asked for, but is not locked for {platform}")
     for package in lock.packages:
         if package.manager == "conda":

@@ -67,7 +67,7 @@ def _about_key(package: LockedPackage) -> str:
 
 def _about_one(packages: Mapping[str, LockedPackage]) -> dict[str, object]:
     """The licence once, unless the platforms differ in it; the sizes by platform."""
-    licenses = {platform: package.license for platform, package in packages.items()}
+    licenses = {platform: package.license or None for platform, package in packages.items()}
     same = set(licenses.values())
     told: dict[str, object] = {}
     if len(same) > 1:
@@ -136,7 +136,7 @@ def _with_about(
     for package in packages:
         license_, sizes = told.get(_about_key(package).removeprefix(_ABOUT), (None, {}))
         text = license_.get(package.platform) if isinstance(license_, dict) else license_
-        found.append(replace(package, size=sizes.get(package.platform), license=text))
+        found.append(replace(package, size=sizes.get(package.platform), license=text or None))
     return tuple(found)
 
 

@@ -11,6 +11,8 @@ from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NO_SHA256 = "has no sha256"
+"""What is said of a package that only an old lockfile can have."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CLEAN = re.compile(r'(?:https?|file)://(?!.*/t/)[!-"$->A-~]+')  # a URL that can hold no credentials
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)", re.IGNORECASE)
@@ -59,7 +61,7 @@ def _package(
     hashes = hashes if isinstance(hashes, dict) else {}
     sha256, md5 = hashes.get("sha256"), hashes.get("md5")
     if not sha256:
-        faults.append(f"{label} has no sha256, and without it nothing that is fetched can be checked")
+        faults.append(f"{label} {NO_SHA256}, and without it nothing that is fetched can be checked")
     elif not isinstance(sha256, str) or not SHA256.fullmatch(sha256.lower()):
         faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
     if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):

@@ -169,7 +169,7 @@ def _checked_facts(said: Mapping[str, Any], where: str, faults: Faults) -> dict[
             depends = ()
         found["depends"] = tuple(depends)
     found["size"] = found["size"] if type(found.get("size")) is int else None
-    found["license"] = found["license"] if isinstance(found.get("license"), str) else None
+    found["license"] = (found["license"] or None) if isinstance(found.get("license"), str) else None
     return found
 
 

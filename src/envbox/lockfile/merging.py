@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
+from pathlib import Path
+
+from envbox.errors import LockfileError
+from envbox.files import conflict_line
+from envbox.lockfile import Lock
+from envbox.lockfile.conda_lock_v1 import salvaged
 
 _MARKER = re.compile(rb"(<{7}|\|{7}|>{7})(?: [^\n]*)?\r?\n?|(={7})\r?\n?")
 
@@ -30,6 +36,30 @@ _STEPS = {
     (_In.ANCESTOR, b"======="): _In.THEIRS,
     (_In.THEIRS, b">>>>>>>"): _In.BOTH,
 }
+
+
+def read_sides(data: bytes, path: Path) -> tuple[Lock, Lock] | None:
+    """What both sides of a conflicted lockfile have locked, ours and theirs; None where there is no conflict.
+
+    Git merges what it can line by line before it gives up, so a side may have a package of the other, without
+    what that needs: what is sound of each is good enough to be preferred.
+
+    :raises LockfileError: when the markers are not whole, or what is between them is no lockfile
+    """
+    line = conflict_line(data)
+    if not line:
+        return None
+    found = sides(data)
+    way_out = (
+        f"take one side whole (git checkout --ours {path.name}), and lock: what the spec asks for counts"
+    )
+    if found is None:
+        raise LockfileError(f"the merge conflict markers in {path} are not whole (line {line})", way_out)
+    try:
+        ours, theirs = (salvaged(side, path) for side in found)
+    except LockfileError as error:
+        raise LockfileError(f"in merge conflict, and not as git left it: {error.message}", way_out) from error
+    return ours, theirs
 
 
 def sides(data: bytes) -> tuple[bytes, bytes] | None:

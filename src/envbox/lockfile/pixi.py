@@ -219,7 +219,7 @@ def _facts(package: LockedPackage) -> dict[str, Any]:
     facts: dict[str, Any] = {"conda": package.url, "sha256": package.sha256, "md5": package.md5}
     facts["depends"] = [f"{name} {bound}".strip() for name, bound in depends]
     facts |= {"license": package.license, "size": package.size}
-    return {key: value for key, value in facts.items() if value not in (None, [])}
+    return {key: value for key, value in facts.items() if value not in (None, "", [])}
 
 
 def _requirement(name: str, bound: str) -> str:

@@ -15,7 +15,7 @@ from envbox.lockfile import Lock, pip_name
 from envbox.notebook.imports import used_by_notebook
 from envbox.notebook.names import packages_for, possible_names
 from envbox.notebook.reading import Notebook, read_notebook
-from envbox.notebook.stamping import lock_digest
+from envbox.notebook.stamping import bound_environment, bound_name, lock_digest
 from envbox.project import Environment, Project
 
 _KERNELS = {"python": ("ipykernel", "xeus-python"), "ipython": ("ipykernel", "xeus-python"),
@@ -77,8 +77,7 @@ def _check(
     stamp = notebook.stamp
     if stamp is None and name is None:
         yield Finding(shown, "it is not bound to an environment", f"envbox stamp {shown}")
-    stamped = stamp.get("environment") if stamp else None
-    wanted = name or (stamped if isinstance(stamped, str) else None)
+    wanted = name or bound_name(notebook)
     if wanted not in known:
         known[wanted] = _locked(project, wanted)
     locked = known[wanted]
@@ -95,19 +94,11 @@ def _locked(project: Project, name: str | None) -> _Locked | EnvboxError:
     from envbox.lockfile.conda_lock_v1 import read_lockfile
 
     try:
-        environment = _environment(project, name)
+        environment = bound_environment(project, name)
         digest, lock = lock_digest(environment), read_lockfile(environment.lock_path)
     except EnvboxError as error:
         return error
     return _Locked(environment, digest, _names(lock), _python(lock))
-
-
-def _environment(project: Project, name: str | None) -> Environment:
-    """The environment of that name; or the only one, if it has no name but its directory's, which changes."""
-    only = project.environments[0] if len(project.environments) == 1 else None
-    if name is not None and only is not None and only.lock_path.name == "conda-lock.yml":
-        return only
-    return project.environment(name)
 
 
 def _names(lock: Lock) -> dict[str, frozenset[str]]:

@@ -102,7 +102,7 @@ def loads(data: bytes, path: Path) -> Notebook:
             f"the notebook {path} is of format {major}, and {NEWEST} is the newest that envbox knows",
             "save it in an older format, or update envbox",
         )
-    cells = _cells((_upgraded(data, path) if major < NEWEST else document).get("cells"), path)
+    cells = _cells((upgraded(data, path) if major < NEWEST else document).get("cells"), path)
     kernel, language, version = _kernel(document.get("metadata", {}))
     return Notebook(path, language, kernel, version, cells, document)
 
@@ -131,8 +131,11 @@ def _json(data: bytes, path: Path) -> dict[str, Any]:
     return document
 
 
-def _upgraded(data: bytes, path: Path) -> Mapping[str, Any]:
-    """Bring an older notebook to version 4."""
+def upgraded(data: bytes, path: Path) -> dict[str, Any]:
+    """Bring an older notebook to version 4.
+
+    :raises NotebookError: when it is damaged
+    """
     import warnings
 
     import nbformat
@@ -140,9 +143,7 @@ def _upgraded(data: bytes, path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: Mapping[str, Any] = nbformat.convert(
-                nbformat.reader.reads(data.decode("utf-8-sig")), NEWEST
-            )
+            found: dict[str, Any] = nbformat.convert(nbformat.reader.reads(data.decode("utf-8-sig")), NEWEST)
     except Exception as error:  # of all kinds, from a format that nobody tests any more
         said = str(error).partition("\n")[0] or type(error).__name__
         raise NotebookError(

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from envbox import __version__
-from envbox.errors import LockfileError
+from envbox.errors import LockfileError, SpecError
 from envbox.files import write_whole
-from envbox.notebook.reading import loads, read_bytes
+from envbox.notebook.reading import Notebook, loads, read_bytes
 from envbox.oci import digest_of
-from envbox.project import Environment
+from envbox.project import Environment, Project
 
 KEY = "envbox"
 
@@ -40,6 +40,38 @@ def stamp(path: Path, environment: Environment) -> bool:
     text = written_like(data, notebook.document, after)
     write_whole(path, text, mode=path.stat().st_mode & 0o777, is_cache=False)
     return True
+
+
+def bound_name(notebook: Notebook) -> str | None:
+    """The name of the environment that a notebook is bound to; None when it is bound to none."""
+    name = (notebook.stamp or {}).get("environment")
+    return name if isinstance(name, str) else None
+
+
+def bound_environment(project: Project, name: str | None) -> Environment:
+    """The environment of that name; or the only one, if it has no name but its directory's, which changes.
+
+    :raises SpecError: when there is none
+    """
+    only = project.environments[0] if len(project.environments) == 1 else None
+    if name is not None and only is not None and only.lock_path.name == "conda-lock.yml":
+        return only
+    return project.environment(name)
+
+
+def environment_of(notebook: Notebook, project: Project) -> Environment:
+    """The environment that a notebook is bound to; of one that is bound to none, the project's only one.
+
+    :raises SpecError: when there is none, or none can be chosen
+    """
+    name = bound_name(notebook)
+    if name is None and len(project.environments) > 1 and project.default is None:
+        names = ", ".join(e.name for e in project.environments)
+        raise SpecError(
+            f"{notebook.path} is not bound to an environment, and {project.root} has {names}",
+            f"bind it: envbox stamp --name NAME {notebook.path.name}",
+        )
+    return bound_environment(project, name)
 
 
 def lock_digest(environment: Environment) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.reading.versions import compare
+from envbox.report import counted
 
 Kind = Literal["added", "removed", "upgraded", "downgraded", "rebuilt"]
 KINDS: tuple[Kind, ...] = ("added", "removed", "upgraded", "downgraded", "rebuilt")
@@ -152,5 +153,4 @@ def _base(old: Base, new: Base) -> Iterator[Detail]:
 def _count(lock: Lock, platform: str) -> str | None:
     if platform not in lock.platforms:
         return None
-    count = len(lock.for_platform(platform))
-    return f"{count} package" + "s" * (count != 1)
+    return counted(len(lock.for_platform(platform)))

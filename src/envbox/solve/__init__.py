@@ -7,7 +7,8 @@ stays is `least_change`'s. Channels have conda's priority "strict".
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from envbox import coroutines
@@ -15,7 +16,6 @@ from envbox.errors import SolveError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
-from envbox.solve.gateway import channel_failure, open_gateway
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
 from envbox.solve.no_solution import no_solution
@@ -31,8 +31,8 @@ def solve(
     :raises SpecError: when a channel does not exist
     :raises ToolError: when a channel cannot be reached
     """
-    _bound_arenas()
-    return coroutines.run(_solve, questions, channels, settings)
+    with _bounded_memory():
+        return coroutines.run(_solve, questions, channels, settings)
 
 
 # --- asking rattler -----------------------------------------------------------------------------------------
@@ -42,6 +42,8 @@ async def _solve(
     questions: Sequence[Question], channels: Sequence[str], settings: Settings
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
+
+    from envbox.solve.gateway import channel_failure, open_gateway  # late: checks of a lock need no network
 
     specs = [spec for question in questions for spec in question.specs]
     asked = sources(channels, specs)
@@ -96,12 +98,29 @@ def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:
     )
 
 
-def _bound_arenas() -> None:
-    """Keep glibc from giving each of rattler's threads an arena of its own, which grows with every solve."""
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Keep glibc's memory from growing with every solve.
+
+    By itself it gives each of rattler's threads an arena of its own, and takes ever larger pieces from there
+    once it has seen a large one freed: pieces of an index, between which what is small and stays then lies.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(-8, 2)  # M_ARENA_MAX, malloc.h; with 1, the threads wait for each other
+        libc.mallopt(-3, 128 << 10)  # M_MMAP_THRESHOLD: the default, but fixed
+    try:
+        yield
+    finally:
+        if libc is not None:
+            libc.malloc_trim(0)  # a solve leaves holes of a hundred MB, which the next would not fit into
+
+
+def _glibc() -> Any:
+    """The C library, if it is glibc; else None."""
     if sys.platform != "linux":
-        return
+        return None
     import ctypes
 
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-8, 2)  # M_ARENA_MAX, malloc.h
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None

@@ -9,9 +9,11 @@ stayed. What should move goes to the newest version that the spec allows, whatev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from envbox.lockfile import LockedPackage
 from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.no_solution import names_in
 from envbox.solve.question import LOWEST_DIRECT, Question, cutoff
@@ -26,12 +28,16 @@ Names = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """One platform's question, with the channels to ask and what is locked as they have it now."""
+    """One platform's question, with the channels to ask and what is locked as they have it now.
+
+    :param others: what the other side of a merge has locked instead; taken where the first cannot be
+    """
 
     question: Question
     channels: Sequence[str]
     gateway: Any
     locked: Records
+    others: Records
 
     async def solve(self, held: Names, extra: Sequence[str] = ()) -> Records:
         """Solve once: what is held cannot move; what else is locked is preferred, unless it should move.
@@ -39,6 +45,30 @@ class Solver:
         :param extra: match specs that must hold besides
         :raises rattler.exceptions.SolverError: when there is no solution
         """
+        return await self._ask(held, [parse_match_spec(text) for text in self.question.specs], extra)
+
+    async def solve_near(self, held: Names, extra: Sequence[str] = ()) -> Records:
+        """Solve as `solve` does, asking for what is held itself, so that only what it needs is looked at.
+
+        Of a large channel a solver otherwise reads every version of all that any version ever needed. But
+        then what is held is there although nothing needs it any more, and may be in the way of what is newer;
+        so a solution that has such is none.
+
+        :raises rattler.exceptions.SolverError: when there is no solution, or it is one of those
+        """
+        from rattler.exceptions import SolverError
+
+        texts = [f"{name}[sha256={self.locked[name].sha256.hex()}]" for name in sorted(held)]
+        asked = [parse_match_spec(text) for text in self.question.specs]
+        others = [spec for spec in asked if spec.name.normalized not in held]
+        found = await self._ask(
+            held, [*map(parse_match_spec, texts), *others], [*self.question.specs, *extra]
+        )
+        if unneeded := found.keys() - _with_needs({spec.name.normalized for spec in asked}, found):
+            raise SolverError(f"nothing needs {', '.join(sorted(unneeded))}")
+        return found
+
+    async def _ask(self, held: Names, specs: Sequence[Any], constraints: Sequence[str]) -> Records:
         from rattler import Channel
         from rattler.solver.solver import solve
 
@@ -46,11 +76,11 @@ class Solver:
         policy, preferred = question.policy, self.locked.keys() - held - question.update
         found = await solve(
             sources=[Channel(url) for url in self.channels],
-            specs=[parse_match_spec(text) for text in question.specs],
-            constraints=[parse_match_spec(text) for text in extra],
+            specs=specs,
+            constraints=[parse_match_spec(text) for text in constraints],
             gateway=self.gateway,
             platforms=[question.platform, "noarch"],
-            locked_packages=[self.locked[name] for name in sorted(preferred)],
+            locked_packages=[self.others.get(name, self.locked[name]) for name in sorted(preferred)],
             pinned_packages=[self.locked[name] for name in sorted(held)],
             virtual_packages=_generic(question.virtual),
             exclude_newer=cutoff(policy.exclude_newer) if policy.exclude_newer else None,
@@ -69,11 +99,11 @@ async def least_change(question: Question, channels: Sequence[str], gateway: Any
 
     :raises rattler.exceptions.SolverError: when there is no solution
     """
-    solver = Solver(question, channels, gateway, await _locked_records(question, channels, gateway))
     specs = [parse_match_spec(text) for text in question.specs]
-    unfit = {
-        s.name.normalized for s in specs if (r := solver.locked.get(s.name.normalized)) and not s.matches(r)
-    }
+    ours = await _locked_records(question, question.locked, channels, gateway)
+    theirs = await _locked_records(question, question.theirs, channels, gateway)
+    solver = Solver(question, channels, gateway, *_one_of_both(ours, theirs, specs))
+    unfit = _unfit(solver.locked, specs)
     held = frozenset(solver.locked.keys() - unfit - question.update)
     found = await _holding(solver, held)
     if question.policy.strategy != LOWEST_DIRECT:
@@ -84,6 +114,30 @@ async def least_change(question: Question, channels: Sequence[str], gateway: Any
             if newest is not found[name]:
                 found = await _holding(solver, held, fixed)
     return list(found.values())
+
+
+def _unfit(records: Records, specs: Sequence[Any]) -> Names:
+    """The names whose record is not what is asked for."""
+    named = [(spec.name.normalized, spec) for spec in specs]
+    return frozenset(name for name, spec in named if name in records and not spec.matches(records[name]))
+
+
+def _one_of_both(ours: Records, theirs: Records, specs: Sequence[Any]) -> tuple[Records, Records]:
+    """Of two sides' records those to hold, and to fall back to: what fits comes first, then the newer."""
+    unfit = _unfit(ours, specs), _unfit(theirs, specs)
+    held, others = {**theirs, **ours}, {}
+    for name in ours.keys() & theirs.keys():
+        one, other = ours[name], theirs[name]
+        if one.sha256 == other.sha256:
+            continue
+        if (name not in unfit[1], _age(other)) > (name not in unfit[0], _age(one)):
+            one, other = other, one
+        held[name], others[name] = one, other
+    return held, others
+
+
+def _age(record: Any) -> tuple[Any, ...]:
+    return record.version, record.build_number, str(record.timestamp or "")
 
 
 # --- what should move ---------------------------------------------------------------------------------------
@@ -129,6 +183,9 @@ async def _holding(solver: Solver, held: Names, extra: Sequence[str] = ()) -> Re
     """Solve with these held fast, but for what must move."""
     from rattler.exceptions import SolverError
 
+    with suppress(SolverError):
+        if held:
+            return await solver.solve_near(held, extra)
     try:
         return await solver.solve(held, extra)
     except SolverError as error:
@@ -197,15 +254,28 @@ def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
     return found
 
 
+def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
+    """The names, and all that they need, near or far."""
+    found, todo = set[str](), [name for name in names if name in records]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [n for text in records[name].depends if (n := text.partition(" ")[0]) in records]
+    return found
+
+
 # --- asking rattler -----------------------------------------------------------------------------------------
 
 
-async def _locked_records(question: Question, channels: Sequence[str], gateway: Any) -> Records:
+async def _locked_records(
+    question: Question, packages: Sequence[LockedPackage], channels: Sequence[str], gateway: Any
+) -> Records:
     """The records of what is locked, as the channels have them now, by name."""
-    if not question.locked:
+    if not packages:
         return {}
-    wanted = {p.sha256: p for p in question.locked}
-    exact = [f"{p.name}[sha256={p.sha256}]" for p in question.locked]
+    wanted = {p.sha256: p for p in packages}
+    exact = [f"{p.name}[sha256={p.sha256}]" for p in packages]
     records: Records = {}
     for record in await _query(question, channels, gateway, exact):
         locked = wanted.get(record.sha256.hex() if record.sha256 else "")

@@ -74,8 +74,8 @@ def _solve_conda(
     cuda = settings.for_environment(spec.name).cuda
     questions = [
         Question(
-            p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda"),
-            before.update.names, before.policy,
+            p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda", before.lock),
+            before.update.names, before.policy, _kept(spec, p, before, "conda", before.theirs),
         )
         for p in platforms
     ]  # fmt: skip
@@ -117,24 +117,39 @@ def _wheels_before(spec: EnvSpec, platform: str, before: Before) -> Locked:
     from envbox.lockfile.custom import PIP_PREFIX
     from envbox.solve.settled import Locked
 
-    wheels = _kept(spec, platform, before, "pip")
-    if before.lock is None or not wheels:
+    wheels = _newest([_kept(spec, platform, before, "pip", lock) for lock in before.sides])
+    if not wheels:
         return Locked()
-    texts = before.lock.requested.get(platform, ())
+    texts = (text for lock in before.sides for text in lock.requested.get(platform, ()))
+    pythons = {p.version for lock in before.sides for p in lock.for_platform(platform) if p.name == "python"}
     return Locked(
         wheels,
         tuple(text.removeprefix(PIP_PREFIX) for text in texts if text.startswith(PIP_PREFIX)),
-        next((p.version for p in before.lock.for_platform(platform) if p.name == "python"), None),
+        pythons.pop() if len(pythons) == 1 else None,
     )
 
 
-def _kept(spec: EnvSpec, platform: str, before: Before, manager: str) -> tuple[LockedPackage, ...]:
-    """What of the previous lock the solver should prefer.
+def _newest(sides: Sequence[Sequence[LockedPackage]]) -> tuple[LockedPackage, ...]:
+    """The wheels of the locks that are there, each once: of two, the newer."""
+    from packaging.version import Version
+
+    found: dict[str, LockedPackage] = {}
+    for package in (package for side in sides for package in side):
+        other = found.setdefault(package.name, package)
+        if other.version != package.version and Version(other.version) < Version(package.version):
+            found[package.name] = package
+    return tuple(found.values())
+
+
+def _kept(
+    spec: EnvSpec, platform: str, before: Before, manager: str, previous: Lock | None
+) -> tuple[LockedPackage, ...]:
+    """What of a previous lock the solver should prefer.
 
     After another order of channels only the first one's packages: a preference would outweigh the new
     priority. Nothing for a date or a strategy that is new: what they give is a function of them alone.
     """
-    previous, policy = before.lock, before.policy
+    policy = before.policy
     if previous is None or platform not in previous.platforms or before.update.everything:
         return ()
     if policy.strategy != previous.strategy or policy.exclude_newer not in (None, previous.exclude_newer):

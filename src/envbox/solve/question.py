@@ -60,11 +60,20 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a solve begins with: the lock that is there, what of it is to move, and how to choose."""
+    """What a solve begins with: the lock that is there, what of it is to move, and how to choose.
+
+    :param theirs: the other side, where the lock that is there is one side of a merge that is not settled
+    """
 
     lock: Lock | None = None
     update: Update = Update()
     policy: Policy = Policy()
+    theirs: Lock | None = None
+
+    @property
+    def sides(self) -> tuple[Lock, ...]:
+        """The locks that are there: none, one, or both sides of a merge."""
+        return tuple(lock for lock in (self.lock, self.theirs) if lock is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Question:
     :param virtual: names of virtual packages → their version and build
     :param locked: to be kept where they still fit
     :param update: names of what is locked and should move to the newest that fits
+    :param theirs: likewise locked, by the other side of a merge; where the two differ, the newer counts
     """
 
     platform: str
@@ -82,6 +92,7 @@ class Question:
     locked: tuple[LockedPackage, ...] = ()
     update: frozenset[str] = frozenset()
     policy: Policy = Policy()
+    theirs: tuple[LockedPackage, ...] = ()
 
 
 def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) -> dict[str, tuple[str, str]]:

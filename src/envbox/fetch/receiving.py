@@ -1,8 +1,6 @@
-"""Downloads: a URL and a sha256 → a whole, verified file, or an error that names it.
+"""The bytes of a file, as they come: over HTTP or from the disk, hashed, in one piece or in several.
 
-Nothing is trusted but the hash. A transfer is hashed as it is written aside; only when the hash is the lock's
-does the file get its name, so what lies in the cache under a name has been right once. What may pass (a
-reset, a timeout, 5xx, 429) is tried again with growing pauses, from where it broke off; a wrong hash is not.
+What may pass (a reset, a timeout, 5xx, 429) is tried again with growing pauses, from where it broke off.
 """
 
 from __future__ import annotations
@@ -11,9 +9,9 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,12 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from envbox.credentials import hint_for
-from envbox.errors import EnvboxError, PackageError, ToolError
-from envbox.files import whole_file
-from envbox.lockfile import LockedPackage, lock_anew
+from envbox.errors import EnvboxError, ToolError
+from envbox.lockfile import lock_anew
 from envbox.mirrors import public
-from envbox.report import SILENT, Reporter
-from envbox.settings import Settings
 from envbox.transport import Transport, certificate_hint
 
 if TYPE_CHECKING:
@@ -37,10 +32,8 @@ _FIRST_PAUSE = 0.5  # seconds; doubled each time, with up to half as much again 
 _LONGEST_PAUSE = 60.0  # seconds that a server may ask us to wait
 _CHUNK = 1 << 20
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_CONNECTIONS = 8  # more of them bring no speed and annoy servers
-_NAMED = 5  # missing packages that an error names
+_GONE = f"the channel no longer has this file: {lock_anew()}"
 
-_ANEW = lock_anew()
 Progress = Callable[[int], None]
 
 
@@ -56,123 +49,53 @@ class _PassingError(Exception):
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """What has come of a file so far: written aside, and hashed.
 
     :param is_joined: whether it came in several answers, which may have been of different files
+    :param can_join: whether there is a hash to find that out by
+    :param gone: what to do when the server does not have it
+    :param md5: a hash of `new_md5`, where that is wanted as well
     """
 
     file: IO[bytes]
-    digest: Any
+    can_join: bool = True
+    gone: str = _GONE
+    md5: Any = None
+    sha256: Any = field(default_factory=hashlib.sha256)
     size: int = 0
     is_joined: bool = False
 
     def add(self, piece: bytes) -> None:
-        self.digest.update(piece)
+        """Write and hash the next bytes."""
+        self.sha256.update(piece)
+        if self.md5 is not None:
+            self.md5.update(piece)
         self.file.write(piece)
         self.size += len(piece)
 
     def begin_again(self) -> None:
+        """Forget what has come."""
         if self.size:
             self.file.seek(0)
             self.file.truncate()
-        self.digest, self.size, self.is_joined = hashlib.sha256(), 0, False
+        self.sha256, self.size, self.is_joined = hashlib.sha256(), 0, False
+        if self.md5 is not None:
+            self.md5 = new_md5()
 
 
-def fetch_archives(
-    packages: Sequence[LockedPackage], settings: Settings, report: Reporter = SILENT
-) -> dict[str, Path]:
-    """Have every package's archive in the cache.
-
-    :returns: sha256 → the verified file, under the archive's own name
-    :raises PackageError: when a file is not what the lock says
-    :raises ToolError: when a server cannot be reached or does not have the file, or nothing may be fetched
-    """
-    paths = {package.sha256: archive_path(package, settings) for package in packages}
-    wanted = {p.sha256: p for p in packages if not paths[p.sha256].is_file()}
-    if not wanted:
-        return paths
-    if settings.offline and (missing := [p for p in wanted.values() if not _is_near(p, settings)]):
-        raise _not_cached(missing)
-    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-
-    stopped: list[bool] = []
-    transport = Transport(settings)
-
-    def one(package: LockedPackage) -> None:
-        def check(_: int) -> None:
-            if stopped:
-                raise ToolError("stopped")
-
-        check(0)
-        address = settings.mirrors.rewrite(package.url)
-        _fetch(address, paths[package.sha256], package.sha256, transport, check)
-        task.advance()
-
-    with (
-        report.task("fetching packages", total=len(wanted)) as task,
-        ThreadPoolExecutor(max(1, min(_CONNECTIONS, 2 * settings.jobs, len(wanted)))) as pool,
-    ):
-        futures = [pool.submit(one, package) for package in wanted.values()]
-        try:
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in finished:
-                future.result()
-        finally:
-            stopped.append(True)  # Ctrl-C or a failure: running transfers end at their next piece
-            pool.shutdown(wait=True, cancel_futures=True)
-    return paths
+def new_md5() -> Any:
+    """A hash for what a lockfile knows by md5; also where the machine's policy forbids it for secrets."""
+    return hashlib.md5(usedforsecurity=False)
 
 
-def archive_path(package: LockedPackage, settings: Settings) -> Path:
-    """Where a package's archive lies in the cache, whether it is there or not."""
-    return settings.cache_dir / "packages" / package.sha256 / unquote(package.file_name)
+def receive(address: str, part: Part, transport: Transport, progress: Progress | None) -> None:
+    """Bring what is missing of a file; what fails and may pass is tried again from there.
 
-
-def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progress | None = None) -> Path:
-    """Have `dest` be the file at `url`, through a mirror where one is set.
-
-    :param url: canonical; http(s) or file
-    :param progress: called with the number of bytes that came, again and again
-    :raises PackageError: when the file is not what `sha256` says
+    :param address: of http, https or file
+    :param progress: called with the number of bytes that came, again and again; it may raise, which ends it
     :raises ToolError: when it cannot be had
     """
-    return _fetch(settings.mirrors.rewrite(url), dest, sha256, Transport(settings), progress)
-
-
-def _is_near(package: LockedPackage, settings: Settings) -> bool:
-    return settings.mirrors.rewrite(package.url).startswith("file:")
-
-
-def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
-    names = sorted(f"{package.name} {package.version}" for package in missing)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ToolError(
-        f"not in the cache, and --offline fetches nothing: {', '.join(names[:_NAMED])}{more}",
-        "have it fetched once, without --offline (or `offline` in the settings)",
-    )
-
-
-def _fetch(address: str, dest: Path, sha256: str, transport: Transport, progress: Progress | None) -> Path:
-    if dest.is_file():
-        return dest
-    with whole_file(dest) as file:
-        part = _Part(file, hashlib.sha256())
-        _receive(address, part, transport, progress)
-        if part.is_joined and part.digest.hexdigest() != sha256:
-            part.begin_again()
-            _receive(address, part, transport, progress)
-        if part.digest.hexdigest() != sha256:
-            raise PackageError(
-                f"{dest.name} from {public(address)} has sha256 {part.digest.hexdigest()}, "
-                f"the lock says {sha256}",
-                f"it was deleted; the server's file was changed or damaged: use another mirror, or {_ANEW}",
-            )
-    return dest
-
-
-def _receive(address: str, part: _Part, transport: Transport, progress: Progress | None) -> None:
-    """Bring what is missing of a file; what fails and may pass is tried again from there."""
     failures, most = 0, part.size
     while True:
         if progress:
@@ -189,6 +112,8 @@ def _receive(address: str, part: _Part, transport: Transport, progress: Progress
         except _PassingError as error:
             failures = 1 if part.size > most else failures + 1
             most = max(most, part.size)
+            if not part.can_join:
+                part.begin_again()
             if failures == _ATTEMPTS or error.wait > _LONGEST_PAUSE:
                 asked = f" and asks to wait for {error.wait:.0f} seconds" if error.wait else ""
                 raise ToolError(
@@ -200,7 +125,7 @@ def _receive(address: str, part: _Part, transport: Transport, progress: Progress
 
 
 @contextmanager
-def _open(address: str, part: _Part, transport: Transport) -> Iterator[tuple[Iterator[bytes], int | None]]:
+def _open(address: str, part: Part, transport: Transport) -> Iterator[tuple[Iterator[bytes], int | None]]:
     """The pieces that are to be added to a part, and how many bytes the whole should be."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
@@ -222,7 +147,7 @@ def _open(address: str, part: _Part, transport: Transport) -> Iterator[tuple[Ite
 
 @contextmanager
 def _open_http(
-    address: str, part: _Part, transport: Transport
+    address: str, part: Part, transport: Transport
 ) -> Iterator[tuple[Iterator[bytes], int | None]]:
     import requests
     import urllib3
@@ -241,7 +166,7 @@ def _open_http(
             if answer.status_code not in (200, 206):
                 raise ToolError(
                     f"cannot fetch {public(address)}: the server says {answer.status_code} {answer.reason}",
-                    _status_hint(address, answer.status_code, transport),
+                    _status_hint(address, answer.status_code, part, transport),
                 )
             yield _pieces(answer.raw), _whole_length(answer, part)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -254,7 +179,7 @@ def _open_http(
         raise _PassingError(_reason(error)) from error
 
 
-def _whole_length(answer: requests.Response, part: _Part) -> int | None:
+def _whole_length(answer: requests.Response, part: Part) -> int | None:
     """How long the whole file is; a part is kept only where the answer goes on from its end."""
     if answer.status_code == 206 and part.size:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -284,9 +209,9 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def _status_hint(address: str, status: int, transport: Transport) -> str | None:
+def _status_hint(address: str, status: int, part: Part, transport: Transport) -> str | None:
     if status in (404, 410):
-        return f"the channel no longer has this file: {_ANEW}"
+        return part.gone
     if status in (401, 403):
         return hint_for(address, transport.logins)
     if status == 407:

@@ -1,0 +1,115 @@
+"""`envbox kernel add`, `list` and `remove`; and `run`, which kernelspecs call."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from envbox.cli.context import Session, json_option, name_argument, print_json
+from envbox.cli.launching import prepare_launch
+
+# A kernel has what is set for its environment; the command line of a kernelspec says nothing else.
+_AS_SET: dict[str, Any] = {"frozen": True, "image": False}
+
+prefix_option = click.option(
+    "--prefix",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For the Jupyter that is installed there, instead of all of this user's.",
+)
+kernel_option = click.option(
+    "-k", "--kernel", "inside", metavar="KERNEL", help="The kernelspec inside the environment."
+)
+
+
+@click.group()
+def kernel() -> None:
+    """Give your own Jupyter, or editor, kernels of locked environments.
+
+    \b
+    envbox kernel add maps       the launcher has "maps (locked)" from now on
+
+    Such a kernel runs in a container of its own, with the project's directory mounted, and is gone when
+    Jupyter stops it.
+    """
+
+
+@kernel.command()
+@name_argument
+@kernel_option
+@prefix_option
+@click.pass_obj
+def add(session: Session, name: str | None, inside: str | None, prefix: Path | None) -> None:
+    """Add a kernel of an environment; what is missing is made first: the lockfile, the environment."""
+    from envbox.kernels import running, specs
+
+    environment = session.environment(name)
+    # byte-code is waited for here, so that no kernel has to
+    launch = prepare_launch(session, environment.name, "notebook", (), {**_AS_SET, "frozen": False})
+    found = running.kernels_inside(replace(launch, kind="kernel"), session.engine, session.settings)
+    chosen = running.choose(found, inside, environment.name)
+    folder = specs.kernels_folder(prefix)
+    made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]))
+    session.report.say(
+        f"{made.display_name} is in {made.path}; Jupyter shows it after its page is loaded anew"
+    )
+
+
+@kernel.command()
+@name_argument
+@prefix_option
+@click.pass_obj
+def remove(session: Session, name: str | None, prefix: Path | None) -> None:
+    """Remove a kernel. NAME is an environment's, or a kernelspec's as `list` shows it."""
+    from envbox.kernels import specs
+
+    wanted = session.project.environment().name if name is None else name
+    gone = specs.remove(specs.kernels_folder(prefix), wanted, session.project.root)
+    session.report.say(f"removed {gone.display_name}")
+
+
+@kernel.command("list")
+@prefix_option
+@json_option
+@click.pass_obj
+def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
+    """List the kernels that lead to locked environments, of all projects."""
+    from envbox.kernels import specs
+
+    found = specs.known(specs.kernels_folder(prefix))
+    if as_json:
+        print_json([{**_json(kernel)} for kernel in found])
+    elif not found:
+        session.report.say("no kernels; envbox kernel add makes one")
+    else:
+        rows = [("NAME", "ENVIRONMENT", "PROJECT", "SHOWN AS"), *specs.readable(found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+
+
+@kernel.command(hidden=True)
+@name_argument
+@click.option("-k", "--kernel", "inside", default="python3", metavar="KERNEL")
+@click.option("-f", "--connection-file", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.pass_obj
+def run(session: Session, name: str | None, inside: str, connection_file: Path) -> None:
+    """Become a kernel of an environment, for the client that wrote a connection file."""
+    from envbox.kernels.running import become_kernel, kernel_launch, read_connection
+
+    connection = read_connection(connection_file)
+    launch = prepare_launch(session, name, "kernel", (), dict(_AS_SET))
+    here = Path(os.path.abspath("."))  # noqa: PTH100  # where the notebook is, with its symlinks
+    if here.is_relative_to(launch.project):
+        launch = replace(launch, folder=str(here.relative_to(launch.project)))
+    become_kernel(kernel_launch(launch, inside, connection), session.engine, session.settings)
+
+
+def _json(kernel: Any) -> dict[str, Any]:
+    keys = ("name", "path", "environment", "project", "kernel", "display_name")
+    return {key: str(getattr(kernel, key)) for key in keys}

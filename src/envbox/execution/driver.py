@@ -1,0 +1,286 @@
+"""Run the cells of one notebook in a kernel, and report what it says; this runs inside the environment.
+
+It is sent as text to the environment's own Python, whatever version that is, and imports nothing but the
+standard library and jupyter_client, which every ipykernel brings. In comes one line of JSON, the job; its
+end is told by the end of stdin, and then nothing may stay. Out go lines of JSON, each with what happened.
+
+Messages: https://jupyter-client.readthedocs.io/en/stable/messaging.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+GRACE = 5  # seconds that an interrupted cell, or a kernel that is asked to end, has for it
+TAIL = 4  # seconds of silence after which the end of a cell's outputs is taken as lost, as nbclient has it
+POLL = 0.3  # seconds between two looks at whether the kernel lives
+SHOWN = ("stream", "display_data", "execute_result", "error", "update_display_data", "clear_output")
+COMMS = ("comm_open", "comm_msg", "comm_close")
+
+
+class Stopped(Exception):
+    """Nobody listens any more."""
+
+
+class Ended(Exception):
+    """The kernel has ended by itself."""
+
+
+class Driver:
+    """One kernel, and where reports about it go."""
+
+    def __init__(self, job: dict[str, Any], out: Any) -> None:
+        self.job = job
+        self.out = out
+        self.room: dict[str, int] = {}
+        self.cells: dict[str, int] = {}
+        self.oom_kills = 0
+        self.manager: Any = None
+        self.client: Any = None
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Report one thing."""
+        values["event"] = event
+        self.out.write((json.dumps(values) + "\n").encode("utf-8", "replace"))
+        self.out.flush()
+
+    def start(self) -> None:
+        """Start the kernel and wait until it answers."""
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.manager import KernelManager
+
+        name = chosen(KernelSpecManager().get_all_specs(), self.job)
+        self.manager = KernelManager(kernel_name=name)
+        spec = self.manager.kernel_spec
+        # two kernels that write one history lock each other out
+        quiet = ["--HistoryManager.hist_file=:memory:"] if "ipykernel" in " ".join(spec.argv) else []
+        self.manager.start_kernel(extra_arguments=quiet, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
+        self.oom_kills = oom_kills()
+        with suppress(OSError, AttributeError):
+            # if memory runs out it shall be the kernel that goes, and not who can tell of it
+            Path(f"/proc/{self.process().pid}/oom_score_adj").write_text("500")
+        self.client = self.manager.client()
+        self.client.start_channels()
+        try:
+            self.client.wait_for_ready(timeout=self.job["startup"])
+        except RuntimeError:
+            if self.manager.is_alive():
+                raise
+            raise Ended from None
+        info = self.client.kernel_info(reply=True, timeout=self.job["startup"])["content"]
+        spec = {"name": name, "display_name": spec.display_name, "language": spec.language}
+        self.tell("kernel", spec=spec, language_info=info.get("language_info", {}))
+
+    def process(self) -> Any:
+        """The kernel's process, wherever this jupyter_client keeps it."""
+        provisioner = getattr(self.manager, "provisioner", None)
+        return getattr(provisioner, "process", None) or getattr(self.manager, "kernel", None)
+
+    def run(self) -> None:
+        """Run all cells, until one fails."""
+        for cell in self.job["cells"]:
+            self.tell("begin", cell=cell["index"])
+            start = time.monotonic()
+            self.room = {"stream": self.job["most_text"], "other": self.job["most_other"]}
+            status = self.cell(cell)
+            self.tell("end", cell=cell["index"], status=status, seconds=time.monotonic() - start)
+            if status != "ok" and not (status == "error" and cell["may_fail"]):
+                return
+
+    def cell(self, cell: dict[str, Any]) -> str:
+        """Run a cell; how it ended is returned: ok, error, timeout or input."""
+        seconds = self.job["timeout"]
+        deadline = time.monotonic() + seconds if seconds else None
+        request = self.client.execute(cell["source"], allow_stdin=False, stop_on_error=False)
+        self.cells[request] = cell["index"]
+        status: str | None = None
+        reply: dict[str, Any] = {}
+        idle, told = False, time.monotonic()
+        while not (reply and idle):
+            now = time.monotonic()
+            if deadline and now > deadline:
+                if status is not None:  # it takes no notice
+                    return status
+                status, deadline = "timeout", now + GRACE
+                self.manager.interrupt_kernel()
+            if reply and now - told > TAIL:
+                self.tell("lost", cell=cell["index"])
+                break
+            for channel, message in self.messages():
+                if message["parent_header"].get("msg_id") != request:
+                    self.other(cell["index"], channel, message)
+                    continue
+                told = time.monotonic()
+                if channel == "shell":
+                    reply = message["content"]
+                elif channel == "stdin":
+                    status, deadline = "input", told + GRACE
+                    self.manager.interrupt_kernel()
+                elif message["msg_type"] == "status":
+                    idle = message["content"]["execution_state"] == "idle"
+                else:
+                    self.shown(cell["index"], message)
+        if status is not None:
+            return status
+        return "ok" if reply["status"] == "ok" else "error"
+
+    def messages(self) -> list[tuple[str, dict[str, Any]]]:
+        """Wait a moment for what the kernel says."""
+        from queue import Empty
+
+        import zmq
+
+        poller, channels = zmq.Poller(), {}
+        for name in ("iopub", "shell", "stdin"):
+            channel = getattr(self.client, name + "_channel")
+            channels[channel.socket] = (name, channel)
+            poller.register(channel.socket, zmq.POLLIN)
+        poller.register(0, zmq.POLLIN)
+        ready = dict(poller.poll(POLL * 1000))
+        if 0 in ready and not os.read(0, 1 << 16):
+            raise Stopped
+        found: list[tuple[str, dict[str, Any]]] = []
+        for socket, (name, channel) in channels.items():
+            if socket in ready:
+                with suppress(Empty):
+                    while len(found) < 1000:
+                        found.append((name, channel.get_msg(timeout=0)))
+        if not found and not self.manager.is_alive():
+            raise Ended
+        return found
+
+    def other(self, cell: int, channel: str, message: dict[str, Any]) -> None:
+        """What is not said in answer to the cell: of widgets, or by threads that an earlier cell has left."""
+        if channel == "iopub":
+            self.shown(self.cells.get(message["parent_header"].get("msg_id"), cell), message)
+
+    def shown(self, cell: int, message: dict[str, Any]) -> None:
+        """Report an output, unless the cell has put out too much."""
+        kind, content = message["msg_type"], message["content"]
+        if kind == "execute_input":
+            self.tell("count", cell=cell, count=content.get("execution_count"))
+        if kind == "clear_output":
+            self.room = {"stream": self.job["most_text"], "other": self.job["most_other"]}
+        if kind in COMMS:
+            content = dict(content, buffers=[bytes(b).hex() for b in message.get("buffers", [])])
+        if kind not in SHOWN + COMMS:
+            return
+        which = "stream" if kind == "stream" else "other"
+        before = self.room[which]
+        size = len(content["text"]) if kind == "stream" else 100 + len(json.dumps(content))
+        self.room[which] = before - size
+        if self.room[which] >= 0 or kind == "error":
+            self.tell("output", cell=cell, kind=kind, content=content)
+        elif before >= 0:
+            if kind == "stream" and before:
+                self.tell(
+                    "output", cell=cell, kind=kind, content=dict(content, text=content["text"][:before])
+                )
+            self.tell("full", cell=cell)
+
+    def died(self) -> None:
+        """Report how the kernel ended."""
+        try:
+            code = self.process().poll()
+        except AttributeError:
+            code = None
+        memory = oom_kills() > self.oom_kills or (code in (-9, 137) and is_limited())
+        self.tell("dead", code=code, memory=memory)
+
+    def close(self) -> None:
+        """End the kernel."""
+        if self.manager is None or not self.manager.has_kernel:
+            return
+        if self.client is not None:
+            self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+def chosen(specs: dict[str, Any], job: dict[str, Any]) -> str:
+    """The kernel to take: the one that is wanted, else one of its language.
+
+    :raises LookupError: with the names of those that there are
+    """
+    wanted, language = job["kernel"], job["language"]
+    if wanted in specs:
+        return str(wanted)
+    alike = [n for n, s in sorted(specs.items()) if s["spec"].get("language", "").lower() == language]
+    if job["strict"]:
+        raise LookupError(sorted(specs))
+    if alike:
+        return "python3" if "python3" in alike else alike[0]
+    raise LookupError(sorted(specs))
+
+
+def oom_kills() -> int:
+    """How often the system has killed in our group for want of memory; 0 where it is not told.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files and, of version 1, oom_control
+    """
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            lines = [line.split() for line in Path(path).read_text().splitlines()]
+            return int(dict(line for line in lines if len(line) == 2).get("oom_kill", 0))
+        except (OSError, ValueError):
+            continue
+    return 0
+
+
+def is_limited() -> bool:
+    """Whether the memory of our group has a limit."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+            return text.isdigit() and int(text) < 1 << 60
+        except OSError:
+            continue
+    return False
+
+
+def stop(number: int, frame: object) -> None:
+    """End as if nobody listened."""
+    raise Stopped
+
+
+def main() -> None:
+    """Read the job, run it, and leave nothing."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what else is printed must not come between the reports
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever listens is told, and tells us
+    line = b""
+    while not line.endswith(b"\n"):
+        data = os.read(0, 1 << 20)
+        if not data:
+            return
+        line += data
+    driver = Driver(json.loads(line), out)
+    try:
+        driver.start()
+        driver.run()
+        driver.tell("done")
+    except ImportError as error:
+        driver.tell("no client", words=str(error))
+    except LookupError as error:
+        driver.tell("no kernel", there=error.args[0] if error.args else [])
+    except Ended:
+        driver.died()
+    except (Stopped, BrokenPipeError):
+        pass
+    except (RuntimeError, OSError) as error:
+        driver.tell("failed", words=str(error))
+    finally:
+        driver.close()
+        out.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Downloads: a URL and a sha256 → a whole, verified file, or an error that names it.
+
+Nothing is trusted but the hash. A transfer is hashed as it is written aside; only when the hash is the lock's
+does the file get its name, so what lies in the cache under a name has been right once. Where another tool's
+lockfile has no sha256, it is told what came (`fetch_unhashed`). How bytes come: `envbox.fetch.receiving`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from envbox.errors import PackageError, ToolError
+from envbox.fetch.receiving import Part, Progress, new_md5, receive
+from envbox.files import whole_file
+from envbox.lockfile import LockedPackage, lock_anew
+from envbox.mirrors import public
+from envbox.report import SILENT, Reporter
+from envbox.settings import Settings
+from envbox.transport import Transport
+
+_CONNECTIONS = 8  # more of them bring no speed and annoy servers
+_NAMED = 5  # missing packages that an error names
+
+_ANEW = lock_anew()
+_WITHDRAWN = "the channel no longer has this file: have it locked anew by the tool that wrote the lockfile"
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What a file is, that nobody had given a sha256 for.
+
+    :param sha256: lower-case hex, as is `md5`
+    :param size: in bytes
+    """
+
+    sha256: str
+    md5: str
+    size: int
+
+
+def fetch_archives(
+    packages: Sequence[LockedPackage], settings: Settings, report: Reporter = SILENT
+) -> dict[str, Path]:
+    """Have every package's archive in the cache.
+
+    :returns: sha256 → the verified file, under the archive's own name
+    :raises PackageError: when a file is not what the lock says
+    :raises ToolError: when a server cannot be reached or does not have the file, or nothing may be fetched
+    """
+    paths = {package.sha256: archive_path(package, settings) for package in packages}
+    wanted = {p.sha256: p for p in packages if not paths[p.sha256].is_file()}
+    if not wanted:
+        return paths
+    if settings.offline and (missing := [p for p in wanted.values() if not _is_near(p, settings)]):
+        raise _not_cached(missing)
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+    stopped: list[bool] = []
+    transport = Transport(settings)
+
+    def one(package: LockedPackage) -> None:
+        def check(_: int) -> None:
+            if stopped:
+                raise ToolError("stopped")
+
+        check(0)
+        address = settings.mirrors.rewrite(package.url)
+        _fetch(address, paths[package.sha256], package.sha256, transport, check)
+        task.advance()
+
+    with (
+        report.task("fetching packages", total=len(wanted)) as task,
+        ThreadPoolExecutor(max(1, min(_CONNECTIONS, 2 * settings.jobs, len(wanted)))) as pool,
+    ):
+        futures = [pool.submit(one, package) for package in wanted.values()]
+        try:
+            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in finished:
+                future.result()
+        finally:
+            stopped.append(True)  # Ctrl-C or a failure: running transfers end at their next piece
+            pool.shutdown(wait=True, cancel_futures=True)
+    return paths
+
+
+def archive_path(package: LockedPackage, settings: Settings) -> Path:
+    """Where a package's archive lies in the cache, whether it is there or not."""
+    return settings.cache_dir / "packages" / package.sha256 / unquote(package.file_name)
+
+
+def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progress | None = None) -> Path:
+    """Have `dest` be the file at `url`, through a mirror where one is set.
+
+    :param url: canonical; http(s) or file
+    :param progress: called with the number of bytes that came, again and again
+    :raises PackageError: when the file is not what `sha256` says
+    :raises ToolError: when it cannot be had
+    """
+    return _fetch(settings.mirrors.rewrite(url), dest, sha256, Transport(settings), progress)
+
+
+def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) -> Came:
+    """Have `dest` be the file at `url`, of which at most the md5 is known, and say what came.
+
+    Without any hash, a transfer that broke off begins anew: nothing would tell if its parts fit together.
+
+    :param url: of the mirror, where one is set
+    :param md5: for putting parts together; whoever calls decides what to make of another one that came
+    :raises ToolError: when it cannot be had
+    """
+    with whole_file(dest) as file:
+        part = Part(file, can_join=md5 is not None, gone=_WITHDRAWN, md5=new_md5())
+        receive(url, part, transport, None)
+        if part.is_joined and part.md5.hexdigest() != md5:
+            part.begin_again()
+            receive(url, part, transport, None)
+    return Came(part.sha256.hexdigest(), part.md5.hexdigest(), part.size)
+
+
+def _is_near(package: LockedPackage, settings: Settings) -> bool:
+    return settings.mirrors.rewrite(package.url).startswith("file:")
+
+
+def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
+    names = sorted(f"{package.name} {package.version}" for package in missing)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ToolError(
+        f"not in the cache, and --offline fetches nothing: {', '.join(names[:_NAMED])}{more}",
+        "have it fetched once, without --offline (or `offline` in the settings)",
+    )
+
+
+def _fetch(address: str, dest: Path, sha256: str, transport: Transport, progress: Progress | None) -> Path:
+    if dest.is_file():
+        return dest
+    with whole_file(dest) as file:
+        part = Part(file)
+        receive(address, part, transport, progress)
+        if part.is_joined and part.sha256.hexdigest() != sha256:
+            part.begin_again()
+            receive(address, part, transport, progress)
+        if part.sha256.hexdigest() != sha256:
+            raise PackageError(
+                f"{dest.name} from {public(address)} has sha256 {part.sha256.hexdigest()}, "
+                f"the lock says {sha256}",
+                f"it was deleted; the server's file was changed or damaged: use another mirror, or {_ANEW}",
+            )
+    return dest

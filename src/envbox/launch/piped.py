@@ -1,0 +1,102 @@
+"""A session whose streams are ours: for what reads a command's output and feeds its input.
+
+The command is gone when the block ends, however it does; and when we are killed, as other sessions are.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import IO
+
+from envbox.engine import Engine
+from envbox.launch.container import Launch, client_env, run_argv
+from envbox.launch.session import prepare
+from envbox.launch.watching import SESSION_LABEL, leave_watcher
+from envbox.settings import Settings
+
+_KEPT = 64  # pieces of what is written on stderr, of up to 4 KiB each
+_GRACE = 3  # seconds that a command has to end when its stdin has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """A running command.
+
+    :param stdin: buffered; flush it
+    """
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    process: subprocess.Popen[bytes]
+    _written: deque[bytes] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+    def last_words(self) -> str:
+        """The end of what it wrote on stderr."""
+        return b"".join(list(self._written)).decode("utf-8", "replace").strip()
+
+    def end(self) -> int:
+        """Close its stdin, and give its exit code; one that does not end in time is killed."""
+        with suppress(OSError):
+            self.stdin.close()
+        try:
+            return self.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        while data := os.read(self.process.stderr.fileno(), 4096):
+            self._written.append(data)
+
+
+@contextmanager
+def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]:
+    """Start a launch and yield its streams.
+
+    :raises LaunchError: when the project cannot be mounted
+    :raises ToolError: when the engine's client is not there
+    """
+    client, session = engine.client_argv(), os.urandom(8).hex()
+    launch = replace(launch, interactive=True, labels={**launch.labels, SESSION_LABEL: session})
+    launch = prepare(launch, engine, settings)
+    held = leave_watcher(client, session)
+    try:
+        # a session of its own: Ctrl-C is for us, who save what there is, and end it then
+        process = subprocess.Popen(
+            run_argv(launch, client),
+            env=client_env(launch, os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(held,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(held)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    running = Piped(process.stdin, process.stdout, process)
+    listener = threading.Thread(target=running._listen, daemon=True)
+    listener.start()
+    try:
+        yield running
+        running.end()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        if process.returncode:
+            for container in engine.containers({SESSION_LABEL: session}):
+                engine.remove(container.id)
+        listener.join(1)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            with suppress(OSError):
+                stream and stream.close()

@@ -1,0 +1,120 @@
+"""What a kernel says becomes outputs as Jupyter would have them; and a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+import pytest
+
+from envbox.execution.outcome import WIDGETS, Outcome
+from envbox.execution.page import page
+
+
+def outcome() -> Outcome:
+    cells = [
+        nbformat.v4.new_code_cell("x"),
+        nbformat.v4.new_markdown_cell("# T"),
+        nbformat.v4.new_code_cell("y"),
+    ]
+    return Outcome(nbformat.v4.new_notebook(cells=cells))
+
+
+def outputs(made: Outcome, index: int = 0) -> list[dict[str, Any]]:
+    document = made.finished()
+    nbformat.validate(nbformat.from_dict(document))
+    found: list[dict[str, Any]] = document["cells"][index]["outputs"]
+    return found
+
+
+def stream(text: str, name: str = "stdout") -> tuple[str, dict[str, Any]]:
+    return "stream", {"name": name, "text": text}
+
+
+def shown(text: str, name: str = "", kind: str = "display_data") -> tuple[str, dict[str, Any]]:
+    transient = {"transient": {"display_id": name}} if name else {}
+    return kind, {"data": {"text/plain": text}, "metadata": {}, **transient}
+
+
+def test_text_of_one_stream_is_one_output() -> None:
+    made = outcome()
+    for message in (stream("a\n"), stream("b"), stream("e", "stderr"), stream("c")):
+        made.take(0, *message)
+    assert [(o["name"], o["text"]) for o in outputs(made)] == [
+        ("stdout", ["a\n", "b"]), ("stderr", ["e"]), ("stdout", ["c"]),
+    ]  # fmt: skip
+
+
+def test_what_is_displayed_under_a_name_is_updated_wherever_it_is() -> None:
+    made = outcome()
+    made.take(0, *shown("1", "bar"))
+    assert outputs(made)[0] == {"output_type": "display_data", "data": {"text/plain": ["1"]}, "metadata": {}}
+    made.take(2, *shown("2", "bar", "update_display_data"))
+    assert outputs(made)[0]["data"] == {"text/plain": ["2"]}
+    assert outputs(made, 2) == []
+
+
+def test_clearing_may_wait_for_what_comes_next() -> None:
+    made = outcome()
+    made.take(0, *stream("a"))
+    made.take(0, "clear_output", {"wait": True})
+    assert len(outputs(made)) == 1
+    made.take(0, *stream("b"))
+    assert [o["text"] for o in outputs(made)] == [["b"]]
+    made.take(0, "clear_output", {"wait": False})
+    assert outputs(made) == []
+
+
+def test_a_result_and_an_error_are_as_the_format_has_them() -> None:
+    made = outcome()
+    made.count(0, 7)
+    made.take(0, "execute_result", {"data": {"text/plain": "1"}, "metadata": {}, "execution_count": 7})
+    made.take(0, "error", {"ename": "E", "evalue": "v", "traceback": ["t"], "status": "error"})
+    assert [o["output_type"] for o in outputs(made)] == ["execute_result", "error"]
+
+
+def test_widgets_keep_their_state() -> None:
+    made = outcome()
+    state = {
+        "_model_name": "IntSliderModel",
+        "_model_module": "controls",
+        "_model_module_version": "2.0",
+        "value": 1,
+    }
+    made.take(0, "comm_open", {"comm_id": "w", "target_name": "jupyter.widget", "data": {"state": state}})
+    update = {"method": "update", "state": {"value": 2}, "buffer_paths": [["data"]]}
+    made.take(0, "comm_msg", {"comm_id": "w", "data": update, "buffers": ["6162"]})
+    made.take(0, "comm_open", {"comm_id": "other", "target_name": "theirs", "data": {"state": {}}})
+    found = made.finished()["metadata"]["widgets"][WIDGETS]["state"]
+    assert list(found) == ["w"]
+    assert found["w"]["state"]["value"] == 2
+    assert found["w"]["model_name"] == "IntSliderModel"
+    assert found["w"]["buffers"] == [{"encoding": "base64", "path": ["data"], "data": "YWI="}]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (stream("a <b>\rc <d>\n"), "<pre class=\"stdout\">c &lt;d&gt;\n"),
+        (stream("\x1b[31mred <x>\x1b[0m"), "red &lt;x&gt;</span>"),
+        (("display_data", {"data": {"image/png": "QUJD\n", "text/plain": "p"}}), "image/png;base64,QUJD\""),
+        (("display_data", {"data": {"text/html": "<table id=t>", "text/plain": "p"}}), "<table id=t>"),
+        (("error", {"ename": "E", "evalue": "", "traceback": ["<t>"]}), "&lt;t&gt;"),
+    ],
+)  # fmt: skip
+def test_a_page_shows_outputs(message: tuple[str, dict[str, Any]], words: str) -> None:
+    made = outcome()
+    made.take(0, *message)
+    assert words in page(made.finished(), "title", "python")
+
+
+def test_a_page_shows_text_code_and_what_made_it() -> None:
+    made = outcome()
+    made.document["metadata"]["envbox"] = {"environment": "<maps>"}
+    made.document["cells"][2]["source"] = "import <a>"
+    text = page(made.finished(), "a & b", "python")
+    assert "<h1>T</h1>" in text
+    assert "<title>a &amp; b</title>" in text
+    assert "environment &lt;maps&gt;" in text
+    assert "import &lt;a&gt;" not in text.replace("<span", "")
+    assert '<span class="kn">import</span>' in text
