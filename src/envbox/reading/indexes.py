@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
-    from envbox.solve.index import File
+    from envbox.solve.index_page import File
     from envbox.solve.tags import Target
 
 Found = dict[tuple[str, str], str]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from envbox.lockfile import pip_name
 from envbox.mirrors import public
-from envbox.solve.index import File, Indexes, Project
+from envbox.solve.index import Indexes, Project
+from envbox.solve.index_page import File
 from envbox.solve.tags import Target, made_for
 
 if TYPE_CHECKING:

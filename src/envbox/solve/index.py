@@ -17,13 +17,11 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from envbox.credentials import hint_for, read_logins, without_user
@@ -32,6 +30,7 @@ from envbox.files import write_whole
 from envbox.lockfile import pip_name
 from envbox.mirrors import expanded, public, unset
 from envbox.settings import Settings
+from envbox.solve.index_page import File, from_html, from_json, no_index
 from envbox.transport import Transport, certificate_hint
 
 if TYPE_CHECKING:
@@ -42,32 +41,6 @@ LARGEST_PAGE = 64 << 20  # bytes; the largest known has 20 MB
 RETRY_DELAYS = (0.5, 2.0)  # seconds
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _TYPES = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-_LINK = re.compile(r"<a\s([^>]*)>", re.IGNORECASE)
-_BASE = re.compile(r"<base\s([^>]*)>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'))?""")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of a project.
-
-    :param url: where this index, or its mirror, has it
-    :param requires: versions of Python that it asks for, as a specifier
-    :param yanked: why it should not be taken (PEP 592), which may be ""; None: it may be
-    :param uploaded: when (PEP 700), with a time zone; None: the index does not say
-    :param has_metadata: whether its metadata can be had beside it (PEP 658)
-    :param metadata_sha256: of that, where the index says
-    """
-
-    name: str
-    url: str
-    sha256: str | None = None
-    requires: str = ""
-    yanked: str | None = None
-    uploaded: datetime | None = None
-    has_metadata: bool = False
-    metadata_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +106,7 @@ class Indexes:
             return None
         except (OSError, ValueError) as error:
             raise ToolError(f"cannot read the package index {public(page)}: {error}") from error
-        return tuple(_from_html(text, page))
+        return tuple(from_html(text, page))
 
     def _from_server(self, page: str) -> tuple[File, ...] | None:
         kept = self._settings.cache_dir / "pypi" / "pages" / hashlib.sha256(page.encode()).hexdigest()
@@ -233,7 +206,7 @@ class _Kept:
         except Exception as error:  # urllib3's and the decoders' own
             raise unreachable(answer.url, error) from error
         if len(body) > LARGEST_PAGE or (is_there and "json" not in kind and "html" not in kind):
-            raise _no_index(answer.url)
+            raise no_index(answer.url)
         return cls(
             answer.url, is_there, "json" in kind, told.get("ETag", ""), told.get("Last-Modified", ""), body
         )
@@ -261,76 +234,8 @@ def _files(kept: _Kept) -> tuple[File, ...] | None:
     if not kept.is_there:
         return None
     if kept.is_json:
-        return tuple(_from_json(kept.body, kept.address))
-    return tuple(_from_html(kept.body.decode(errors="replace"), kept.address))
-
-
-# --- reading a page -----------------------------------------------------------------------------------------
-
-
-def _no_index(address: str) -> ToolError:
-    return ToolError(
-        f"what {public(address)} answers is no list of files of a package index", "check the index's address"
-    )
-
-
-def _from_json(data: bytes, address: str) -> Iterator[File]:
-    try:
-        for file in json.loads(data)["files"]:
-            told = next((file[k] for k in ("core-metadata", "dist-info-metadata") if k in file), False)
-            yanked = file.get("yanked") or None
-            yield File(
-                name=str(file["filename"]),
-                url=urljoin(address, str(file["url"])),
-                sha256=_hash(file["hashes"].get("sha256")),
-                requires=str(file.get("requires-python") or ""),
-                yanked=("" if yanked is True else str(yanked)) if yanked else None,
-                uploaded=_time(file.get("upload-time")),
-                has_metadata=bool(told),
-                metadata_sha256=_hash(told.get("sha256")) if isinstance(told, dict) else None,
-            )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_index(address) from error
-
-
-def _from_html(page: str, address: str) -> Iterator[File]:
-    if "<" not in page:
-        raise _no_index(address)
-    if base := _BASE.search(page):
-        address = urljoin(address, _attributes(base[1]).get("href", ""))
-    for link in _LINK.finditer(page):
-        said = _attributes(link[1])
-        try:
-            url, fragment = urldefrag(urljoin(address, said["href"]))
-            path = urlsplit(url).path
-        except (KeyError, ValueError):
-            continue  # a link to nowhere
-        told = said.get("data-core-metadata", said.get("data-dist-info-metadata"))
-        yield File(
-            name=unquote(path.rsplit("/", 1)[-1]),
-            url=url,
-            sha256=_hash(fragment.removeprefix("sha256=")),
-            requires=said.get("data-requires-python", ""),
-            yanked=said.get("data-yanked"),
-            has_metadata=told is not None and told != "false",
-            metadata_sha256=_hash((told or "").removeprefix("sha256=")),
-        )
-
-
-def _attributes(text: str) -> dict[str, str]:
-    return {a[1].lower(): unescape(a[2] or a[3] or "") for a in _ATTRIBUTE.finditer(text)}
-
-
-def _hash(value: Any) -> str | None:
-    return value.lower() if isinstance(value, str) and _SHA256.fullmatch(value.lower()) else None
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return tuple(from_json(kept.body, kept.address))
+    return tuple(from_html(kept.body.decode(errors="replace"), kept.address))
 
 
 def indexes_of(specification: Any, settings: Settings) -> Indexes:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envbox.errors import did_you_mean
+from envbox.lockfile import DEFAULT_PLATFORMS
 from envbox.mirrors import public, public_channel
 from envbox.solve.match_specs import parse_match_spec
 from envbox.solve.question import Question
@@ -49,9 +50,12 @@ def _way_out(tree: str, question: Question) -> str:
         )
     for name in sorted(question.virtual, reverse=True):
         if name in tree and name != "__unix":
+            version = question.virtual[name][0]
+            if name != "__cuda" and question.platform not in DEFAULT_PLATFORMS:
+                return f"{name} {version} is what {question.platform} is locked for: choose older packages"
             by = "the settings offer" if name == "__cuda" else "the base image offers"
             instead = "a newer one" if name == "__cuda" else "a newer base"
-            return f"{by} {name} {question.virtual[name][0]}: choose {instead}, or older packages"
+            return f"{by} {name} {version}: choose {instead}, or older packages"
     return "loosen or drop one of them in the spec"
 
 

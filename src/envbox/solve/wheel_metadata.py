@@ -20,7 +20,8 @@ from envbox.errors import PackageError, ToolError
 from envbox.files import write_whole
 from envbox.mirrors import public
 from envbox.settings import Settings
-from envbox.solve.index import File, ask, unreachable
+from envbox.solve.index import ask, unreachable
+from envbox.solve.index_page import File
 from envbox.transport import Transport
 
 _LARGEST = 16 << 20  # bytes of metadata; a long README has 200 KB

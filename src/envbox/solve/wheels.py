@@ -18,13 +18,15 @@ from envbox.mirrors import public, without_credentials
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.solve.candidates import Candidate, Candidates, Rules
-from envbox.solve.index import File, Indexes, indexes_of
+from envbox.solve.index import Indexes, indexes_of
+from envbox.solve.index_page import File
 from envbox.solve.names import projects_of
 from envbox.solve.poetry import Chosen, NoSolutionError, Wanted, resolve
 from envbox.solve.question import LOWEST_DIRECT, Policy, cutoff
 from envbox.solve.settled import Locked, settled
 from envbox.solve.tags import Target, target_of
 from envbox.solve.wheel_metadata import metadata_of
+from envbox.solve.wheel_words import in_words, older, refuse_shadows, there, yanked
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -128,11 +130,11 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings
     target = target_for(asked.platform, asked.conda, asked.virtual)
     conda = projects_of(asked.conda, names)
     requirements = _parsed(asked.texts, target)
-    there = _there(requirements, conda)
+    already = there(requirements, conda)
     if not any(map(_OPTION.search, asked.texts)):  # rare, and only an index tells what has which hash
         kept = settled(requirements, asked.before, conda, target)
         if kept is not None:
-            return _Answer(kept, there)
+            return _Answer(kept, already)
     candidates = Candidates(indexes, target, _rules(requirements, asked, settings))
     wanted = Wanted(
         tuple(_for_poetry(r) for r in requirements),
@@ -147,10 +149,10 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings
     try:
         chosen = resolve(wanted, candidates, metadata)
     except NoSolutionError as error:
-        raise _in_words(error, requirements, candidates) from error
-    _refuse_shadows(chosen, conda, asked.platform)
+        raise in_words(error, requirements, candidates) from error
+    refuse_shadows(chosen, conda, asked.platform)
     wheels = tuple(_locked(one, asked.platform, settings) for one in chosen.values())
-    return _Answer(wheels, there, _older(chosen, candidates), _yanked(chosen, wanted))
+    return _Answer(wheels, already, older(chosen, candidates), yanked(chosen, wanted))
 
 
 def target_for(platform: str, packages: Sequence[LockedPackage], virtual: Mapping[str, str]) -> Target:
@@ -171,25 +173,6 @@ def _parsed(texts: Iterable[str], target: Target) -> list[Requirement]:
 
     found = [Requirement(_OPTION.sub("", text)) for text in texts]
     return [r for r in found if r.marker is None or r.marker.evaluate({**target.markers, "extra": ""})]
-
-
-def _there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage]) -> list[str]:
-    """The requirements that conda's packages are already, in words."""
-    found = ((r, conda.get(pip_name(r.name))) for r in requirements)
-    return [
-        f"{r.name} is there already as conda's {package.name} {package.version}; pip adds nothing to it"
-        for r, package in found
-        if package is not None and _contains(r, package.version)
-    ]
-
-
-def _contains(requirement: Requirement, version: str) -> bool:
-    from packaging.version import InvalidVersion
-
-    try:
-        return not requirement.url and requirement.specifier.contains(version, prereleases=True)
-    except InvalidVersion:
-        return False
 
 
 def _for_poetry(requirement: Requirement) -> str:
@@ -248,90 +231,3 @@ def _locked(chosen: Chosen, platform: str, settings: Settings) -> LockedPackage:
         "pip", chosen.candidate.name, str(chosen.candidate.version), None, platform, dict(chosen.depends),
         url, file.sha256,
     )  # fmt: skip
-
-
-# --- what is to be told -------------------------------------------------------------------------------------
-
-
-def _refuse_shadows(chosen: Mapping[str, Chosen], conda: Mapping[str, LockedPackage], platform: str) -> None:
-    """Two packages of one name would write the same files, and neither would be whole."""
-    for name in sorted(chosen.keys() & conda.keys()):
-        version, package = chosen[name].candidate.version, conda[name]
-        raise SolveError(
-            f"the pip requirements need {name} {version}, but conda has {package.version} for {platform}",
-            f"ask conda for {package.name} {version} too, or take it from one of them only",
-        )
-
-
-def _yanked(chosen: Mapping[str, Chosen], wanted: Wanted) -> list[str]:
-    told = []
-    for name, one in chosen.items():
-        if one.candidate.is_yanked:
-            version, why = str(one.candidate.version), one.candidate.file.yanked
-            stays = wanted.locked.get(name) == version
-            told.append(
-                f"{name} {version} was yanked by who published it{f' ({why})' if why else ''}; "
-                + (
-                    "it stays locked until"
-                    if stays
-                    else "it is locked because just this version is asked for"
-                )
-                + (f": envbox lock --update {name}" if stays else "")
-            )
-    return told
-
-
-def _older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:
-    """Which newer versions would have been taken, had they a wheel that fits."""
-    from conda_lock._vendor.poetry.core.constraints.version import Version
-
-    told = []
-    for name, one in chosen.items():
-        version = one.candidate.version
-        newer = [
-            v
-            for v in candidates.versions(name)
-            if v > version
-            and (version.is_prerelease or not v.is_prerelease)
-            and one.allowed.allows(Version.parse(str(v)))
-        ]
-        if passed := candidates.without_wheel(name, newer):
-            told.append(f"{candidates.reason(name, passed[0])}; {version} is taken")
-    return told
-
-
-def _in_words(
-    error: NoSolutionError, requirements: Iterable[Requirement], candidates: Candidates
-) -> SolveError:
-    """What poetry found, and what it does not know: why a version was no candidate."""
-    named = [pip_name(r.name) for r in requirements if pip_name(r.name) in error.names]
-    for name in [*named, *sorted(error.names)]:
-        if (why := candidates.why_none(name)) is not None:
-            return SolveError(why, _way_out(name, why, candidates))
-    asked = {pip_name(r.name): r.specifier for r in requirements}
-    reasons, hint = [], None
-    for name in sorted(error.names):
-        fits = [v for v in candidates.versions(name) if asked.get(name) is None or asked[name].contains(v)]
-        for version in candidates.passed_over(name, fits)[:3]:
-            reasons.append(candidates.reason(name, version))
-            hint = hint or _way_out(name, reasons[-1], candidates)
-    lines = [
-        line.rstrip().replace("-the-spec-", "the spec") for line in error.words.splitlines() if line.strip()
-    ]
-    return SolveError(
-        "\n  ".join(
-            [f"the pip requirements cannot be satisfied on {candidates.target.platform}:", *lines, *reasons]
-        ),
-        hint,
-    )
-
-
-def _way_out(name: str, why: str, candidates: Candidates) -> str:
-    if why.startswith("there is no"):
-        return "check its name; a package index of your own is set as `extra_index_urls` in envbox.toml"
-    if "PEP 700" in why or "uploaded later" in why:
-        return "take a later date, or `--exclude-newer none`"
-    if fitting := list(candidates.of(name)):
-        shown = ", ".join(map(str, fitting[:5]))
-        return f"ask for a version of {name} that has one ({shown}), or take {name} from conda instead"
-    return f"take {name} from conda instead, or ask for a version that has a wheel"

@@ -1,0 +1,118 @@
+"""What a person is told of the wheels that were chosen, or of why none could be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from envbox.errors import SolveError
+from envbox.lockfile import LockedPackage, pip_name
+from envbox.solve.candidates import Candidates
+from envbox.solve.poetry import Chosen, NoSolutionError, Wanted
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+
+def there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage]) -> list[str]:
+    """The requirements that conda's packages are already, in words."""
+    found = ((r, conda.get(pip_name(r.name))) for r in requirements)
+    return [
+        f"{r.name} is there already as conda's {package.name} {package.version}; pip adds nothing to it"
+        for r, package in found
+        if package is not None and _contains(r, package.version)
+    ]
+
+
+def _contains(requirement: Requirement, version: str) -> bool:
+    from packaging.version import InvalidVersion
+
+    try:
+        return not requirement.url and requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def refuse_shadows(chosen: Mapping[str, Chosen], conda: Mapping[str, LockedPackage], platform: str) -> None:
+    """Two packages of one name would write the same files, and neither would be whole."""
+    for name in sorted(chosen.keys() & conda.keys()):
+        version, package = chosen[name].candidate.version, conda[name]
+        raise SolveError(
+            f"the pip requirements need {name} {version}, but conda has {package.version} for {platform}",
+            f"ask conda for {package.name} {version} too, or take it from one of them only",
+        )
+
+
+def yanked(chosen: Mapping[str, Chosen], wanted: Wanted) -> list[str]:
+    """The wheels that who published them asks not to take, in words."""
+    told = []
+    for name, one in chosen.items():
+        if one.candidate.is_yanked:
+            version, why = str(one.candidate.version), one.candidate.file.yanked
+            stays = wanted.locked.get(name) == version
+            told.append(
+                f"{name} {version} was yanked by who published it{f' ({why})' if why else ''}; "
+                + (
+                    "it stays locked until"
+                    if stays
+                    else "it is locked because just this version is asked for"
+                )
+                + (f": envbox lock --update {name}" if stays else "")
+            )
+    return told
+
+
+def older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:
+    """Which newer versions would have been taken, had they a wheel that fits."""
+    from conda_lock._vendor.poetry.core.constraints.version import Version
+
+    told = []
+    for name, one in chosen.items():
+        version = one.candidate.version
+        newer = [
+            v
+            for v in candidates.versions(name)
+            if v > version
+            and (version.is_prerelease or not v.is_prerelease)
+            and one.allowed.allows(Version.parse(str(v)))
+        ]
+        if passed := candidates.without_wheel(name, newer):
+            told.append(f"{candidates.reason(name, passed[0])}; {version} is taken")
+    return told
+
+
+def in_words(
+    error: NoSolutionError, requirements: Iterable[Requirement], candidates: Candidates
+) -> SolveError:
+    """What poetry found, and what it does not know: why a version was no candidate."""
+    named = [pip_name(r.name) for r in requirements if pip_name(r.name) in error.names]
+    for name in [*named, *sorted(error.names)]:
+        if (why := candidates.why_none(name)) is not None:
+            return SolveError(why, _way_out(name, why, candidates))
+    asked = {pip_name(r.name): r.specifier for r in requirements}
+    reasons, hint = [], None
+    for name in sorted(error.names):
+        fits = [v for v in candidates.versions(name) if asked.get(name) is None or asked[name].contains(v)]
+        for version in candidates.passed_over(name, fits)[:3]:
+            reasons.append(candidates.reason(name, version))
+            hint = hint or _way_out(name, reasons[-1], candidates)
+    lines = [
+        line.rstrip().replace("-the-spec-", "the spec") for line in error.words.splitlines() if line.strip()
+    ]
+    return SolveError(
+        "\n  ".join(
+            [f"the pip requirements cannot be satisfied on {candidates.target.platform}:", *lines, *reasons]
+        ),
+        hint,
+    )
+
+
+def _way_out(name: str, why: str, candidates: Candidates) -> str:
+    if why.startswith("there is no"):
+        return "check its name; a package index of your own is set as `extra_index_urls` in envbox.toml"
+    if "PEP 700" in why or "uploaded later" in why:
+        return "take a later date, or `--exclude-newer none`"
+    if fitting := list(candidates.of(name)):
+        shown = ", ".join(map(str, fitting[:5]))
+        return f"ask for a version of {name} that has one ({shown}), or take {name} from conda instead"
+    return f"take {name} from conda instead, or ask for a version that has a wheel"
