@@ -142,7 +142,7 @@ def test_what_no_base_tells_is_assumed_and_stands_in_the_lock_and_the_output(pla
     (warning,) = place.told.warned
     assert "is not there for linux-riscv64; glibc 2.28 is assumed there, and no image can be built" in warning
     said = place.told.said[-1]
-    for words in ("linux-riscv64 (glibc 2.28)", "osx-arm64 (osx 13.0)", "packages for win-arm64"):
+    for words in ("linux-riscv64 (glibc 2.28)", "osx-arm64 (osx 13.0)", "1 package for win-arm64"):
         assert words in said
     assert whole_system_of(found, "osx-arm64") == {"__archspec": "1 arm64", "__osx": "13.0", "__unix": "0"}
     assert whole_system_of(found, "win-arm64") == {"__archspec": "1 arm64", "__win": "0"}

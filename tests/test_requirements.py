@@ -152,6 +152,17 @@ def test_a_login_is_shown_to_its_index_alone_and_written_nowhere(
         assert secret.decode() not in text
 
 
+def test_a_mirror_whose_files_no_rule_names_is_said(place: Place, index: Paper) -> None:
+    index.add("tee", "1.0")
+    ask(place, "tee")
+    mirrors = Mirrors({FORGE: place.settings.mirrors.rules[FORGE], "https://pypi.org/simple": index.simple})
+    place.settings = replace(place.settings, mirrors=mirrors)
+    assert wheels(place.lock("linux-64"))["tee"].url.startswith(index.url)
+    (warning,) = place.told.warned
+    assert f"the mirror {index.simple} has tee at an address that nobody else may reach" in warning
+    assert "beside https://pypi.org/simple" in warning
+
+
 def test_both_kinds_of_page_give_the_same_lock(place: Place, index: Paper) -> None:
     index.add("tee", "1.0", needs=["cup >=1 ; python_version >= '3.8'"])
     index.add("tee", "2.0", **{"requires-python": ">=3.13"})

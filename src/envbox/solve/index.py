@@ -67,7 +67,11 @@ class Indexes:
             raise SpecError(
                 f"the address of a package index names ${name}, which is not set", f"set it: export {name}=…"
             )
-        whole = [settings.mirrors.rewrite(expanded(address, os.environ)) for address in addresses]
+        given = [expanded(address, os.environ) for address in addresses]
+        self.mirrored = {
+            public(m): public(a) for a in given if (m := settings.mirrors.rewrite(a).rstrip("/")) != a
+        }
+        whole = [settings.mirrors.rewrite(address) for address in given]
         self.addresses = tuple(dict.fromkeys(without_user(address)[0].rstrip("/") for address in whole))
         roots = [urlsplit(a)._replace(path="/", query="", fragment="").geturl() for a in whole]  # of files
         logins = read_logins(os.environ, [*whole, *settings.mirrors.rules.values(), *roots])
@@ -89,6 +93,11 @@ class Indexes:
             if name not in self._known:
                 self._known[name] = self._asked(name)
             return self._known[name]
+
+    def index_of(self, name: str) -> str:
+        """The index that a project was found in; "" where none was asked, or none has it."""
+        found = self._known.get(pip_name(name))
+        return found.index if found else ""
 
     def _asked(self, name: str) -> Project:
         for address in self.addresses:

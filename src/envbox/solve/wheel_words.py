@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from envbox.errors import SolveError
 from envbox.lockfile import LockedPackage, pip_name
 from envbox.solve.candidates import Candidates
+from envbox.solve.index import Indexes
 from envbox.solve.poetry import Chosen, NoSolutionError, Wanted
 
 if TYPE_CHECKING:
@@ -60,6 +62,20 @@ def yanked(chosen: Mapping[str, Chosen], wanted: Wanted) -> list[str]:
                 + (f": envbox lock --update {name}" if stays else "")
             )
     return told
+
+
+def on_mirrors(wheels: Iterable[LockedPackage], indexes: Indexes) -> list[str]:
+    """The wheels whose address is a mirror's and stays it, since no rule says whose it is, in words."""
+    found: dict[str, list[str]] = {}
+    for wheel in wheels:
+        mirror = indexes.index_of(wheel.name)
+        if mirror in indexes.mirrored and urlsplit(wheel.url).netloc == urlsplit(mirror).netloc:
+            found.setdefault(mirror, []).append(wheel.name)
+    return [
+        f"the mirror {mirror} has {', '.join(names)} at an address that nobody else may reach, and the lock "
+        f"names it: add where its files lie to [mirrors], beside {indexes.mirrored[mirror]}"
+        for mirror, names in found.items()
+    ]
 
 
 def older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:

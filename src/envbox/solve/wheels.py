@@ -26,7 +26,7 @@ from envbox.solve.question import LOWEST_DIRECT, Policy, cutoff
 from envbox.solve.settled import Locked, settled
 from envbox.solve.tags import Target, target_of
 from envbox.solve.wheel_metadata import metadata_of
-from envbox.solve.wheel_words import in_words, older, refuse_shadows, there, yanked
+from envbox.solve.wheel_words import in_words, older, on_mirrors, refuse_shadows, there, yanked
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -152,7 +152,9 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings
         raise in_words(error, requirements, candidates) from error
     refuse_shadows(chosen, conda, asked.platform)
     wheels = tuple(_locked(one, asked.platform, settings) for one in chosen.values())
-    return _Answer(wheels, already, older(chosen, candidates), yanked(chosen, wanted))
+    return _Answer(
+        wheels, already, older(chosen, candidates), [*yanked(chosen, wanted), *on_mirrors(wheels, indexes)]
+    )
 
 
 def target_for(platform: str, packages: Sequence[LockedPackage], virtual: Mapping[str, str]) -> Target:
