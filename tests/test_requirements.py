@@ -135,11 +135,13 @@ def test_a_login_is_shown_to_its_index_alone_and_written_nowhere(
             (tmp_path / ".netrc").write_text("machine 127.0.0.1 login bob password s3cr3t\n")
         elif way == "address":
             address = address.replace("://", "://bob:s3cr3t@")
-        else:
+        top = {}
+        if way == "expanded":
             monkeypatch.setenv("INDEX_PASSWORD", "s3cr3t")
-            address = address.replace("://", "://bob:$INDEX_PASSWORD@")
-        place.settings = replace(place.settings, extra_index_urls=(address,))
-        ask(place, "ours")
+            top = {"pip-repositories": f"['{address.replace('://', '://bob:$INDEX_PASSWORD@')}']"}
+        else:
+            place.settings = replace(place.settings, extra_index_urls=(address,))
+        ask(place, "ours", **top)
         assert versions(place.lock("linux-64"))["ours"] == "1.0"
         private.status = 500
         place.environment.lock_path.unlink()
@@ -147,9 +149,14 @@ def test_a_login_is_shown_to_its_index_alone_and_written_nowhere(
     assert {said for _, said in index.asked} <= ({basic("bob", "s3cr3t")} if way == "netrc" else {""})
     text = f"{told.message} {told.hint} {place.told.said} {place.told.warned}"
     cached = b"".join(p.read_bytes() for p in place.settings.cache_dir.rglob("*") if p.is_file())
-    for secret in (b"s3cr3t", b"bob", b"INDEX_PASSWORD"):
+    for secret in (b"s3cr3t", b"bob"):
         assert secret not in cached
         assert secret.decode() not in text
+
+
+def test_a_variable_that_is_not_set_is_named(place: Place) -> None:
+    ask(place, "tee", **{"pip-repositories": "['https://$WHO_KNOWS:$THAT@pypi.example/simple']"})
+    assert "names $WHO_KNOWS, which is not set" in place.refused(SpecError, "linux-64").message
 
 
 def test_a_mirror_whose_files_no_rule_names_is_said(place: Place, index: Paper) -> None:

@@ -60,18 +60,12 @@ class Indexes:
     def __init__(self, addresses: Sequence[str], settings: Settings) -> None:
         """Ask nothing yet.
 
-        :param addresses: as they are set: may have logins, and names of environment variables, in them
-        :raises SpecError: when one names a variable that is not set
+        :param addresses: as they are set: may have logins in them, but no names of variables any more
         """
-        for name in (name for address in addresses for name in unset(address, os.environ)):
-            raise SpecError(
-                f"the address of a package index names ${name}, which is not set", f"set it: export {name}=…"
-            )
-        given = [expanded(address, os.environ) for address in addresses]
         self.mirrored = {
-            public(m): public(a) for a in given if (m := settings.mirrors.rewrite(a).rstrip("/")) != a
+            public(m): public(a) for a in addresses if (m := settings.mirrors.rewrite(a).rstrip("/")) != a
         }
-        whole = [settings.mirrors.rewrite(address) for address in given]
+        whole = [settings.mirrors.rewrite(address) for address in addresses]
         self.addresses = tuple(dict.fromkeys(without_user(address)[0].rstrip("/") for address in whole))
         roots = [urlsplit(a)._replace(path="/", query="", fragment="").geturl() for a in whole]  # of files
         logins = read_logins(os.environ, [*whole, *settings.mirrors.rules.values(), *roots])
@@ -253,7 +247,16 @@ def indexes_of(specification: Any, settings: Settings) -> Indexes:
     The spec's own (`pip-repositories`), those of the settings, and PyPI unless the spec forbids it.
 
     :param specification: conda-lock's LockSpecification
+    :raises SpecError: when an address in it names a variable that is not set
     """
-    own = [repository.url for repository in specification.pip_repositories]
+    own = [_filled(repository.url) for repository in specification.pip_repositories]
     last = [INDEX] if specification.allow_pypi_requests else []
     return Indexes([*own, *settings.extra_index_urls, *last], settings)
+
+
+def _filled(address: str) -> str:
+    for name in unset(address, os.environ):
+        raise SpecError(
+            f"the address of a package index names ${name}, which is not set", f"set it: export {name}=…"
+        )
+    return expanded(address, os.environ)
