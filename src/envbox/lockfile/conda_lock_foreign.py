@@ -23,8 +23,8 @@ from envbox.lockfile.foreign import (
     distinct,
     document,
     pip_package,
-    shown,
 )
+from envbox.mirrors import shown
 
 KIND = "conda-lock"
 

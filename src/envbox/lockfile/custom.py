@@ -24,6 +24,7 @@ from typing import Any
 
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.entries import SHA256
+from envbox.mirrors import shown
 from envbox.slim import KINDS
 
 PIP_PREFIX = "pip: "
@@ -176,7 +177,7 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
     }
     for platform, digest in found["base-digest"].items():
         if not SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
-            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
+            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {shown(digest)}")
     for platform in platforms:
         if platform.startswith("linux-") and not all(platform in part for part in found.values()):
             faults.append(f"the base {reference} is not pinned for {platform}")

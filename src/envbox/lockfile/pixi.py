@@ -26,8 +26,8 @@ from envbox.lockfile.foreign import (
     distinct,
     document,
     pip_package,
-    shown,
 )
+from envbox.mirrors import shown
 
 KIND = "pixi"
 VERSIONS = (6, 7)

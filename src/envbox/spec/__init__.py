@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
+from envbox.mirrors import shown
 from envbox.settings import Settings
-from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault, shown
+from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault
 from envbox.spec.text import Faults, made_sound, parsed, read_text
 from envbox.spec.warned import warnings_of
 
