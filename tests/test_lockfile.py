@@ -308,6 +308,15 @@ def edited(edit: Any) -> bytes:
     return yaml.safe_dump(document).encode()
 
 
+@pytest.mark.parametrize("name", ["..%2F..%2F..%2Fx-1-py3-none-any.whl", "..", ""])
+def test_a_url_that_ends_in_a_path_is_refused(name: str) -> None:
+    def lead_away(document: Any) -> None:
+        document["package"][0] |= {"manager": "pip", "url": f"https://h/{name}"}
+
+    with pytest.raises(LockfileError, match="ends in a path"):
+        loads(edited(lead_away), HERE)
+
+
 def test_a_missing_lockfile_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(LockfileError) as caught:
         read_lockfile(tmp_path / "maps.conda-lock.yml")

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
 _TOKEN = re.compile(r"/t/[^/\s]+")
-_SECRET = re.compile(rf"(?<!\w)\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}")  # where one may be in a text
+_SECRET = re.compile(
+    rf"(?<!\w)\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}"
+)  # where one may be in a text
 
 
 @dataclass(frozen=True, slots=True)
