@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 TOKENS = (
-    b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\r", b"\t", b"\n\n", b"&a ", b"*a", b"? ", b"!!python/name:os.system ",
+    b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\r", b"\t", b"\n\n", b"&a ", b"*a",
+    b"? ", b"!!python/name:os.system ",
     b"[&a [x,x,x,x,x,x,x], &b [*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b], &d [*c,*c,*c,*c,*c], [*d,*d]]",
     b"- ", b": ", b"{", b"[" * 2000, b"{" * 2000, b"9" * 5000, b"'", b'"', b"%2e%2e%2f", b"<<<<<<< ours\n",
     b"=======\n", b">>>>>>> theirs\n", b"||||||| base\n", b"<<: ", b"---\n", b"...\n", b"\xe2\x80\xa8", b"#",
@@ -25,7 +26,8 @@ def deep(levels: int) -> Any:
 
 
 VALUES = (
-    None, True, False, 0, -1, 1 << 70, 10**4000, float("nan"), float("inf"), "", " ", "\0", "\ud800", "..", "a\nb",
+    None, True, False, 0, -1, 1 << 70, 10**4000, float("nan"), float("inf"), "", " ", "\0", "\ud800",
+    "..", "a\nb",
     "../../x", "=", "x" * 100_000, [], {}, [None], {"": None}, deep(50), {"a": deep(20)}, "https://[", "file://",
     "https://h/../../%2e%2e%2fx-1-0.conda", "http://a:b@h/x", "!!", "\u202e", "9" * 5000, "{{ x }}", "&a",
 )  # fmt: skip

@@ -75,7 +75,12 @@ def link_packages(
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
     check_codec()
-    return link_lock(lock, platform, archives, settings, report, Maker(_read, _make, "linking packages"))
+    return link_lock(lock, platform, archives, settings, report, fragment_maker())
+
+
+def fragment_maker() -> Maker[Fragment]:
+    """How packages are made into fragments."""
+    return Maker(_read, _make, "linking packages")
 
 
 def files_fragment(name: str, files: Mapping[str, FileEntry | LinkEntry], settings: Settings) -> Fragment:
