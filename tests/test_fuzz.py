@@ -23,9 +23,12 @@ from test_foreign import a_lock
 
 from envbox.errors import EnvboxError
 from envbox.exchange.find import kind_of, read_foreign
+from envbox.exchange.ours import locked
+from envbox.exchange.roots import SELECTORS, channel_name, spec_text
 from envbox.fetch import archive_path
 from envbox.lockfile import Base, conda_lock_foreign, explicit, pixi
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
+from envbox.lockfile.foreign import ForeignLock
 from envbox.lockfile.merging import sides
 from envbox.notebook import reading as notebooks
 from envbox.notebook.imports import used_by_notebook
@@ -34,7 +37,7 @@ from envbox.settings import Settings, read_settings
 from envbox.solve import solve
 from envbox.solve.question import Question
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "120"))
 LONGEST = 20_000  # bytes of an error; some name a key, however long it is
 HERE = Path("maps.conda-lock.yml")
 fuzzed = hypothesis_settings(
@@ -95,6 +98,13 @@ def read_ours(data: bytes) -> None:
     assert loads(dumps(lock), HERE).packages == lock.packages
 
 
+def taken(lock: ForeignLock) -> None:
+    """Whatever is read can be locked, and asked for in a spec."""
+    packages = [locked(replace(p, sha256="0" * 64), lock.packages) for p in lock.packages]
+    asked = {p: [q for q in packages if q.platform == p] for p in lock.platforms if p in SELECTORS}
+    spec_text("maps", "x", list(map(channel_name, lock.channels)), asked, {})
+
+
 def read_any(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "some.lock")
@@ -113,9 +123,9 @@ def read_conflicted(data: bytes) -> None:
 
 LOCKFILES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
     "ours": (OURS, read_ours),
-    "conda-lock": (FOREIGN, lambda data: conda_lock_foreign.loads(data, HERE)),
-    "pixi6": (PIXI, lambda data: pixi.loads(data, HERE)),
-    "pixi7": (SEVEN, lambda data: pixi.loads(data, HERE)),
+    "conda-lock": (FOREIGN, lambda data: taken(conda_lock_foreign.loads(data, HERE))),
+    "pixi6": (PIXI, lambda data: taken(pixi.loads(data, HERE))),
+    "pixi7": (SEVEN, lambda data: taken(pixi.loads(data, HERE))),
     "any": (PIXI, read_any),
 }
 
@@ -126,7 +136,7 @@ LOCKFILES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
 def test_lockfiles_with_broken_bytes(kind: str, data: st.DataObject) -> None:
     conflict = OURS.replace(b"version: 1.0\n", b"<<<<<<< a\nversion: 1.0\n=======\nversion: 2.0\n>>>>>>> b\n")
     more = {
-        "explicit": (EXPLICIT, lambda found: explicit.loads(found, HERE)),
+        "explicit": (EXPLICIT, lambda found: taken(explicit.loads(found, HERE))),
         "conflicted": (conflict, read_conflicted),
     }
     whole, read = {**LOCKFILES, **more}[kind]

@@ -317,6 +317,17 @@ def test_a_url_that_ends_in_a_path_is_refused(name: str) -> None:
         loads(edited(lead_away), HERE)
 
 
+def test_a_channel_whose_host_is_none_is_named() -> None:
+    with pytest.raises(LockfileError, match="host is none"):
+        loads(edited(lambda d: d["metadata"].update(channels=[{"url": "https://["}])), HERE)
+
+
+def test_half_a_character_is_refused() -> None:
+    custom = {"envbox.variables": '{"A": "\\ud800"}'}
+    with pytest.raises(LockfileError, match="variables"):
+        loads(edited(lambda d: d["metadata"]["custom_metadata"].update(custom)), HERE)
+
+
 def test_a_missing_lockfile_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(LockfileError) as caught:
         read_lockfile(tmp_path / "maps.conda-lock.yml")

@@ -144,7 +144,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
         if base.digests and "@" not in base.reference:
             report.say(
                 f"{path.name} names no base, so it is {base.reference} as it is today, and may be another "
-                "one on another machine; for the same image everywhere, import it, or set `base` with a digest"
+                "one on another machine; for the same image everywhere import it, or set `base` with a digest"
             )
         write_whole(kept, dumps(_lock(environment.name, found, base, settings)))
     return replace(environment, lock_path=kept, spec_path=kept.with_name(f"{environment.name}.yml"))

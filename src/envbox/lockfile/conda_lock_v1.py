@@ -207,7 +207,11 @@ def _channels(value: object, faults: list[str]) -> tuple[str, ...]:
     if not all(isinstance(url, str) for url in urls):
         faults.append("`metadata.channels` should be a list of channels, each with a `url`")
         return ()
-    return tuple(map(public_channel, urls))
+    try:
+        return tuple(map(public_channel, urls))
+    except ValueError:
+        faults.append(f"`metadata.channels` has a URL whose host is none: {shown(urls)}")
+        return ()
 
 
 def _sources(value: object, faults: list[str]) -> tuple[str, ...]:

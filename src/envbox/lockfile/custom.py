@@ -121,7 +121,10 @@ def _json_value(custom: Mapping[str, str], key: str, kind: type, faults: list[st
 
 def _loaded(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\u" in text:
+            _json(value).encode()  # half a character cannot be written again
+        return value
     except (ValueError, RecursionError):
         return None
 

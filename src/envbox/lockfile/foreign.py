@@ -193,6 +193,19 @@ def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda channel: (-counts[channel], channel)))
 
 
+def channels_in(value: object, faults: Faults) -> tuple[str, ...]:
+    """The channels of a list, each a text or a mapping with a `url`; what is neither is passed over."""
+    entries = value if isinstance(value, list) else []
+    urls = [e.get("url") if isinstance(e, dict) else e for e in entries]
+    found = tuple(url for url in urls if isinstance(url, str) and url)
+    for url in found:
+        try:
+            urlsplit(url)
+        except ValueError:
+            faults.add(f"`channels` has a URL whose host is none: {shown(url)}")
+    return found
+
+
 def decoded(data: bytes, path: Path) -> str:
     """A lockfile's text, whatever editor saved it.
 
