@@ -15,16 +15,15 @@ from measure import Action, Row, pairs
 from stage import Stage
 
 from envbox.fetch import fetch_archives
-from envbox.link import packages as linking
 from envbox.link.conda import Source
-from envbox.link.fragments import _make, _read, link_packages
+from envbox.link.fragments import fragment_maker, link_packages
+from envbox.link.packages import obtain, sources_of
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
 from envbox.size.locked import sizes_of_lock
 
 FEW, MANY = 50, 500
-MAKER = linking.Maker(_read, _make, "linking")
 
 
 def cores_row(stage: Stage, runs: int) -> Row:
@@ -50,7 +49,7 @@ def number_row(stage: Stage, runs: int) -> Row:
 
     def link(sources: Sequence[Source]) -> Action:
         return lambda: _linked(
-            lambda: linking._obtain(sources, subject.lock, subject.settings, SILENT, MAKER)
+            lambda: obtain(sources, subject.lock, subject.settings, SILENT, fragment_maker())
         )
 
     ours, baseline = pairs(link(many), link(few), runs, (forget, forget))
@@ -93,10 +92,9 @@ async def _install(subject: Subject, prefix: Path, cache: Path) -> None:
 
 def _some(subject: Subject, number: int) -> list[Source]:
     """Packages of the middle size: neither all metadata nor one giant."""
-    packages = [p for p in subject.lock.for_platform(PLATFORM) if p.manager == "conda" and p.name != "python"]
     archives = fetch_archives(subject.lock.for_platform(PLATFORM), subject.settings)
-    python = linking._python_layout(subject.lock, PLATFORM, archives, subject.settings)
-    sources = [linking._source(p, archives[p.sha256], python, ()) for p in packages]
+    every = sources_of(subject.lock, PLATFORM, archives, subject.settings)
+    sources = [s for s in every if s.package.manager == "conda" and s.package.name != "python"]
     middle = statistics.median(s.archive.stat().st_size for s in sources)
     sources.sort(key=lambda s: abs(s.archive.stat().st_size - middle))
     return sources[:number]

@@ -388,9 +388,15 @@ def test_a_foreign_lockfile_is_an_environment_as_it_is(world: World, tmp_path: P
     assert pinned(lock.packages) == pinned(world.lock.packages)
     assert lock.name == "project"
     assert lock.base == world.lock.base
-    assert len(told.words) == 1
+    assert len(told.words) == 2
+    assert "as it is today, and may be another one on another machine" in told.words[1]
     assert adopt(environment, world.settings, told) == adopted
-    assert len(told.words) == 1
+    assert len(told.words) == 2
+    assert lock.base is not None
+    pinned_base = f"{lock.base.reference.rpartition(':')[0]}@{lock.base.digests['linux-64']}"
+    told.words.clear()
+    adopt(environment, replace(world.settings, base=pinned_base), told)
+    assert len(told.words) == 1  # the setting says it for every machine
     assert [p.name for p in (tmp_path / "project").iterdir()] == ["pixi.lock"]
     with pytest.raises(SpecError, match=r"no spec to lock, only .*pixi.lock"):
         check_not_foreign(environment)

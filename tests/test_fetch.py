@@ -207,6 +207,13 @@ def test_an_archive_s_place_is_known_before_it_is_fetched(tmp_path: Path) -> Non
     assert fetch_archives([], Settings(tmp_path), SILENT) == {}
 
 
+def test_an_archive_whose_name_leads_elsewhere_is_refused(server: Server, settings: Settings) -> None:
+    for name in ("..%2F..%2Fa-1-0.conda", "..", "%2Fa", ""):
+        with pytest.raises(PackageError, match="no archive's name"):
+            fetch_archives([locked(f"{server.url}/linux-64/{name}")], settings)
+    assert server.asked == []
+
+
 # --- what nobody gave a sha256 for --------------------------------------------------------------------------
 
 MD5 = hashlib.md5(DATA).hexdigest()

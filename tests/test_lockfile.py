@@ -308,6 +308,26 @@ def edited(edit: Any) -> bytes:
     return yaml.safe_dump(document).encode()
 
 
+@pytest.mark.parametrize("name", ["..%2F..%2F..%2Fx-1-py3-none-any.whl", "..", ""])
+def test_a_url_that_ends_in_a_path_is_refused(name: str) -> None:
+    def lead_away(document: Any) -> None:
+        document["package"][0] |= {"manager": "pip", "url": f"https://h/{name}"}
+
+    with pytest.raises(LockfileError, match="ends in a path"):
+        loads(edited(lead_away), HERE)
+
+
+def test_a_channel_whose_host_is_none_is_named() -> None:
+    with pytest.raises(LockfileError, match="host is none"):
+        loads(edited(lambda d: d["metadata"].update(channels=[{"url": "https://["}])), HERE)
+
+
+def test_half_a_character_is_refused() -> None:
+    custom = {"envbox.variables": '{"A": "\\ud800"}'}
+    with pytest.raises(LockfileError, match="variables"):
+        loads(edited(lambda d: d["metadata"]["custom_metadata"].update(custom)), HERE)
+
+
 def test_a_missing_lockfile_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(LockfileError) as caught:
         read_lockfile(tmp_path / "maps.conda-lock.yml")

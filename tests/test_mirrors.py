@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbox.mirrors import Mirrors, public
+from envbox.mirrors import Mirrors, public, shown
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 MIRRORS = Mirrors({FORGE: "http://127.0.0.1:8000/forge/", "docker.io": "127.0.0.1:5000"})
@@ -50,3 +52,16 @@ def test_a_text_keeps_its_words_and_a_wheel_its_folder() -> None:
     wheel = "https://files.pythonhosted.org/packages/t/tqdm/tqdm-4-py3-none-any.whl"
     assert public(f"not at {wheel}") == f"not at {wheel}"
     assert "s3" not in public("cannot parse http://me:s3@[host/x")
+
+
+def test_what_is_shown_of_a_value_is_short_soon_and_without_secrets() -> None:
+    bomb: list[object] = ["x"] * 9
+    for _ in range(30):
+        bomb = [bomb] * 9
+    start = time.process_time()
+    for value in (bomb, "x" * 1_000_000, 10**5000, {"a": bomb}, [10**5000], ["https://b:s3cr3t@h/x " * 9]):
+        assert len(shown(value)) <= 100
+        assert "s3cr3t" not in shown(value)
+    assert time.process_time() - start < 2  # seconds
+    assert shown("https://b:s3cr3t@h/x") == "'https://h/x'"
+    assert shown([1, None]) == "[1, None]"

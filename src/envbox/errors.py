@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LONGEST = 400  # characters of one fault of several
+
 
 class EnvboxError(Exception):
     """A failure that a person can act on.
@@ -68,8 +70,9 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.75) -> str |
 def listed(head: str, faults: list[str], most: int = 10) -> str:
     """Several faults as one message: the only one on the head's line, else one below another.
 
-    :param most: more than a screen of them helps nobody
+    :param most: more than a screen of them helps nobody, and no more of each than a few lines
     """
     more = len(faults) - most
-    shown = faults[:most] + ([f"and {more} more"] if more > 0 else [])
+    shown = [f if len(f) <= _LONGEST else f[: _LONGEST - 3] + "..." for f in faults[:most]]
+    shown += [f"and {more} more"] if more > 0 else []
     return f"{head}: {shown[0]}" if len(shown) == 1 else "\n  ".join([f"{head}:", *shown])

@@ -7,6 +7,7 @@ without a scheme names a registry (`docker.io` → `127.0.0.1:5000`).
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 """The name of an environment variable in an address: `$NAME` or `${NAME}`."""
 _TOKEN = re.compile(r"/t/[^/\s]+")
-_SECRET = re.compile(rf"\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}")  # where one may be in a text
+_SECRET = re.compile(
+    rf"(?<!\w)\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}"
+)  # where one may be in a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,26 @@ def public_channel(channel: str) -> str:
 def public(text: str) -> str:
     """A URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
     return _SECRET.sub(lambda found: _public_url(found[0]) if "://" in found[0] else "", text)
+
+
+class _Short(reprlib.Repr):
+    """Values in a few words: an alias in YAML may stand for gigabytes, and no number is written that long."""
+
+    maxlevel, maxlist, maxtuple, maxset, maxdict, maxother = 3, 4, 4, 4, 4, 100
+
+    def repr_str(self, x: str, level: int) -> str:
+        del level
+        return repr(public(x[:100_000]))
+
+    def repr_int(self, x: int, level: int) -> str:
+        del level
+        return "a huge number" if abs(x) >= 1 << 256 else repr(x)
+
+
+def shown(value: object) -> str:
+    """A value from a file as it may be printed: short, whatever it is, and without credentials."""
+    said = _Short().repr(value)
+    return said if len(said) < 100 else said[:97] + "..."
 
 
 def _public_url(url: str) -> str:

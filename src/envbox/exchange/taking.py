@@ -122,7 +122,8 @@ def import_files(
 def adopt(environment: Environment, settings: Settings, report: Reporter) -> Environment:
     """Give an environment that is locked by a foreign lockfile one of our own, in the cache.
 
-    What is in the project stays as it is; the same file gives the same lock, as long as the cache lives.
+    What is in the project stays as it is; the same file gives the same lock, as long as the cache lives. On
+    another machine the base's tag may mean another image by then, which is said: no foreign file pins it.
 
     :raises EnvboxError: what `take` can raise
     """
@@ -140,6 +141,11 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
         )
         found = _find(Source((path,), environment.name), settings, report)
         base = _base(environment.name, found.platforms, settings, report)
+        if base.digests and "@" not in base.reference:
+            report.say(
+                f"{path.name} names no base, so it is {base.reference} as it is today, and may be another "
+                "one on another machine; for the same image everywhere import it, or set `base` with a digest"
+            )
         write_whole(kept, dumps(_lock(environment.name, found, base, settings)))
     return replace(environment, lock_path=kept, spec_path=kept.with_name(f"{environment.name}.yml"))
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from envbox.errors import PackageError, ToolError
 from envbox.fetch.receiving import Part, Progress, new_md5, receive
 from envbox.files import whole_file
-from envbox.lockfile import LockedPackage, lock_anew
-from envbox.mirrors import public
+from envbox.lockfile import LockedPackage, is_file_name, lock_anew
+from envbox.mirrors import public, shown
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
 from envbox.transport import Transport
@@ -87,8 +87,14 @@ def fetch_archives(
 
 
 def archive_path(package: LockedPackage, settings: Settings) -> Path:
-    """Where a package's archive lies in the cache, whether it is there or not."""
-    return settings.cache_dir / "packages" / package.sha256 / unquote(package.file_name)
+    """Where a package's archive lies in the cache, whether it is there or not.
+
+    :raises PackageError: when its name is a path, which leads elsewhere
+    """
+    name = unquote(package.file_name)
+    if not is_file_name(name):
+        raise PackageError(f"{package.name} has no archive's name, but {shown(name)}: {public(package.url)}")
+    return settings.cache_dir / "packages" / package.sha256 / name
 
 
 def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progress | None = None) -> Path:

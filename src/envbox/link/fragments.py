@@ -71,29 +71,24 @@ class LinkEntry:
 
 
 def link_packages(
-    lock: Lock,
-    platform: str,
-    archives: Mapping[str, Path],
-    settings: Settings,
-    report: Reporter,
-    seen: Callable[[Fragment], None] = lambda fragment: None,
+    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings, report: Reporter
 ) -> tuple[Fragment, ...]:
     """Have a fragment of every package of one platform, conflicts settled.
 
     :param archives: sha256 → verified download, from `fetch_archives`
-    :param seen: told of each one at once; once more when a conflict made it give up paths
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
+    return link_lock(lock, platform, archives, settings, report, fragment_maker())
+
+
+def fragment_maker(seen: Callable[[Fragment], None] = lambda fragment: None) -> Maker[Fragment]:
+    """How packages are made into fragments.
+
+    :param seen: told of each one at once; once more when a conflict made it give up paths
+    """
     check_codec()
-    return link_lock(
-        lock,
-        platform,
-        archives,
-        settings,
-        report,
-        Maker(_read, _make, "linking packages", seen=seen, nice=_NICE),
-    )
+    return Maker(_read, _make, "linking packages", seen=seen, nice=_NICE)
 
 
 def archive_sizes(packages: Iterable[LockedPackage], archives: Mapping[str, Path]) -> dict[str, int]:

@@ -107,8 +107,8 @@ def link_lock(
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
-    sources = _sources(lock, platform, archives, settings)
-    made = _obtain(sources, lock, settings, report, maker)
+    sources = sources_of(lock, platform, archives, settings)
+    made = obtain(sources, lock, settings, report, maker)
     lost = settle([_claim(s.package, m) for s, m in zip(sources, made, strict=True)])
     if lost:
         for name, paths in sorted(lost.items()):
@@ -116,7 +116,7 @@ def link_lock(
         sources = [
             replace(s, excluded=lost.get(m.name, frozenset())) for s, m in zip(sources, made, strict=True)
         ]
-        made = _obtain(sources, lock, settings, report, maker)
+        made = obtain(sources, lock, settings, report, maker)
     return tuple(made)
 
 
@@ -124,17 +124,19 @@ def package_keys(
     lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings
 ) -> list[tuple[LockedPackage, str]]:
     """The keys under which packages are in the cache, with byte-code and as if each were alone."""
-    return [(s.package, _key(s, compiles=True)) for s in _sources(lock, platform, archives, settings)]
+    return [(s.package, _key(s, compiles=True)) for s in sources_of(lock, platform, archives, settings)]
 
 
-def _sources(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> list[Source]:
+def sources_of(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> list[Source]:
+    """What is to be linked of a lock's packages for a platform, each as if it were alone."""
     python = _python_layout(lock, platform, archives, settings)
     return [_source(p, archives[p.sha256], python, lock.slim) for p in lock.for_platform(platform)]
 
 
-def _obtain(
+def obtain(
     sources: Sequence[Source], lock: Lock, settings: Settings, report: Reporter, maker: Maker[Form]
 ) -> list[Form]:
+    """Have these in one form, out of the cache or made anew by several processes, in their order."""
     keys = [_key(source, maker.compiles) for source in sources]
     found = {key: maker.read(settings.cache_dir, key) for key in keys}
     missing = [(s, k) for s, k in zip(sources, keys, strict=True) if found[k] is None]

@@ -137,6 +137,11 @@ def own_platform(platforms: tuple[str, ...]) -> str:
     return own if own in platforms else platforms[0]
 
 
+def is_file_name(name: str) -> bool:
+    """Whether an archive's name can be a file's, and leads nowhere else."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", name)
+
+
 def pip_name(name: str) -> str:
     """A project's name in the form that indexes compare names in (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -17,14 +17,15 @@ from envbox.lockfile.foreign import (
     Faults,
     ForeignLock,
     ForeignPackage,
+    channels_in,
     channels_of,
     conda_package,
     decoded,
     distinct,
     document,
     pip_package,
-    shown,
 )
+from envbox.mirrors import shown
 
 KIND = "conda-lock"
 
@@ -53,14 +54,12 @@ def loads(data: bytes, path: Path, only: tuple[str, ...] = ()) -> ForeignLock:
         if not (isinstance(entry, dict) and _is_passed_over(entry, only))
     )
     packages = distinct([p for p in read if p], faults)
+    metadata = found.get("metadata")
+    kept = channels_in(metadata.get("channels") if isinstance(metadata, dict) else None, faults)
     faults.check(ONLY_HINT.format(path.name) if not only else None)
     if not packages:
         raise LockfileError(f"{path} locks no package" + (f" for {', '.join(only)}" if only else ""))
-    metadata = found.get("metadata")
-    channels = metadata.get("channels") if isinstance(metadata, dict) else None
-    named = [c.get("url") if isinstance(c, dict) else c for c in channels or ()] if _is_list(channels) else []
     platforms = tuple(sorted({p.platform for p in packages}))
-    kept = tuple(c for c in named if isinstance(c, str))
     return ForeignLock(path, KIND, platforms, kept or channels_of(packages), packages)
 
 
@@ -70,10 +69,6 @@ def _is_passed_over(entry: Mapping[str, Any], only: tuple[str, ...]) -> bool:
     return (isinstance(name, str) and name.startswith("__")) or bool(
         only and entry.get("platform") not in only
     )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
 
 
 def _entry(entry: object, number: int, faults: Faults) -> ForeignPackage | None:

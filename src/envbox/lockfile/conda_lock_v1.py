@@ -25,7 +25,7 @@ from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
-from envbox.mirrors import public_channel
+from envbox.mirrors import public_channel, shown
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
@@ -167,7 +167,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
         raise LockfileError(f"the lockfile {path} has no `version`: it was cut off, or is no lockfile", again)
     if version != VERSION or isinstance(version, bool):
         raise LockfileError(
-            f"the lockfile {path} is of version {version!r}; this envbox reads version {VERSION}",
+            f"the lockfile {path} is of version {shown(version)}; this envbox reads version {VERSION}",
             "a newer envbox may read it",
         )
     return document
@@ -222,7 +222,7 @@ def _platforms(value: object, faults: list[str]) -> tuple[str, ...]:
         return ()
     for platform in value:
         if platform not in PLATFORMS:
-            faults.append(f"{platform!r} in `metadata.platforms` is not a conda platform")
+            faults.append(f"{shown(platform)} in `metadata.platforms` is not a conda platform")
     return tuple(sorted(set(value)))
 
 
@@ -232,7 +232,11 @@ def _channels(value: object, faults: list[str]) -> tuple[str, ...]:
     if not all(isinstance(url, str) for url in urls):
         faults.append("`metadata.channels` should be a list of channels, each with a `url`")
         return ()
-    return tuple(map(public_channel, urls))
+    try:
+        return tuple(map(public_channel, urls))
+    except ValueError:
+        faults.append(f"`metadata.channels` has a URL whose host is none: {shown(urls)}")
+        return ()
 
 
 def _sources(value: object, faults: list[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock, LockedPackage
 from envbox.lockfile.entries import SHA256
+from envbox.mirrors import shown
 from envbox.slim import KINDS
 
 PIP_PREFIX = "pip: "
@@ -120,7 +121,10 @@ def _json_value(custom: Mapping[str, str], key: str, kind: type, faults: list[st
 
 def _loaded(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\u" in text:
+            _json(value).encode()  # half a character cannot be written again
+        return value
     except (ValueError, RecursionError):
         return None
 
@@ -176,7 +180,7 @@ def _base(custom: Mapping[str, str], platforms: tuple[str, ...], faults: list[st
     }
     for platform, digest in found["base-digest"].items():
         if not SHA256.fullmatch(digest.removeprefix("sha256:")) or not digest.startswith("sha256:"):
-            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {digest!r}")
+            faults.append(f"`envbox.base-digest.{platform}` is not a sha256 digest: {shown(digest)}")
     for platform in platforms:
         there = [platform in part for part in found.values()]
         if any(there) != all(there) or (platform in DEFAULT_PLATFORMS and not any(there)):

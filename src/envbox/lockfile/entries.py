@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from envbox.lockfile import LockedPackage
-from envbox.mirrors import without_credentials
+from envbox.lockfile import LockedPackage, is_file_name
+from envbox.mirrors import shown, without_credentials
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NO_SHA256 = "has no sha256"
@@ -46,7 +46,8 @@ def _package(
         faults.append(f"package {number} is not a mapping")
         return None
     name, platform = entry.get("name"), entry.get("platform")
-    label = f"{name} ({platform})" if isinstance(name, str) else f"package {number}"
+    label = f"{name} ({platform})" if isinstance(name, str) and isinstance(platform, str) else ""
+    label = label or f"package {number}"
     before = len(faults)
     for key in ("name", "version", "manager", "platform", "url"):
         value = entry.get(key)
@@ -54,7 +55,7 @@ def _package(
             faults.append(
                 f"{label} has no `{key}`"
                 if value is None
-                else f"`{key}` of {label} should be text, in quotes, not {value!r}"
+                else f"`{key}` of {label} should be text, in quotes, not {shown(value)}"
             )
     depends = read_texts(entry.get("dependencies"), "dependencies of " + label, faults)
     hashes = entry.get("hash")
@@ -63,12 +64,15 @@ def _package(
     if not sha256:
         faults.append(f"{label} {NO_SHA256}, and without it nothing that is fetched can be checked")
     elif not isinstance(sha256, str) or not SHA256.fullmatch(sha256.lower()):
-        faults.append(f"the sha256 of {label} is not 64 hex digits: {sha256!r}")
+        faults.append(f"the sha256 of {label} is not 64 hex digits: {shown(sha256)}")
     if md5 is not None and (not isinstance(md5, str) or not _MD5.fullmatch(md5.lower())):
-        faults.append(f"the md5 of {label} is not 32 hex digits: {md5!r}")
+        faults.append(f"the md5 of {label} is not 32 hex digits: {shown(md5)}")
     if len(faults) > before:
         return None
     url = _canonical(entry["url"])
+    if url is None:
+        faults.append(f"the url of {label} has no host that can be one: {shown(entry['url'])}")
+        return None
     parts = _archive(url) if entry["manager"] == "conda" else None
     package = LockedPackage(
         manager=entry["manager"],
@@ -98,12 +102,15 @@ def _is_sound(
     """
     label, platforms = place
     if package.manager not in ("conda", "pip"):
-        faults.append(f"`manager` of {label} should be conda or pip, not {package.manager!r}")
+        faults.append(f"`manager` of {label} should be conda or pip, not {shown(package.manager)}")
         return False
     if package.platform not in platforms:
         faults.append(f"{label} is for a platform that `metadata.platforms` does not name")
     if not package.url.startswith(("https://", "http://", "file://")):
         faults.append(f"the url of {label} should begin with https://, http:// or file://: {package.url}")
+        return False
+    if not is_file_name(unquote(package.file_name)):
+        faults.append(f"the url of {label} ends in a path, where an archive's name should be: {package.url}")
         return False
     if package.manager == "pip":
         return True
@@ -119,8 +126,12 @@ def _archive(url: str) -> re.Match[str] | None:
     return _ARCHIVE.fullmatch(unquote(url.rsplit("#", 1)[0].rsplit("/", 1)[-1]))
 
 
-def _canonical(url: str) -> str:
-    return url if _CLEAN.fullmatch(url) else without_credentials(url)
+def _canonical(url: str) -> str | None:
+    """The URL without credentials; None when it is none."""
+    try:
+        return url if _CLEAN.fullmatch(url) and "[" not in url else without_credentials(url)
+    except ValueError:
+        return None
 
 
 def read_texts(value: object, where: str, faults: list[str]) -> dict[str, str]:

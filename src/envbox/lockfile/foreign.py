@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from envbox import files
 from envbox.errors import LockfileError, listed
-from envbox.lockfile import PLATFORMS, pip_name
-from envbox.mirrors import public, without_credentials
+from envbox.lockfile import PLATFORMS, is_file_name, pip_name
+from envbox.mirrors import public, shown, without_credentials
 
 ONLY_HINT = "if it is sound for the platform that you need: envbox import {} --platform PLATFORM"
 LARGEST = 16 << 20  # bytes; the largest pixi.lock that is known has 3 MB
@@ -66,14 +66,6 @@ class ForeignLock:
     platforms: tuple[str, ...]
     channels: tuple[str, ...]
     packages: tuple[ForeignPackage, ...]
-
-
-def shown(value: object) -> str:
-    """A value for the words of a fault: short, whatever it is. An alias in YAML may stand for gigabytes."""
-    is_short = isinstance(value, str | bool | float | None) or (
-        isinstance(value, int) and value.bit_length() < 64  # Python refuses to write out very long ones
-    )
-    return f"{value!r:.100}" if is_short else f"a {type(value).__name__}"
 
 
 class Faults:
@@ -145,7 +137,11 @@ def pip_package(
 def _checked_url(url: object, where: str, faults: Faults) -> str:
     try:
         if isinstance(url, str) and urlsplit(url).scheme in ("http", "https", "file"):
-            return without_credentials(url)
+            bare = without_credentials(url)
+            if is_file_name(unquote(bare.rsplit("/", 1)[-1])):
+                return bare
+            faults.add(f"{where}: it ends in a path, where an archive's name should be: {shown(url)}")
+            return ""
     except ValueError:  # its host is none
         pass
     faults.add(f"{where}: only a URL can be locked, no local path and no git checkout: {shown(url)}")
@@ -195,6 +191,19 @@ def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
             channel = package.url.rsplit("/", 2)[0]
             counts[channel] = counts.get(channel, 0) + 1
     return tuple(sorted(counts, key=lambda channel: (-counts[channel], channel)))
+
+
+def channels_in(value: object, faults: Faults) -> tuple[str, ...]:
+    """The channels of a list, each a text or a mapping with a `url`; what is neither is passed over."""
+    entries = value if isinstance(value, list) else []
+    urls = [e.get("url") if isinstance(e, dict) else e for e in entries]
+    found = tuple(url for url in urls if isinstance(url, str) and url)
+    for url in found:
+        try:
+            urlsplit(url)
+        except ValueError:
+            faults.add(f"`channels` has a URL whose host is none: {shown(url)}")
+    return found
 
 
 def decoded(data: bytes, path: Path) -> str:

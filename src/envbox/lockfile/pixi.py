@@ -20,14 +20,15 @@ from envbox.lockfile.foreign import (
     Faults,
     ForeignLock,
     ForeignPackage,
+    channels_in,
     channels_of,
     conda_package,
     decoded,
     distinct,
     document,
     pip_package,
-    shown,
 )
+from envbox.mirrors import shown
 
 KIND = "pixi"
 VERSIONS = (6, 7)
@@ -70,11 +71,11 @@ def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[s
         platforms.append(platform)
         packages += _read_entries(entries, f"{label}", platform, known, faults)
     result = distinct(packages, faults)
+    channels = tuple(url.rstrip("/") for url in channels_in(chosen.get("channels"), faults))
     faults.check(ONLY_HINT.format(path.name) if not only else None)
     if not platforms:
         raise LockfileError(f"{path} has no packages for {', '.join(only) or 'any platform'}")
-    channels = _channels(chosen.get("channels")) or channels_of(result)
-    return ForeignLock(path, KIND, tuple(sorted(platforms)), channels, result)
+    return ForeignLock(path, KIND, tuple(sorted(platforms)), channels or channels_of(result), result)
 
 
 def _environment(environments: object, wanted: str | None, path: Path) -> Mapping[str, Any]:
@@ -88,12 +89,6 @@ def _environment(environments: object, wanted: str | None, path: Path) -> Mappin
             f"envbox import {path.name} --environment NAME" if found else None,
         )
     return chosen
-
-
-def _channels(value: object) -> tuple[str, ...]:
-    entries = value if isinstance(value, list) else []
-    urls = [e.get("url") if isinstance(e, dict) else e for e in entries]
-    return tuple(url.rstrip("/") for url in urls if isinstance(url, str))
 
 
 def _subdirs(value: object, faults: Faults) -> dict[str, str]:

@@ -193,7 +193,7 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
         return {}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no TOML, or nested too deep
         faults.append(f"cannot read {path}: {error}")
         return {}
     if path.name == "pyproject.toml":

@@ -27,6 +27,7 @@ from envbox.transport import certificate_hint, certificates
 TIMEOUT = 300  # seconds for one answer of a channel, whole: an index of 50 MB on a slow line (see `patience`)
 _RETRIES = 3
 _CAUSE = "Caused by: "
+_LONGEST = 400  # characters of a cause, which may quote what an index has
 
 
 def open_gateway(settings: Settings, asked: Iterable[str] = (), addresses: Iterable[str] = ()) -> Any:
@@ -159,6 +160,7 @@ async def channel_failure(
 def _channel_error(text: str, asked: Sequence[str], settings: Settings) -> EnvboxError:
     text = public(text)
     cause = text.replace("\n", "").split(_CAUSE)[-1]
+    cause = cause if len(cause) <= _LONGEST else f"{cause[: _LONGEST // 2]} … {cause[-_LONGEST // 2 :]}"
     url = next(iter(re.findall(r"\((\w+://[^)]+)\)", text)), "")
     missing = re.search(r"no usable repodata cache for (\w+://\S+?)/([^/\s]+)/(?=\s|$)", text)
     urls = {without_credentials(channel_url(channel)): channel for channel in asked}

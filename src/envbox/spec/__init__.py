@@ -23,8 +23,9 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
+from envbox.mirrors import shown
 from envbox.settings import Settings
-from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault, shown
+from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault
 from envbox.spec.text import Faults, content_hash, for_twin, made_sound, parsed, read_text, selected, twin
 from envbox.spec.warned import warnings_of
 

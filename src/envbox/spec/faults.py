@@ -5,22 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from envbox.mirrors import public, without_credentials
+from envbox.mirrors import public, shown, without_credentials
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LONGEST = 500  # characters of one line that a person wrote
 _VCS = re.compile(r"(^|@\s*|\s)(git|hg|svn|bzr)\+|^git@")
 _INDEX = re.compile(r"(--(extra-)?index-url|-i)\b")
-
-
-def shown(value: object) -> str:
-    """A value as it may be printed: short, and without credentials."""
-    if isinstance(value, int) and abs(value) >= 1 << 256:
-        return "a huge number"
-    text = public(value) if isinstance(value, str) else value
-    said = repr(text)
-    said = said if isinstance(value, str) else public(said)
-    return said if len(said) < 100 else said[:97] + "..."
 
 
 def match_spec_fault(spec: str) -> str | None:
