@@ -292,6 +292,17 @@ def test_a_client_does_with_it_what_it_does_with_any_kernel(desk: Desk) -> None:
 
 
 @pytest.mark.rig
+def test_without_a_container_it_is_the_same_kernel(desk: Desk) -> None:
+    here = replace(desk, environ={**desk.environ, "ENVBOX_ENGINE": "host", "DOCKER_HOST": "unix:///none"})
+    done = here.do("where", "input", "complete", "interrupt", "restart")
+    assert done["where"] == f"/opt/envbox|{desk.project}/notebooks|{os.getuid()}\n"
+    assert done["input"] == "hello Ada\n"
+    assert done["complete"] == ["a_long_name"]
+    assert done["interrupt"] == ["error", "KeyboardInterrupt", True, "lives\n"]
+    assert done["restart"] == "False\n"
+
+
+@pytest.mark.rig
 def test_its_key_stands_in_no_argument_list_and_no_log(desk: Desk) -> None:
     with desk.client("key", "wait") as process:
         assert process.stdout

@@ -159,17 +159,25 @@ def check_glibc(packages: Sequence[LockedPackage], base: Base, platform: str) ->
     :raises ImageError: naming the packages that need more
     """
     have = base.glibc.get(platform)
-    if have is None:
-        return
-    needs = [(f"{p.name} {p.version}", need) for p in packages if (need := _needed_glibc(p)) > _version(have)]
-    if needs:
-        names = ", ".join(sorted(name for name, _ in needs)[:5])
-        more = f" and {len(needs) - 5} more need" if len(needs) > 5 else " need" + "s" * (len(needs) == 1)
-        most = ".".join(map(str, max(need for _, need in needs)))
+    if have is not None and (words := newer_glibc(packages, have)):
         raise ImageError(
-            f"the base {base.reference} has glibc {have}, but {names}{more} {most}",
+            f"the base {base.reference} has glibc {have}, but {words}",
             f"take a newer base; or, to lock for this one, {lock_anew()}",
         )
+
+
+def newer_glibc(packages: Sequence[LockedPackage], have: str) -> str | None:
+    """Say which packages need a newer C library, and which one; None when none does.
+
+    :param have: X.Y
+    """
+    needs = [(f"{p.name} {p.version}", need) for p in packages if (need := _needed_glibc(p)) > _version(have)]
+    if not needs:
+        return None
+    names = ", ".join(sorted(name for name, _ in needs)[:5])
+    more = f" and {len(needs) - 5} more need" if len(needs) > 5 else " need" + "s" * (len(needs) == 1)
+    most = ".".join(map(str, max(need for _, need in needs)))
+    return f"{names}{more} {most}"
 
 
 def _needed_glibc(package: LockedPackage) -> tuple[int, ...]:

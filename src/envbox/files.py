@@ -143,6 +143,32 @@ def only_one(path: Path) -> Iterator[None]:
         yield
 
 
+def held(path: Path) -> int:
+    """Open a file in a way that says it is in use, as long as this process or one that inherits it lives."""
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a file; one that is not there is held by nobody."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:
     """Say an OSError met at `path` in words, with a way out."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -42,16 +42,18 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
 
 
 def _in_use(session: Session) -> list[Path]:
-    """The prefixes that containers have mounted; none where no engine answers: then no container runs."""
+    """The prefixes that sessions have; no container's where no engine answers: then none runs."""
     from envbox.errors import ToolError
+    from envbox.files import is_held
     from envbox.prefix import prefixes_in_use
-    from envbox.prefix.tree import PLACE
+    from envbox.prefix.tree import PLACE, RECORD
 
     place = session.settings.cache_dir / PLACE
     if not place.is_dir():
         return []
+    here = [path for path in place.glob("*") if is_held(path / RECORD)]
     try:
         keys = prefixes_in_use(session.engine)
     except ToolError:
-        return []
-    return [place / key for key in keys]
+        return here
+    return [*here, *(place / key for key in keys)]

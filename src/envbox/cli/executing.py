@@ -74,6 +74,7 @@ def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **o
     made it. With -p, a cell with the parameters follows the one that is tagged `parameters`, as papermill
     has it. Exit code 1 when a notebook fails, with the cell's number, source and traceback.
     """
+    from envbox.engine import find_engine
     from envbox.execution.batch import run_batch
     from envbox.execution.parameters import parse_parameters
     from envbox.execution.running import Wishes
@@ -91,7 +92,9 @@ def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **o
             click.echo(path.relative_to(session.here) if path.is_relative_to(session.here) else path)
         sys.stdout.flush()
 
-    run_batch(jobs, wishes, session.engine, session.settings, session.report, finished)
+    is_here = all(job.launch.prefix is not None for job in jobs)
+    engine = find_engine(session.settings) if is_here else session.engine
+    run_batch(jobs, wishes, engine, session.settings, session.report, finished)
 
 
 def _jobs(

@@ -45,12 +45,14 @@ def kernel() -> None:
 @click.pass_obj
 def add(session: Session, name: str | None, inside: str | None, prefix: Path | None) -> None:
     """Add a kernel of an environment; what is missing is made first: the lockfile, the environment."""
+    from envbox.engine import find_engine
     from envbox.kernels import running, specs
 
     environment = session.environment(name)
     # byte-code is waited for here, so that no kernel has to
     launch = prepare_launch(session, environment.name, "notebook", (), {**_AS_SET, "frozen": False})
-    found = running.kernels_inside(replace(launch, kind="kernel"), session.engine, session.settings)
+    engine = find_engine(session.settings) if launch.prefix else session.engine
+    found = running.kernels_inside(replace(launch, kind="kernel"), engine, session.settings)
     chosen = running.choose(found, inside, environment.name)
     folder = specs.kernels_folder(prefix)
     made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]))
@@ -100,6 +102,7 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def run(session: Session, name: str | None, inside: str, connection_file: Path) -> None:
     """Become a kernel of an environment, for the client that wrote a connection file."""
+    from envbox.engine import find_engine
     from envbox.kernels.running import become_kernel, kernel_launch, read_connection
 
     connection = read_connection(connection_file)
@@ -107,7 +110,8 @@ def run(session: Session, name: str | None, inside: str, connection_file: Path) 
     here = Path(os.path.abspath("."))  # noqa: PTH100  # where the notebook is, with its symlinks
     if here.is_relative_to(launch.project):
         launch = replace(launch, folder=str(here.relative_to(launch.project)))
-    become_kernel(kernel_launch(launch, inside, connection), session.engine, session.settings)
+    engine = find_engine(session.settings) if launch.prefix else session.engine
+    become_kernel(kernel_launch(launch, inside, connection), engine, session.settings)
 
 
 def _json(kernel: Any) -> dict[str, Any]:

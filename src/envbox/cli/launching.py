@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -13,9 +13,16 @@ from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 if TYPE_CHECKING:
     from envbox.launch.container import Kind, Launch
     from envbox.launch.session import LaunchOptions
+    from envbox.project import Environment
     from envbox.ready import Road
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--engine",
+        type=click.Choice(("docker", "host")),
+        help="`host`: on this machine itself, without a container (Linux). Default: docker; host where none "
+        "answers.",
+    ),
     click.option(
         "--image", is_flag=True, help="Start from the environment's image, never from files in the cache."
     ),
@@ -93,6 +100,7 @@ def prepare_launch(
     from envbox.ready import ready_environment
 
     frozen, image = options.pop("frozen"), options.pop("image")
+    engine = options.pop("engine", None) or session.settings.engine
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
         session = found[0]
@@ -102,6 +110,8 @@ def prepare_launch(
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
+    if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
+        return _prepare_here(session, environment, launch, frozen=frozen)
     check_launch(launch, find_engine(session.settings))
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if kind == "notebook" else "at once"
@@ -112,6 +122,55 @@ def prepare_launch(
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
+
+
+def _answers_none(session: Session, name: str) -> bool:
+    """Whether there is no engine, but this machine itself will do, which is then said."""
+    from envbox.engine import find_engine
+    from envbox.errors import ToolError
+    from envbox.launch.here import obstacle
+
+    if not find_engine(session.settings).is_local:
+        return False
+    try:
+        session.engine.check()
+    except ToolError as error:
+        if obstacle() is not None:
+            return False
+        session.report.say(f"{name}: on this machine, without a container, since {error.message}")
+        return True
+    return False
+
+
+def _prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
+    """Make an environment ready for a session on this machine."""
+    from envbox.inside import LOCK_LABEL
+    from envbox.launch.here import check_here, check_machine
+    from envbox.launch.session import on_this_machine
+    from envbox.prefix.here import find_here, obtain_here
+    from envbox.ready import ensure_locked
+
+    check_here(launch)
+    ensure_locked(environment, session.settings, session.report, frozen=frozen)
+    at_once = launch.kind not in ("notebook", "kernel")
+    here = find_here(environment, session.settings)
+    if here is None:
+        check_machine(environment.name)
+        here = obtain_here(environment, session.settings, session.report, at_once=at_once)
+    if not here.is_compiled:
+        session.report.say(
+            "byte-code is compiled meanwhile, for the next session; here, first imports take longer"
+        )
+    return on_this_machine(launch, here.prefix, here.env, {LOCK_LABEL: here.lock_digest})
+
+
+def start(session: Session, launch: Launch) -> NoReturn:
+    """Become what is to be started."""
+    from envbox.engine import find_engine
+    from envbox.launch.session import exec_session
+
+    engine = session.engine if launch.prefix is None else find_engine(session.settings)
+    exec_session(launch, engine, session.settings)
 
 
 def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
@@ -142,9 +201,7 @@ def shell(session: Session, /, name: str | None, **options: Any) -> None:
     be a notebook's path, which means the environment that it is bound to; or an image in a registry that
     envbox has pushed, with its tag or digest: it is pulled.
     """
-    from envbox.launch.session import exec_session
-
-    exec_session(prepare_launch(session, name, "shell", (), options), session.engine, session.settings)
+    start(session, prepare_launch(session, name, "shell", (), options))
 
 
 @click.command(cls=CommandAfterDashes, options_metavar="[OPTIONS]")
@@ -162,9 +219,7 @@ def run(ctx: click.Context, /, name: str | None, command: tuple[str, ...], **opt
     Streams, signals and the exit code are the command's. Without a COMMAND, the one that envbox.toml has for
     the environment. NAME may be a notebook's path, which means the environment that it is bound to.
     """
-    from envbox.launch.session import exec_session
-
     session = ctx.find_object(Session)
     assert session is not None
     command = (*command, *ctx.meta.get("command", ()))
-    exec_session(prepare_launch(session, name, "run", command, options), session.engine, session.settings)
+    start(session, prepare_launch(session, name, "run", command, options))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
-from envbox.cli.launching import launch_options, prepare_launch
+from envbox.cli.launching import launch_options, prepare_launch, start
 
 if TYPE_CHECKING:
     from envbox.launch.servers import Server
@@ -34,6 +34,7 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     already is taken. NAME may be a notebook's path, which means the environment that it is bound to (envbox
     stamp): then that notebook is opened.
     """
+    from envbox.launch.here import server_here
     from envbox.launch.jupyter import ServeOptions, attend, serve
 
     session = ctx.find_object(Session)
@@ -41,6 +42,12 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     no_browser, detach, as_json = (options.pop(key) for key in ("no_browser", "detach", "as_json"))
     serve_options = ServeOptions(port=options.pop("server_port"))
     launch = prepare_launch(session, name, "notebook", (), options)
+    if launch.prefix is not None:
+        if detach or as_json:
+            raise click.UsageError(
+                "--detach and --json are for servers in containers; this one would have none"
+            )
+        start(session, server_here(launch, serve_options.port, browser=not no_browser))
     server = serve(launch, session.engine, session.settings, serve_options, session.report)
     if (found := session.for_notebook(name)) and server.url is not None:
         path = found[1]

@@ -14,6 +14,8 @@ def made_by(launch: Launch) -> dict[str, str]:
     made = {"environment": launch.name, "version": __version__}
     if LOCK_LABEL in launch.labels:
         made["lock"] = launch.labels[LOCK_LABEL]
+    if launch.prefix is not None:
+        return {**made, "prefix": f"sha256:{launch.prefix.parent.name}"}
     prefix = next((m for m in launch.mounts if isinstance(m, Bind) and m.target == IMAGE_PREFIX), None)
     if prefix is None:
         return {**made, "image": launch.image}

@@ -22,6 +22,7 @@ from envbox.errors import LaunchError
 from envbox.kernels.inside import list_argv, start_argv
 from envbox.launch.bindings import LOOPBACK, Bind
 from envbox.launch.container import Launch, client_env, run_argv
+from envbox.launch.here import become, here_argv, here_env
 from envbox.launch.session import become_client, prepare
 from envbox.settings import Settings
 
@@ -66,6 +67,8 @@ def kernel_launch(launch: Launch, kernel: str, connection: Connection) -> Launch
     :param kernel: its name inside the environment
     :raises LaunchError: when it could not be reached
     """
+    if launch.prefix is not None:  # no container: it listens where the client says
+        return replace(launch, kind="kernel", command=start_argv(kernel, str(connection.path), ""))
     label = sha256(f"{launch.user.uid}\0{connection.path}\0{connection.ports}".encode()).hexdigest()[:16]
     launch = replace(launch, kind="kernel", labels={**launch.labels, KERNEL_LABEL: label})
     if connection.transport == "ipc":  # sockets in a folder, which is mounted as it is
@@ -101,6 +104,8 @@ def become_kernel(launch: Launch, engine: Engine, settings: Settings) -> NoRetur
     :raises LaunchError: when the project cannot be mounted
     :raises ToolError: when the engine fails
     """
+    if launch.prefix is not None:
+        become(launch)
     for container in engine.containers({KERNEL_LABEL: launch.labels[KERNEL_LABEL]}):
         engine.remove(container.id)  # a client that was killed is started anew, and its ports are the same
     become_client(launch, engine, settings, with_parent=True)
@@ -113,10 +118,15 @@ def kernels_inside(launch: Launch, engine: Engine, settings: Settings) -> dict[s
     """
     import os
 
-    launch = prepare(replace(launch, command=list_argv(), ports=()), engine, settings)
+    launch = replace(launch, command=list_argv(), ports=())
+    if launch.prefix is not None:
+        argv, env = here_argv(launch), here_env(launch, os.environ)
+    else:
+        launch = prepare(launch, engine, settings)
+        argv, env = run_argv(launch, engine.client_argv()), client_env(launch, os.environ)
     done = subprocess.run(
-        run_argv(launch, engine.client_argv()),
-        env=client_env(launch, os.environ),
+        argv,
+        env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

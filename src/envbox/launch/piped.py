@@ -6,6 +6,7 @@ The command is gone when the block ends, however it does; and when we are killed
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from typing import IO
 
 from envbox.engine import Engine
 from envbox.launch.container import Launch, client_env, run_argv
+from envbox.launch.here import here_argv, here_env, hold
 from envbox.launch.session import prepare
 from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import Settings
@@ -60,18 +62,27 @@ class Piped:
 def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]:
     """Start a launch and yield its streams.
 
+    :param engine: asked for nothing when the launch is one on this machine
     :raises LaunchError: when the project cannot be mounted
     :raises ToolError: when the engine's client is not there
     """
-    client, session = engine.client_argv(), os.urandom(8).hex()
-    launch = replace(launch, interactive=True, labels={**launch.labels, SESSION_LABEL: session})
-    launch = prepare(launch, engine, settings)
-    held = leave_watcher(client, session)
+    session = os.urandom(8).hex()
+    if launch.prefix is not None:
+        argv, env, held = here_argv(launch), here_env(launch, os.environ), hold(launch)
+    else:
+        client = engine.client_argv()
+        launch = replace(launch, interactive=True, labels={**launch.labels, SESSION_LABEL: session})
+        launch = prepare(launch, engine, settings)
+        argv, env, held = (
+            run_argv(launch, client),
+            client_env(launch, os.environ),
+            leave_watcher(client, session),
+        )
     try:
         # a session of its own: Ctrl-C is for us, who save what there is, and end it then
         process = subprocess.Popen(
-            run_argv(launch, client),
-            env=client_env(launch, os.environ),
+            argv,
+            env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,7 +104,10 @@ def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]
         process.wait()
         raise
     finally:
-        if process.returncode:
+        if launch.prefix is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it started, too
+        elif process.returncode:
             for container in engine.containers({SESSION_LABEL: session}):
                 engine.remove(container.id)
         listener.join(1)

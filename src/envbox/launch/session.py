@@ -124,6 +124,17 @@ def on_prefix(launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapp
     )
 
 
+def on_this_machine(
+    launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapping[str, str]
+) -> Launch:
+    """Start without a container, with a prefix put where it belongs for this command alone.
+
+    :param env: the variables that the environment's image would have
+    :param labels: that image's labels
+    """
+    return replace(launch, prefix=prefix, image_env=env, labels={**labels, **launch.labels})
+
+
 def with_streams(launch: Launch) -> Launch:
     """Connect the launch to our streams: a terminal when all three are one, else stdin as it is."""
     tty = all(os.isatty(number) for number in (0, 1, 2))
@@ -171,11 +182,15 @@ def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
 
 
 def exec_session(launch: Launch, engine: Engine, settings: Settings) -> NoReturn:
-    """Become the engine's client, with our streams. The exit code is the command's.
+    """Become the engine's client, or on this machine the command, with our streams. The exit code is its own.
 
     :raises LaunchError: when the project cannot be mounted
     :raises ToolError: when the client is not there
     """
+    if launch.prefix is not None:
+        from envbox.launch.here import become
+
+        become(launch)
     become_client(with_streams(launch), engine, settings)
 
 
@@ -266,6 +281,20 @@ def _names_in(env_file: Path) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchError(f"cannot read the env file {env_file}: {error}") from error
     return {line.partition("=")[0].strip() for line in lines if not line.lstrip().startswith("#")}
+
+
+def values_in(env_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an env file as the engine's client reads it: `NAME` alone is the value it has here."""
+    found: dict[str, str] = {}
+    for line in env_file.read_text(encoding="utf-8-sig").splitlines():
+        name, equals, value = line.lstrip().partition("=")
+        if not name or name.startswith("#"):
+            continue
+        if equals:
+            found[name] = value
+        elif name.strip() in environ:
+            found[name.strip()] = environ[name.strip()]
+    return found
 
 
 def _last_line(text: str) -> str:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from envbox.errors import ToolError
-from envbox.files import PART, whole_folder
+from envbox.files import PART, is_held, whole_folder
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, UnpackedFile
 from envbox.link.fragments import FileEntry
@@ -106,11 +106,12 @@ def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
     :param in_use: keys of trees
     """
     for mark in (cache_dir / PLACE).glob(f"*/{SUPERSEDED}"):
-        if mark.parent.name not in in_use and mark.stat().st_mtime < time.time() - _STARTING:
+        is_used = mark.parent.name in in_use or is_held(mark.parent / RECORD)
+        if not is_used and mark.stat().st_mtime < time.time() - _STARTING:
             _set_aside(mark.parent)
     for place in (cache_dir / PLACE, cache_dir / PACKAGES):
         for path in place.glob(f".*{PART}"):
-            if path.name.split(".")[1] not in in_use:
+            if path.name.split(".")[1] not in in_use and not is_held(path / RECORD):
                 shutil.rmtree(path, ignore_errors=True)
 
 

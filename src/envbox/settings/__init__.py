@@ -74,6 +74,7 @@ class Settings:
     :param exclude_newer: packages that are newer than this date or time are not looked at
     :param ca_bundle: certificates, in PEM, that servers are checked against; None: the system's
     :param timeout: seconds that a server may be silent
+    :param engine: `docker`, or `host` for sessions without a container; None: docker, where it answers
     """
 
     cache_dir: Path
@@ -89,6 +90,7 @@ class Settings:
     exclude_newer: str | None = None
     ca_bundle: Path | None = None
     timeout: float = DEFAULT_TIMEOUT
+    engine: str | None = None
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:

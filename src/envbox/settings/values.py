@@ -107,6 +107,12 @@ def _flag(value: object) -> bool:
     return known[value.lower()]
 
 
+def _engine(value: object) -> str:
+    if value not in ("docker", "host"):
+        raise WrongError("should be docker or host")
+    return str(value)
+
+
 def _moment(value: object) -> str:
     """A date or time, which in TOML need not be in quotes."""
     if isinstance(value, date):  # a datetime is one as well
@@ -177,6 +183,7 @@ KEYS: dict[str, Parser] = {
     "exclude_newer": _moment,
     "ca_bundle": _path,
     "timeout": _seconds,
+    "engine": _engine,
 }
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""

@@ -7,7 +7,6 @@ beside it: who answers that is slow, and waited for; who does not is silent.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
@@ -30,6 +29,8 @@ async def patient(
     :param addresses: of channels as the spec has them, maybe with logins
     :raises ToolError: when a channel is silent
     """
+    import asyncio
+
     task = asyncio.ensure_future(work)
     while not task.done():
         await asyncio.wait({task}, timeout=settings.timeout)
