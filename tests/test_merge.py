@@ -1,4 +1,4 @@
-"""Git merges lockfiles through envbox: both sides' changes in one, or a conflict that `lock` settles."""
+"""Git merges lockfiles through envbox: both sides in one, or a conflict that `lock` settles."""
 
 from __future__ import annotations
 
