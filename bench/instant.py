@@ -59,6 +59,10 @@ class Yard:
                 shutil.copytree(source / kind, cache / kind, copy_function=os.link)
         return {**os.environ, **self.subject.stage.env, "ENVBOX_CACHE_DIR": str(cache)}
 
+    def place(self, env: dict[str, str]) -> Path:
+        """Where a cache is."""
+        return Path(env["ENVBOX_CACHE_DIR"])
+
     def install(self, cache: Path, *, compiling: bool = False) -> tuple[float, Path]:
         """Let rattler install what is locked; the seconds of that alone, and where it is."""
         lock = Subject(self.subject.stage).lock
@@ -91,7 +95,7 @@ def shell_row(stage: Stage, runs: int) -> Row:
     yard = Yard(Subject(stage))
     warm = yard.cache(*ARCHIVES)
     _run(stage, warm)
-    _settle(warm)
+    settle(warm)
     packages = Path(warm["ENVBOX_CACHE_DIR"])
     rattler = yard.folder()
     yard.install(rattler)
@@ -104,7 +108,7 @@ def shell_row(stage: Stage, runs: int) -> Row:
         return seconds + yard.start_bare(prefix)
 
     name = "envbox shell, first time on this lock"
-    return Row(name, "rattler's install, warm; docker run", *_taken(ours, baseline, runs), 3.0, "seconds")
+    return Row(name, "rattler's install, warm; docker run", *taken(ours, baseline, runs), 3.0, "seconds")
 
 
 def cold_shell_row(stage: Stage, runs: int) -> Row:
@@ -114,7 +118,7 @@ def cold_shell_row(stage: Stage, runs: int) -> Row:
     def ours() -> float:
         env = yard.cache(*ARCHIVES)
         seconds = _prompt(stage, env)
-        _settle(env)
+        settle(env)
         return seconds
 
     def baseline() -> float:
@@ -122,7 +126,7 @@ def cold_shell_row(stage: Stage, runs: int) -> Row:
         return seconds + yard.start_bare(prefix)
 
     names = ("envbox shell, nothing but archives", "rattler's install, cold; compileall; docker run")
-    return Row(*names, *_taken(ours, baseline, runs), 3.0, "seconds")
+    return Row(*names, *taken(ours, baseline, runs), 3.0, "seconds")
 
 
 def changed_shell_row(stage: Stage, runs: int) -> Row:
@@ -131,7 +135,7 @@ def changed_shell_row(stage: Stage, runs: int) -> Row:
     yard = Yard(subject)
     env = yard.cache(*ARCHIVES)
     _run(stage, env)
-    _settle(env)
+    settle(env)
     rattler = yard.folder()
     yard.install(rattler)
     before = stage.lockfile.read_bytes()
@@ -149,10 +153,10 @@ def changed_shell_row(stage: Stage, runs: int) -> Row:
         return yard.install(rattler)[0]
 
     try:
-        taken = _taken(ours, baseline, runs)
+        times = taken(ours, baseline, runs)
     finally:
         stage.lockfile.write_bytes(before)
-    return Row("envbox run, one package changed", "rattler's install, warm", *taken, 1.5, "difference")
+    return Row("envbox run, one package changed", "rattler's install, warm", *times, 1.5, "difference")
 
 
 def mounted_run_row(stage: Stage, runs: int) -> Row:
@@ -160,7 +164,7 @@ def mounted_run_row(stage: Stage, runs: int) -> Row:
     yard = Yard(Subject(stage))
     env = yard.cache(*ARCHIVES)
     _run(stage, env)
-    _settle(env)
+    settle(env)
     _run(stage, env)  # which finds the prefix with byte-code
     prefix = next((Path(env["ENVBOX_CACHE_DIR"]) / "prefixes/trees").glob("*/prefix"))
 
@@ -169,11 +173,11 @@ def mounted_run_row(stage: Stage, runs: int) -> Row:
         _run(stage, env)
         return time.perf_counter() - start
 
-    taken = _taken(ours, lambda: yard.start_bare(prefix), max(runs, 9))
-    return Row("envbox run, mounted", "docker run --volume PREFIX", *taken, 0.25, "difference")
+    times = taken(ours, lambda: yard.start_bare(prefix), max(runs, 9))
+    return Row("envbox run, mounted", "docker run --volume PREFIX", *times, 0.25, "difference")
 
 
-def _taken(
+def taken(
     ours: Callable[[], float], baseline: Callable[[], float], runs: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Seconds of both in turn, after one of each that does not count."""
@@ -186,7 +190,7 @@ def _run(stage: Stage, env: dict[str, str], command: Sequence[str] = ("true",)) 
     subprocess.run(argv, check=True, capture_output=True, cwd=stage.folder, env=env)
 
 
-def _settle(env: dict[str, str]) -> None:
+def settle(env: dict[str, str]) -> None:
     """Wait for byte-code that is made behind a session."""
     unfinished = Path(env["ENVBOX_CACHE_DIR"]) / "prefixes/unfinished"
     while any(not path.name.startswith(".") for path in unfinished.glob("*")):
