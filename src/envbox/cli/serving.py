@@ -14,6 +14,7 @@ from envbox.cli.launching import launch_options, prepare_launch, start
 if TYPE_CHECKING:
     from envbox.launch.servers import Server
 
+BROWSER_SECONDS = 5  # a browser that was not there before takes a while to come up
 PORT_HELP = "The server's port on this machine, instead of the first free one from 8888."
 
 
@@ -146,7 +147,13 @@ def open_page(server: Server, session: Session) -> None:
     from envbox.launch.servers import browser_page
 
     if server.url is not None and server.token_path is not None:
-        open_browser(server.url, browser_page(server.token_path))
+
+        def failed() -> None:
+            session.report.warn("no browser could be opened: open the address that is printed yourself")
+
+        opening = open_browser(server.url, browser_page(server.token_path), failed)
+        if opening is not None and not server.is_new:
+            opening.join(BROWSER_SECONDS)  # we end at once, and it would end with us
 
 
 def _find(session: Session, name: str | None) -> Server:

@@ -137,6 +137,8 @@ def serve(
                 continue
             if found is not None:
                 stop(server_of(found), engine)
+            if not os.access(launch.project, os.W_OK):
+                report.warn(f"{launch.project} is read-only for you: what is changed there cannot be saved")
             try:
                 return _start(launch, engine, settings, options)
             except NameTakenError:  # somebody was faster, and theirs is as good; it shows itself in a moment
@@ -211,6 +213,11 @@ def _start_on(launch: Launch, engine: Engine, settings: Settings, door: Door, se
 def _join(
     found: Container, launch: Launch, engine: Engine, options: ServeOptions, report: Reporter
 ) -> Server:
+    if found.state == "paused":
+        raise LaunchError(
+            f"a server of {launch.name} is there already, but it is paused",
+            f"docker unpause {found.name}; or envbox stop {launch.name}, to start anew",
+        )
     token = read_token(found)
     if token is None:
         raise LaunchError(
