@@ -132,6 +132,7 @@ def test_when_all_ports_are_taken_it_is_said_and_one_can_be_named(place: Lab) ->
     with ExitStack() as stack:
         for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
             taken = stack.enter_context(socket.socket())
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # whatever closed lately
             with suppress(OSError):  # somebody else has it, which is as good
                 taken.bind(("127.0.0.1", port))
                 taken.listen()

@@ -170,7 +170,7 @@ def check_launch(launch: Launch, engine: Engine) -> None:
         raise LaunchError(f"there is no folder {launch.project}")
     if not _is_text(str(launch.project)):
         raise LaunchError(
-            f"the engine cannot mount {launch.project}: its name is not UTF-8, as all that it is told must be",
+            f"the engine cannot mount {launch.project}: its name is not UTF-8, and what it is told must be",
             "rename the folder, or do without a container: --engine host",
         )
 
