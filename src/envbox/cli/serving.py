@@ -23,6 +23,14 @@ PORT_HELP = "The server's port on this machine, instead of the first free one fr
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option("-d", "--detach", is_flag=True, help="Leave the server running in the background.")
 @click.option("--server-port", type=click.IntRange(1, 65535), metavar="PORT", help=PORT_HELP)
+@click.option("--lab", "app", flag_value="lab", help="JupyterLab, which is the default where it is there.")
+@click.option("--classic", "app", flag_value="classic", help="The classic Notebook, one document at a time.")
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="End idle kernels, and then the server, after that long without use; an open page is use.",
+)
 @json_option
 @frozen_option
 @launch_options
@@ -36,19 +44,22 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     stamp): then that notebook is opened.
     """
     from envbox.launch.here import server_here
-    from envbox.launch.jupyter import ServeOptions, attend, serve
+    from envbox.launch.jupyter import attend, serve
+    from envbox.launch.jupyter_command import ServeOptions
 
     session = ctx.find_object(Session)
     assert session is not None
     no_browser, detach, as_json = (options.pop(key) for key in ("no_browser", "detach", "as_json"))
-    serve_options = ServeOptions(port=options.pop("server_port"))
+    minutes = options.pop("idle_timeout")
+    idle = None if minutes is None else max(1, round(minutes * 60))
+    serve_options = ServeOptions(port=options.pop("server_port"), app=options["app"], idle=idle)
     launch = prepare_launch(session, name, "notebook", (), options)
     if launch.prefix is not None:
         if detach or as_json:
             raise click.UsageError(
                 "--detach and --json are for servers in containers; this one would have none"
             )
-        start(session, server_here(launch, serve_options.port, browser=not no_browser))
+        start(session, server_here(launch, serve_options, browser=not no_browser))
     server = serve(launch, session.engine, session.settings, serve_options, session.report)
     if (found := session.for_notebook(name)) and server.url is not None:
         path = found[1]
