@@ -113,9 +113,7 @@ def prepare_launch(
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
-        if kind == "notebook":
-            _check_jupyter(session, environment, app, frozen=frozen)
-        return _prepare_here(session, environment, launch, frozen=frozen)
+        return _prepare_here(session, environment, launch, app, frozen=frozen)
     check_launch(launch, find_engine(session.settings))
     if kind == "notebook":
         _check_jupyter(session, environment, app, frozen=frozen)
@@ -159,7 +157,9 @@ def _answers_none(session: Session, name: str) -> bool:
     return False
 
 
-def _prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
+def _prepare_here(
+    session: Session, environment: Environment, launch: Launch, app: App | None, *, frozen: bool
+) -> Launch:
     """Make an environment ready for a session on this machine."""
     from envbox.inside import LOCK_LABEL
     from envbox.launch.here import check_here, check_machine
@@ -169,6 +169,8 @@ def _prepare_here(session: Session, environment: Environment, launch: Launch, *,
 
     check_here(launch)
     ensure_locked(environment, session.settings, session.report, frozen=frozen)
+    if launch.kind == "notebook":
+        _check_jupyter(session, environment, app, frozen=True)
     at_once = launch.kind not in ("notebook", "kernel")
     here = find_here(environment, session.settings)
     if here is None:

@@ -53,12 +53,15 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     minutes = options.pop("idle_timeout")
     idle = None if minutes is None else max(1, round(minutes * 60))
     serve_options = ServeOptions(port=options.pop("server_port"), app=options["app"], idle=idle)
+    in_container = click.UsageError(
+        "--detach and --json are for servers in containers; this one would have none"
+    )
+    if (detach or as_json) and (options["engine"] or session.settings.engine) == "host":
+        raise in_container
     launch = prepare_launch(session, name, "notebook", (), options)
     if launch.prefix is not None:
         if detach or as_json:
-            raise click.UsageError(
-                "--detach and --json are for servers in containers; this one would have none"
-            )
+            raise in_container
         start(session, server_here(launch, serve_options, browser=not no_browser))
     server = serve(launch, session.engine, session.settings, serve_options, session.report)
     if (found := session.for_notebook(name)) and server.url is not None:
