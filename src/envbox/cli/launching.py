@@ -110,9 +110,10 @@ def prepare_launch(
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
+    if engine != "host":
+        check_launch(launch, find_engine(session.settings))
     if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
         return _prepare_here(session, environment, launch, frozen=frozen)
-    check_launch(launch, find_engine(session.settings))
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if kind == "notebook" else "at once"
     ready = ready_environment(
