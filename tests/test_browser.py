@@ -31,8 +31,9 @@ def test_a_browser_is_given_a_private_file_and_never_the_token(tmp_path: Path) -
     program.write_text(f'#!/bin/sh\necho "$@" > "{seen}.part"; mv "{seen}.part" "{seen}"\n')
     program.chmod(0o755)
     code = (
-        "import sys, time; from pathlib import Path; from envbox.launch.browser import open_browser\n"
-        "assert open_browser('http://127.0.0.1:1/lab?token=geheim&x', Path(sys.argv[1])); time.sleep(2)"
+        "import sys; from pathlib import Path; from envbox.launch.browser import open_browser\n"
+        "url, page = 'http://127.0.0.1:1/lab?token=geheim&x', Path(sys.argv[1])\n"
+        "open_browser(url, page, lambda: print('failed')).join(20)"
     )
     environ = {**os.environ, "BROWSER": str(program)}
     subprocess.run([sys.executable, "-c", code, str(page)], env=environ, check=True)
@@ -41,12 +42,18 @@ def test_a_browser_is_given_a_private_file_and_never_the_token(tmp_path: Path) -
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
 
 
-def test_a_browser_that_cannot_be_started_is_no_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("browser", ["/nowhere/browser", "/bin/false"])
+def test_a_browser_that_cannot_be_opened_is_told_of_and_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
 ) -> None:
-    monkeypatch.setenv("BROWSER", "/nowhere/browser")
-    assert open_browser("http://127.0.0.1:1/", tmp_path / "page.html")
-    time.sleep(0.5)
+    monkeypatch.setenv("BROWSER", browser)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no other one either
+    monkeypatch.delenv("DISPLAY", raising=False)
+    told: list[bool] = []
+    opening = open_browser("http://127.0.0.1:1/", tmp_path / "page.html", lambda: told.append(True))
+    assert opening is not None
+    opening.join(20)
+    assert told == [True]
 
 
 @pytest.mark.rig

@@ -29,8 +29,15 @@ from envbox.errors import LaunchError
 from envbox.launch import jupyter, servers
 from envbox.launch.container import Launch
 from envbox.launch.identity import User
-from envbox.launch.jupyter import ServeOptions, serve, server_argv, server_launch
+from envbox.launch.jupyter import serve
 from envbox.launch.jupyter_api import Door
+from envbox.launch.jupyter_command import (
+    ServeOptions,
+    check_jupyter,
+    idle_argv,
+    server_argv,
+    server_launch,
+)
 from envbox.launch.servers import Server, container_name
 from envbox.report import SILENT
 
@@ -80,6 +87,51 @@ def test_a_servers_name_is_made_of_environment_project_and_user() -> None:
     ]
     assert len({container_name(launch) for launch in (LAUNCH, *others)}) == 4
     assert container_name(LAUNCH).startswith("envbox-maps-")
+
+
+def test_an_idle_server_is_ended_by_jupyters_own_settings() -> None:
+    words = server_argv(8890, "0.0.0.0", ServeOptions(idle=1800), is_root=False)
+    assert {
+        "--ServerApp.shutdown_no_activity_timeout=1800",
+        "--MappingKernelManager.cull_idle_timeout=1800",
+        "--MappingKernelManager.cull_interval=300",
+        "--TerminalManager.cull_inactive_timeout=1800",
+    } <= set(words)
+    assert "--MappingKernelManager.cull_interval=1" in idle_argv(ServeOptions(idle=2))
+    assert not [word for word in server_argv(8890, "0.0.0.0", is_root=False) if "cull" in word]
+
+
+@pytest.mark.parametrize(
+    ("locked", "app", "words"),
+    [
+        ("- name: jupyterlab\n", None, None),
+        ("- name: jupyterlab\n", "lab", None),
+        ("- name: notebook\n", "classic", None),
+        ("- name: nbclassic\n", "classic", None),
+        ("- {name: jupyter-server}\n", None, None),
+        ("- name: python\n", None, "no Jupyter in maps"),
+        ("- name: jupyterlab_widgets\n- name: jupyterlab-widgets\n- name: notebook-shim", None, "no Jupyter"),
+        ("- name: jupyterlab\n", "classic", "no classic Notebook in maps"),
+        ("- name: notebook\n", "lab", "no JupyterLab in maps"),
+    ],
+)
+def test_a_lockfile_without_jupyter_is_found_out(locked: str, app: Any, words: str | None) -> None:
+    if words is None:
+        check_jupyter(locked.encode(), "maps", app)
+    else:
+        with pytest.raises(LaunchError, match=words):
+            check_jupyter(locked.encode(), "maps", app)
+
+
+def test_with_a_kernel_there_are_two_ways_out() -> None:
+    with pytest.raises(LaunchError) as caught:
+        check_jupyter(b"- name: ipykernel\n", "maps", None)
+    assert caught.value.hint == (
+        "envbox add --name maps jupyterlab; or, with a JupyterLab of your own: envbox kernel add maps"
+    )
+    with pytest.raises(LaunchError) as caught:
+        check_jupyter(b"- name: python\n", "maps", "classic")
+    assert caught.value.hint == "envbox add --name maps notebook"
 
 
 def test_a_door_does_not_show_its_token() -> None:
@@ -475,7 +527,7 @@ def test_an_environment_without_jupyter_is_told_so(lab: Lab, clean: None, tmp_pa
     done = lab.run("notebook", "lab", "--volume", f"{tmp_path}:/opt/envbox/bin:ro")
     assert done.returncode == 1
     assert "there is no Jupyter in lab" in done.stderr
-    assert "hint: add jupyterlab to environments/lab.yml" in done.stderr
+    assert "hint: envbox add --name lab jupyterlab\n" in done.stderr
 
 
 @pytest.mark.rig

@@ -181,4 +181,7 @@ def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:
             f"not allowed to write {path}: {error.strerror}",
             "check the folder's permissions" + ", or set ENVBOX_CACHE_DIR to one that is yours" * is_cache,
         )
-    return ToolError(f"cannot write {path}: {error.strerror or error}")
+    return ToolError(
+        f"cannot write {path}: {error.strerror or error}",
+        "set ENVBOX_CACHE_DIR to a folder that is yours" if is_cache else None,
+    )

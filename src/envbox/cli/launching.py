@@ -12,6 +12,7 @@ from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 
 if TYPE_CHECKING:
     from envbox.launch.container import Kind, Launch
+    from envbox.launch.jupyter_command import App
     from envbox.launch.session import LaunchOptions
     from envbox.project import Environment
     from envbox.ready import Road
@@ -93,7 +94,10 @@ class CommandAfterDashes(click.Command):
 def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
-    """Make an environment ready, or pull the image that is named, and say what is to be started."""
+    """Make an environment ready, or pull the image that is named, and say what is to be started.
+
+    :param options: those of the command line; `app`, the Jupyter that is asked for; `waits`, for all byte-code
+    """
     from envbox.engine import find_engine
     from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
     from envbox.project import is_reference
@@ -101,6 +105,7 @@ def prepare_launch(
 
     frozen, image = options.pop("frozen"), options.pop("image")
     engine = options.pop("engine", None) or session.settings.engine
+    app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
         session = found[0]
@@ -112,10 +117,12 @@ def prepare_launch(
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
+    if kind == "notebook":
+        _check_jupyter(session, environment, app, frozen=frozen)
     if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
         return _prepare_here(session, environment, launch, frozen=frozen)
     # a server outlives the time that its byte-code takes, and starts many kernels
-    road: Road = "image" if image else "prefix" if kind == "notebook" else "at once"
+    road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
         environment, session.settings, session.engine, session.report, frozen=frozen, road=road
     )
@@ -123,6 +130,17 @@ def prepare_launch(
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
+
+
+def _check_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> None:
+    """See that an environment has a Jupyter as soon as it is locked."""
+    from envbox.launch.jupyter_command import check_jupyter
+    from envbox.ready import ensure_locked
+
+    ensure_locked(environment, session.settings, session.report, frozen=frozen)
+    path = environment.foreign or environment.lock_path
+    if path.is_file():
+        check_jupyter(path.read_bytes(), environment.name, app)
 
 
 def _answers_none(session: Session, name: str) -> bool:

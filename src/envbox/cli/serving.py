@@ -14,6 +14,7 @@ from envbox.cli.launching import launch_options, prepare_launch, start
 if TYPE_CHECKING:
     from envbox.launch.servers import Server
 
+BROWSER_SECONDS = 5  # a browser that was not there before takes a while to come up
 PORT_HELP = "The server's port on this machine, instead of the first free one from 8888."
 
 
@@ -22,6 +23,14 @@ PORT_HELP = "The server's port on this machine, instead of the first free one fr
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.option("-d", "--detach", is_flag=True, help="Leave the server running in the background.")
 @click.option("--server-port", type=click.IntRange(1, 65535), metavar="PORT", help=PORT_HELP)
+@click.option("--lab", "app", flag_value="lab", help="JupyterLab, which is the default where it is there.")
+@click.option("--classic", "app", flag_value="classic", help="The classic Notebook, one document at a time.")
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="End idle kernels, and then the server, after that long without use; an open page is use.",
+)
 @json_option
 @frozen_option
 @launch_options
@@ -35,19 +44,22 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     stamp): then that notebook is opened.
     """
     from envbox.launch.here import server_here
-    from envbox.launch.jupyter import ServeOptions, attend, serve
+    from envbox.launch.jupyter import attend, serve
+    from envbox.launch.jupyter_command import ServeOptions
 
     session = ctx.find_object(Session)
     assert session is not None
     no_browser, detach, as_json = (options.pop(key) for key in ("no_browser", "detach", "as_json"))
-    serve_options = ServeOptions(port=options.pop("server_port"))
+    minutes = options.pop("idle_timeout")
+    idle = None if minutes is None else max(1, round(minutes * 60))
+    serve_options = ServeOptions(port=options.pop("server_port"), app=options["app"], idle=idle)
     launch = prepare_launch(session, name, "notebook", (), options)
     if launch.prefix is not None:
         if detach or as_json:
             raise click.UsageError(
                 "--detach and --json are for servers in containers; this one would have none"
             )
-        start(session, server_here(launch, serve_options.port, browser=not no_browser))
+        start(session, server_here(launch, serve_options, browser=not no_browser))
     server = serve(launch, session.engine, session.settings, serve_options, session.report)
     if (found := session.for_notebook(name)) and server.url is not None:
         path = found[1]
@@ -146,7 +158,13 @@ def open_page(server: Server, session: Session) -> None:
     from envbox.launch.servers import browser_page
 
     if server.url is not None and server.token_path is not None:
-        open_browser(server.url, browser_page(server.token_path))
+
+        def failed() -> None:
+            session.report.warn("no browser could be opened: open the address that is printed yourself")
+
+        opening = open_browser(server.url, browser_page(server.token_path), failed)
+        if opening is not None and not server.is_new:
+            opening.join(BROWSER_SECONDS)  # we end at once, and it would end with us
 
 
 def _find(session: Session, name: str | None) -> Server:

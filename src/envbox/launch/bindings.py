@@ -39,8 +39,9 @@ class Bind:
         """The client's words for it."""
         line = io.StringIO()
         fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
-        csv.writer(line, lineterminator="").writerow(fields + ["readonly"] * self.read_only)
-        return ("--mount", line.getvalue())
+        # the usual line end: without one, a field that has a line end in it would not be quoted
+        csv.writer(line, lineterminator="\r\n").writerow(fields + ["readonly"] * self.read_only)
+        return ("--mount", line.getvalue().removesuffix("\r\n"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import html
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from envbox.files import write_whole
@@ -21,26 +21,30 @@ def has_browser(environ: Mapping[str, str], system: str = sys.platform) -> bool:
     return system != "linux" or any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
-def open_browser(url: str, page: Path) -> bool:
-    """Open an address in a browser, in the background; nothing where there is none.
+def open_browser(url: str, page: Path, failed: Callable[[], None]) -> threading.Thread | None:
+    """Open an address in a browser, in the background; nothing where there is no screen.
 
     :param page: the private file that leads to it; its folder must be closed to others
-    :returns: whether it was tried
+    :param failed: called from the background, when no browser would open
+    :returns: what is at it; it is not over before the browser is, where that does not detach itself
     """
     if not has_browser(os.environ):
-        return False
+        return None
     target = html.escape(url)
     head = f'<!DOCTYPE html><meta http-equiv="refresh" content="0;url={target}">'
     text = f'{head}<a href="{target}">Jupyter</a>\n'
     write_whole(page, text.encode(), mode=0o600)
-    threading.Thread(target=_open, args=(page.absolute().as_uri(),), daemon=True).start()
-    return True
+    thread = threading.Thread(target=_open, args=(page.absolute().as_uri(), failed), daemon=True)
+    thread.start()
+    return thread
 
 
-def _open(address: str) -> None:
+def _open(address: str, failed: Callable[[], None]) -> None:
     import webbrowser
 
     try:
-        webbrowser.open(address)
+        is_open = webbrowser.open(address)
     except (webbrowser.Error, OSError):
-        return  # the address was printed as well
+        is_open = False
+    if not is_open:
+        failed()

@@ -20,6 +20,7 @@ from envbox.errors import LaunchError
 from envbox.files import held
 from envbox.inside import PREFIX
 from envbox.launch.container import Launch
+from envbox.launch.jupyter_command import ServeOptions, idle_argv, no_jupyter, programs
 
 ENTERING = Path(__file__).with_name("entering.py")
 ENTRYPOINT = f"{PREFIX}/share/envbox/entrypoint.sh"
@@ -123,30 +124,30 @@ def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
 
 # Jupyter's own settings and history are the user's here, and stay as they are.
 _SERVER = """\
-name=$1; shift
-for app in lab notebook server; do
+words=$1; hint=$2; apps=$3; shift 3
+for app in $apps; do
   if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
 done
-echo "error: there is no Jupyter in $name" >&2
-echo "hint: envbox add --name $name jupyterlab" >&2
+echo "error: $words" >&2
+echo "hint: $hint" >&2
 exit 1
 """
 
 
-def server_here(launch: Launch, port: int | None, *, browser: bool) -> Launch:
-    """The launch of a Jupyter server on this machine, in the foreground: loopback, a token, the project.
-
-    :param port: None: the first free one from 8888
-    """
+def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Launch:
+    """The launch of a Jupyter server on this machine, in the foreground: loopback, a token, the project."""
+    port, missing = options.port, no_jupyter(launch.name, options.app)
     words = (
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={launch.project}",
         "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
         *((f"--ServerApp.port={port}", "--ServerApp.port_retries=0") if port else ()),
+        *idle_argv(options),
         *(() if browser else ("--no-browser",)),
         *(("--allow-root",) if launch.user.uid == 0 else ()),
     )
-    return replace(launch, command=("sh", "-c", _SERVER, "jupyter", launch.name, *words))
+    said = (missing.message, missing.hint or "", programs(options))
+    return replace(launch, command=("sh", "-c", _SERVER, "jupyter", *said, *words))
 
 
 def hold(launch: Launch) -> int:

@@ -14,23 +14,19 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import write_whole
 from envbox.inside import LOCK_LABEL
-from envbox.inside import WORK as IMAGE_PROJECT
-from envbox.launch.bindings import LOOPBACK, Bind
+from envbox.launch.bindings import LOOPBACK
 from envbox.launch.container import Launch, options_digest
-from envbox.launch.jupyter_api import Door, status
+from envbox.launch.jupyter_api import Door, answers, status
+from envbox.launch.jupyter_command import NO_JUPYTER, PAGES, ServeOptions, no_jupyter, server_launch
 from envbox.launch.servers import (
     IMAGE_LABEL,
-    IMAGE_TOKEN,
     OPTIONS_LABEL,
-    PORT_LABEL,
-    UID_LABEL,
     Server,
     container_name,
     last_lines,
@@ -46,72 +42,12 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 FIRST_PORT, PORTS_TRIED = 8888, 100  # 8888 is Jupyter's own
-NO_JUPYTER = 78  # EX_CONFIG of sysexits.h
 POLL = 0.03  # seconds
 STARTING = 10  # seconds that may lie between creating and starting a container
-# Which of them there is, is known in the container. JupyterLab would ask at each start whether it may fetch
-# news: the answer is no, until somebody says otherwise in its settings.
-_START = f"""\
-settings=~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension
-news=$settings/notification.jupyterlab-settings
-[ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
-for app in lab notebook server; do
-  if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
-done
-exit {NO_JUPYTER}
-"""
 
 
 class _PortTakenError(LaunchError):
     """The engine could not publish the port."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """What a command line says about a server.
-
-    :param port: on this machine; None takes the first free one from 8888
-    :param seconds: how long the server may take until it answers
-    """
-
-    port: int | None = None
-    seconds: float = 120
-
-
-def server_argv(port: int, address: str, *, is_root: bool) -> tuple[str, ...]:
-    """The command of a server, in the container.
-
-    :param address: what it listens on there
-    """
-    return (
-        *("sh", "-c", _START, "jupyter", "--no-browser"),
-        f"--ServerApp.ip={address}",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={IMAGE_PROJECT}",
-        "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
-        *(("--allow-root",) if is_root else ()),
-    )
-
-
-def server_launch(launch: Launch, port: int, token_path: Path) -> Launch:
-    """The launch of a server on one port, which leads from the loopback of this machine to it."""
-    is_host = launch.network == "host"
-    return replace(
-        launch,
-        kind="notebook",
-        container=container_name(launch),
-        command=server_argv(port, LOOPBACK if is_host else "0.0.0.0", is_root=launch.user.uid == 0),  # noqa: S104
-        ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
-        mounts=(*launch.mounts, Bind(token_path, IMAGE_TOKEN, read_only=True)),
-        env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
-        labels={
-            **launch.labels,
-            PORT_LABEL: str(port),
-            UID_LABEL: str(launch.user.uid),
-            IMAGE_LABEL: launch.image,
-        },
-    )
 
 
 def serve(
@@ -137,6 +73,8 @@ def serve(
                 continue
             if found is not None:
                 stop(server_of(found), engine)
+            if not os.access(launch.project, os.W_OK):
+                report.warn(f"{launch.project} is read-only for you: what is changed there cannot be saved")
             try:
                 return _start(launch, engine, settings, options)
             except NameTakenError:  # somebody was faster, and theirs is as good; it shows itself in a moment
@@ -172,14 +110,12 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
-    launch = replace(
-        launch, labels={**launch.labels, OPTIONS_LABEL: options_digest(launch, os.environ, token)}
-    )
+    launch = replace(launch, labels={**launch.labels, OPTIONS_LABEL: _digest(launch, options, token)})
     try:
         for port in _candidates(options):
             with suppress(_PortTakenError):
-                on_port = server_launch(launch, port, token_path)
-                return _start_on(on_port, engine, settings, Door(port, token), options.seconds)
+                on_port = server_launch(launch, port, token_path, options)
+                return _start_on(on_port, engine, settings, Door(port, token), options)
         if options.port is not None:
             raise LaunchError(
                 f"port {options.port} is taken", "leave --server-port out to take the next free one"
@@ -192,11 +128,13 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
         raise
 
 
-def _start_on(launch: Launch, engine: Engine, settings: Settings, door: Door, seconds: float) -> Server:
+def _start_on(
+    launch: Launch, engine: Engine, settings: Settings, door: Door, options: ServeOptions
+) -> Server:
     container = create(launch, engine, settings)
     try:
         engine.start(container)
-        _wait_ready(launch, engine, container, door, seconds)
+        _wait_ready(launch, engine, container, door, options)
         found = engine.container(container)
         if found is None or not found.is_running:
             raise LaunchError(f"the server of {launch.name} was stopped by somebody else")
@@ -211,6 +149,11 @@ def _start_on(launch: Launch, engine: Engine, settings: Settings, door: Door, se
 def _join(
     found: Container, launch: Launch, engine: Engine, options: ServeOptions, report: Reporter
 ) -> Server:
+    if found.state == "paused":
+        raise LaunchError(
+            f"a server of {launch.name} is there already, but it is paused",
+            f"docker unpause {found.name}; or envbox stop {launch.name}, to start anew",
+        )
     token = read_token(found)
     if token is None:
         raise LaunchError(
@@ -222,9 +165,10 @@ def _join(
             f"a server of {launch.name} runs here already, on port {port} and not on {options.port}",
             f"envbox stop {launch.name} ends it; without --server-port it is taken as it is",
         )
-    _wait_ready(launch, engine, found.id, Door(port, token), options.seconds)
+    door = Door(port, token)
+    _wait_ready(launch, engine, found.id, door, options)
     report.say(f"a server of {launch.name} runs here already, on port {port}")
-    asked = options_digest(launch, os.environ, token)
+    asked = _digest(launch, options, token)
     differs = {
         "from an older image": _is_of_another(found, launch),
         "with other options": found.labels.get(OPTIONS_LABEL) != asked,
@@ -232,7 +176,20 @@ def _join(
     if any(differs.values()):
         how = " and ".join(words for words, is_so in differs.items() if is_so)
         report.warn(f"it was started {how}; to change: envbox stop {launch.name}")
-    return server_of(found)
+    server = server_of(found)
+    if options.app is None:
+        return server
+    page = PAGES[options.app]
+    if not answers(door, page):
+        raise LaunchError(
+            f"the server of {launch.name} that runs here has no {page}", f"envbox stop {launch.name}"
+        )
+    return replace(server, url=door.url(page))
+
+
+def _digest(launch: Launch, options: ServeOptions, token: str) -> str:
+    """What was asked for, keyed with the token; which page shall come up is no matter of the server's."""
+    return options_digest(launch, os.environ, token if options.idle is None else f"{token} {options.idle}")
 
 
 def _is_of_another(found: Container, launch: Launch) -> bool:
@@ -242,13 +199,13 @@ def _is_of_another(found: Container, launch: Launch) -> bool:
     return found.labels.get(IMAGE_LABEL) != launch.image
 
 
-def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, options: ServeOptions) -> None:
+    deadline = time.monotonic() + options.seconds
     while (answer := status(door)) != 200:
         ending = engine.ending(container)
         if ending is not None:
             raise (
-                _no_jupyter(launch)
+                no_jupyter(launch.name, options.app)
                 if ending.exit_code == NO_JUPYTER
                 else _death(launch.name, ending, engine, container)
             )
@@ -259,7 +216,9 @@ def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, seco
             )
         if time.monotonic() > deadline:
             lines = last_lines(engine, container)
-            raise LaunchError(f"the server of {launch.name} did not answer within {seconds:g} s{lines}")
+            raise LaunchError(
+                f"the server of {launch.name} did not answer within {options.seconds:g} s{lines}"
+            )
         time.sleep(POLL)
 
 
@@ -288,9 +247,3 @@ def _death(name: str, ending: Ending, engine: Engine, container: str) -> LaunchE
     reason = f"{reason}, {ending.error}" if ending.error else reason
     hint = "give it more: --memory" if ending.out_of_memory else None
     return LaunchError(f"the server of {name} died: {reason}{last_lines(engine, container)}", hint)
-
-
-def _no_jupyter(launch: Launch) -> LaunchError:
-    own = f"environments/{launch.name}.yml"
-    spec = own if (launch.project / own).is_file() else "its spec"
-    return LaunchError(f"there is no Jupyter in {launch.name}", f"add jupyterlab to {spec}")

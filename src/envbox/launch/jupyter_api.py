@@ -38,6 +38,12 @@ def landing_path(door: Door, seconds: float = 2) -> str:
     return (answer[1].partition("?")[0] if answer else "") or "/"
 
 
+def answers(door: Door, path: str, seconds: float = 5) -> bool:
+    """Whether the server has a page."""
+    answer = _get(door, path, seconds)
+    return answer is not None and answer[0] == 200
+
+
 def _get(door: Door, path: str, seconds: float) -> tuple[int, str] | None:
     connection = http.client.HTTPConnection(LOOPBACK, door.port, timeout=seconds)
     try:

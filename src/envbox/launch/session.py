@@ -168,6 +168,11 @@ def check_launch(launch: Launch, engine: Engine) -> None:
         )
     if not launch.project.is_dir():
         raise LaunchError(f"there is no folder {launch.project}")
+    if not _is_text(str(launch.project)):
+        raise LaunchError(
+            f"the engine cannot mount {launch.project}: its name is not UTF-8, and what it is told must be",
+            "rename the folder, or do without a container: --engine host",
+        )
 
 
 def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
@@ -258,6 +263,15 @@ def _parse_variable(text: str) -> tuple[str, str | None]:
     if not name:  # the value is not repeated: it may be a secret
         raise LaunchError("--env: a variable without a name", "write NAME=VALUE, or NAME for its value here")
     return name, value if equals else None
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is text, which on Linux it need not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _limit(

@@ -1,0 +1,155 @@
+"""What is started as a Jupyter server: its command, and what an environment must have for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from envbox.errors import LaunchError
+from envbox.inside import WORK as IMAGE_PROJECT
+from envbox.launch.bindings import LOOPBACK, Bind
+from envbox.launch.container import Launch
+from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABEL, container_name
+
+App = Literal["lab", "classic"]
+PAGES: dict[App, str] = {"lab": "/lab", "classic": "/tree"}
+NO_JUPYTER = 78  # EX_CONFIG of sysexits.h
+CULL_INTERVAL = 300  # seconds, Jupyter's own
+_PROGRAMS: dict[App | None, str] = {
+    "lab": "lab",
+    "classic": "notebook nbclassic",
+    None: "lab notebook server",
+}
+_PACKAGES: dict[App | None, str] = {
+    "lab": "jupyterlab",
+    "classic": "notebook|nbclassic",
+    None: "jupyterlab|notebook|nbclassic|jupyter[_-]server",
+}
+_FIRST_PACKAGE: dict[App | None, str] = {"lab": "jupyterlab", "classic": "notebook", None: "jupyterlab"}
+# Which of them there is, is known in the container. JupyterLab would ask at each start whether it may fetch
+# news: the answer is no, until somebody says otherwise in its settings.
+_START = f"""\
+apps=$1; shift
+settings=~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension
+news=$settings/notification.jupyterlab-settings
+[ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
+for app in $apps; do
+  if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
+done
+exit {NO_JUPYTER}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What a command line says about a server.
+
+    :param port: on this machine; None takes the first free one from 8888
+    :param seconds: how long the server may take until it answers
+    :param app: whose page comes up; None takes the best there is
+    :param idle: seconds without use after which kernels, and then the server, end; None for never
+    """
+
+    port: int | None = None
+    seconds: float = 120
+    app: App | None = None
+    idle: int | None = None
+
+
+NOTHING_SAID = ServeOptions()
+
+
+def programs(options: ServeOptions) -> str:
+    """The programs that will do, without `jupyter-`, the best first."""
+    return _PROGRAMS[options.app]
+
+
+def idle_argv(options: ServeOptions) -> tuple[str, ...]:
+    """What ends an idle server: Jupyter's own settings.
+
+    A kernel that a page is connected to is left alone, and so is a server that a page is open on: JupyterLab
+    asks it for news now and then, which counts as use. Whether it is idle is looked at once a minute.
+    """
+    if options.idle is None:
+        return ()
+    interval = max(1, min(CULL_INTERVAL, options.idle // 4))
+    return (
+        f"--ServerApp.shutdown_no_activity_timeout={options.idle}",
+        f"--MappingKernelManager.cull_idle_timeout={options.idle}",
+        f"--MappingKernelManager.cull_interval={interval}",
+        f"--TerminalManager.cull_inactive_timeout={options.idle}",
+        f"--TerminalManager.cull_interval={interval}",
+    )
+
+
+def server_argv(
+    port: int, address: str, options: ServeOptions = NOTHING_SAID, *, is_root: bool
+) -> tuple[str, ...]:
+    """The command of a server, in the container.
+
+    :param address: what it listens on there
+    """
+    return (
+        *("sh", "-c", _START, "jupyter", programs(options), "--no-browser"),
+        f"--ServerApp.ip={address}",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={IMAGE_PROJECT}",
+        "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
+        *idle_argv(options),
+        *(("--allow-root",) if is_root else ()),
+    )
+
+
+def server_launch(
+    launch: Launch, port: int, token_path: Path, options: ServeOptions = NOTHING_SAID
+) -> Launch:
+    """The launch of a server on one port, which leads from the loopback of this machine to it."""
+    is_host, is_root = launch.network == "host", launch.user.uid == 0
+    address = LOOPBACK if is_host else "0.0.0.0"  # noqa: S104  # of the container
+    return replace(
+        launch,
+        kind="notebook",
+        container=container_name(launch),
+        command=server_argv(port, address, options, is_root=is_root),
+        ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
+        mounts=(*launch.mounts, Bind(token_path, IMAGE_TOKEN, read_only=True)),
+        env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
+        labels={
+            **launch.labels,
+            PORT_LABEL: str(port),
+            UID_LABEL: str(launch.user.uid),
+            IMAGE_LABEL: launch.image,
+        },
+    )
+
+
+def check_jupyter(locked: bytes, name: str, app: App | None) -> None:
+    """See that a lockfile has a Jupyter, before anything is made of it.
+
+    A package's name stands alone somewhere in every format of lockfiles. What only seems to be there is found
+    out by the server's own command.
+
+    :raises LaunchError: when it surely has none
+    """
+    if not _names(locked, _PACKAGES[app]):
+        raise no_jupyter(name, app, has_kernel=_names(locked, "ipykernel|xeus-python|r-irkernel"))
+
+
+def no_jupyter(name: str, app: App | None, *, has_kernel: bool = False) -> LaunchError:
+    """Say what is missing, and the ways out."""
+    what = {"lab": "JupyterLab", "classic": "classic Notebook", None: "Jupyter"}[app]
+    own = (
+        f"; or, with a JupyterLab of your own: envbox kernel add {name}"
+        if has_kernel and app != "classic"
+        else ""
+    )
+    return LaunchError(
+        f"there is no {what} in {name}", f"envbox add --name {name} {_FIRST_PACKAGE[app]}{own}"
+    )
+
+
+def _names(locked: bytes, packages: str) -> bool:
+    return re.search(rf"(?<![\w-])({packages})(?![\w-])".encode(), locked) is not None
