@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbox.engine import connect
+from envbox.launch.container import Launch
+from envbox.launch.servers import container_name
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ class Lab:
         found = connect(self.settings).containers({"io.envbox.project": str(self.project)})
         return [container.name for container in found]
 
+    def forget(self) -> None:
+        """Remove the volume of the project's server."""
+        connect(self.settings).remove_volume(container_name(Launch(self.image, "lab", self.project, ())))
+
     def wait_for_no_container(self) -> None:
         """Give the engine a few seconds to remove what is left of the project."""
         for _ in range(50):
@@ -93,5 +99,6 @@ def lab(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield made
     for name in made.containers():
         engine.remove(name)
+    made.forget()
     for reference in (image.reference, "envbox/lab:latest"):
         engine.remove_image(reference)

@@ -221,7 +221,7 @@ def shared(busy: Lab) -> Iterator[dict[str, Any]]:
     done = busy.run("notebook", "lab", "--detach", "--json")
     assert done.returncode == 0, done.stderr
     yield json.loads(done.stdout)
-    busy.run("stop", "lab")
+    busy.run("stop", "lab", "--forget")
     assert busy.containers() == []
 
 
@@ -639,12 +639,16 @@ def test_a_caller_who_is_not_root_has_a_server_of_his_own(
     done = subprocess.run(words, capture_output=True, text=True, cwd=project, env=environ, check=False)
     try:
         assert done.stderr == ""
-        assert execute(done.stdout.strip(), "open('made', 'w').close(); print('ok')") == "ok\n"
+        code = (
+            "import os; open('made', 'w').close(); print(os.path.realpath(os.path.expanduser('~/.ipython')))"
+        )
+        assert execute(done.stdout.strip(), code) == "/run/envbox/jupyter/ipython\n"
         assert ((project / "made").stat().st_uid, (project / "made").stat().st_gid) == (4321, 4322)
         assert not [s for s in servers.servers(engine) if s.project == project]  # not ours to see
     finally:
         for container in engine.containers({"io.envbox.project": str(project)}):
             engine.remove(container.id)
+            engine.remove_volume(container.name)
 
 
 def test_a_servers_words_do_not_show_its_token() -> None:

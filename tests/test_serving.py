@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 from containers import Lab
+from test_jupyter import call, execute
 
 from envbox.launch.jupyter import FIRST_PORT, PORTS_TRIED
 
@@ -31,6 +32,7 @@ def at(lab: Lab, project: Path) -> Iterator[Lab]:
         yield there
     finally:
         there.run("stop", "lab")
+        there.forget()
 
 
 @pytest.fixture
@@ -209,3 +211,34 @@ def test_a_server_that_is_not_used_ends_and_leaves_nothing(place: Lab) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("http://127.0.0.1:")
     assert place.containers() == []
+
+
+def test_settings_and_history_outlive_a_server_and_lie_outside_of_the_project(place: Lab) -> None:
+    before = sorted(path.name for path in place.project.iterdir())
+    setting = "/lab/api/settings/@jupyterlab/apputils-extension:themes"
+    history = "str(get_ipython().history_manager.hist_file)"
+
+    def start() -> str:
+        return place.run("notebook", "lab", "--detach").stdout.strip()
+
+    url = start()
+    call(url, setting, "PUT", {"raw": '{"theme": "JupyterLab Dark"}'})
+    execute(url, f"open({history} + '.mark', 'w').write('kept')")
+    (runtime,) = execute(url, "import jupyter_core.paths as p; print(p.jupyter_runtime_dir())").splitlines()
+    assert runtime == "/home/envbox/.local/share/jupyter/runtime"
+    assert place.run("stop", "lab").returncode == 0
+    url = start()
+    assert json.loads(call(url, setting)["raw"]) == {"theme": "JupyterLab Dark"}
+    assert execute(url, f"print(open({history} + '.mark').read())") == "kept\n"
+    assert sorted(path.name for path in place.project.iterdir()) == before
+    assert place.run("stop", "lab", "--forget").returncode == 0
+    url = start()
+    assert "Dark" not in call(url, setting)["raw"]
+
+
+def test_a_folder_of_ones_own_goes_before_the_volume(place: Lab, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    done = place.run("notebook", "lab", "-d", "--volume", f"{tmp_path}/own:/home/envbox/.jupyter")
+    setting = "/lab/api/settings/@jupyterlab/apputils-extension:themes"
+    call(done.stdout.strip(), setting, "PUT", {"raw": '{"theme": "JupyterLab Dark"}'})
+    assert list((tmp_path / "own").rglob("themes.jupyterlab-settings"))

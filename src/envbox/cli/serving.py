@@ -114,14 +114,21 @@ def logs(session: Session, name: str | None, follow: bool) -> None:
 @click.command()
 @names_argument
 @click.option("-a", "--all", "everything", is_flag=True, help="All of your servers, of all projects.")
+@click.option("--forget", is_flag=True, help="Remove what they keep for the next time, too.")
 @click.pass_obj
-def stop(session: Session, names: tuple[str, ...], everything: bool) -> None:
-    """End servers and their kernels. Nothing is left of them but what they saved."""
+def stop(session: Session, names: tuple[str, ...], everything: bool, forget: bool) -> None:
+    """End servers and their kernels.
+
+    What they saved stays; so do Jupyter's settings, history and layout, in a volume of the engine, for the
+    next server of the same environment and project.
+    """
     from envbox.launch import servers
 
     found = servers.servers(session.engine) if everything else [_find(session, n) for n in names or (None,)]
     for server in found:
         servers.stop(server, session.engine)
+        if forget:
+            session.engine.remove_volume(server.container)
         session.report.say(f"stopped {server.name}")
 
 

@@ -152,6 +152,12 @@ class Engine(Protocol):
     def remove(self, container: str) -> None:
         """End and remove a container; nothing when it is not there."""
 
+    def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name."""
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume and all that is in it; nothing when it is not there."""
+
 
 def find_engine(settings: Settings) -> Engine:
     """Find the engine as the docker command does (DOCKER_HOST, contexts). Nothing is sent to it yet.

@@ -244,6 +244,16 @@ class DockerEngine:
                 raise ToolError(f"the engine did not remove the container {container} in {PATIENCE} s")
             time.sleep(0.05)
 
+    # --- volumes
+
+    def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name."""
+        return self._json(f"/volumes/{quote(name)}") is not None
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume and all that is in it; nothing when it is not there."""
+        self._do("remove a volume", "DELETE", f"/volumes/{quote(name)}", NOT_FOUND)
+
     # --- how it is spoken to
 
     @cached_property

@@ -23,7 +23,14 @@ from envbox.inside import LOCK_LABEL
 from envbox.launch.bindings import LOOPBACK
 from envbox.launch.container import Launch, options_digest
 from envbox.launch.jupyter_api import Door, answers, status
-from envbox.launch.jupyter_command import NO_JUPYTER, PAGES, ServeOptions, no_jupyter, server_launch
+from envbox.launch.jupyter_command import (
+    NO_JUPYTER,
+    PAGES,
+    ServeOptions,
+    no_jupyter,
+    server_launch,
+    volume_launch,
+)
 from envbox.launch.servers import (
     IMAGE_LABEL,
     OPTIONS_LABEL,
@@ -112,6 +119,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     write_whole(token_path, token.encode(), mode=0o600)
     launch = replace(launch, labels={**launch.labels, OPTIONS_LABEL: _digest(launch, options, token)})
     try:
+        _make_volume(launch, engine, settings)
         for port in _candidates(options):
             with suppress(_PortTakenError):
                 on_port = server_launch(launch, port, token_path, options)
@@ -126,6 +134,18 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
         token_path.unlink(missing_ok=True)
         remove_empty(folder)
         raise
+
+
+def _make_volume(launch: Launch, engine: Engine, settings: Settings) -> None:
+    """Make the volume of a server, unless it is there, or will be as it should."""
+    if launch.user.uid == 0 or engine.has_volume(container_name(launch)):
+        return
+    container = create(volume_launch(launch), engine, settings)
+    try:
+        engine.start(container)
+        engine.wait(container)
+    finally:
+        engine.remove(container)
 
 
 def _start_on(

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from envbox.errors import LaunchError
+from envbox.inside import HOME as IMAGE_HOME
+from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
-from envbox.launch.bindings import LOOPBACK, Bind
+from envbox.launch.bindings import LOOPBACK, Bind, Volume
 from envbox.launch.container import Launch
 from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABEL, container_name
 
 App = Literal["lab", "classic"]
 PAGES: dict[App, str] = {"lab": "/lab", "classic": "/tree"}
+KEPT = "/run/envbox/jupyter"  # settings, history, layout: in a volume of the server's own name
 NO_JUPYTER = 78  # EX_CONFIG of sysexits.h
 CULL_INTERVAL = 300  # seconds, Jupyter's own
 _PROGRAMS: dict[App | None, str] = {
@@ -28,10 +31,20 @@ _PACKAGES: dict[App | None, str] = {
     None: "jupyterlab|notebook|nbclassic|jupyter[_-]server",
 }
 _FIRST_PACKAGE: dict[App | None, str] = {"lab": "jupyterlab", "classic": "notebook", None: "jupyterlab"}
-# Which of them there is, is known in the container. JupyterLab would ask at each start whether it may fetch
-# news: the answer is no, until somebody says otherwise in its settings.
+# What Jupyter and IPython keep is led into the volume, except where somebody mounts a folder of his own; what
+# was of the kernels of the last server is of no use. Which program there is, is known in the container.
+# JupyterLab would ask at each start whether it may fetch news: the answer is no, until somebody says
+# otherwise in its settings.
 _START = f"""\
 apps=$1; shift
+kept={KEPT}
+if [ -w $kept ]; then
+  rm -rf $kept/data/runtime
+  for pair in .jupyter:config .ipython:ipython .local/share/jupyter:data; do
+    own=$HOME/${{pair%%:*}} there=$kept/${{pair#*:}}
+    [ -e "$own" ] || {{ mkdir -p "$there" "${{own%/*}}" && ln -s "$there" "$own"; }}
+  done
+fi 2>/dev/null
 settings=~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension
 news=$settings/notification.jupyterlab-settings
 [ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
@@ -107,15 +120,20 @@ def server_launch(
     launch: Launch, port: int, token_path: Path, options: ServeOptions = NOTHING_SAID
 ) -> Launch:
     """The launch of a server on one port, which leads from the loopback of this machine to it."""
+    name = container_name(launch)
     is_host, is_root = launch.network == "host", launch.user.uid == 0
     address = LOOPBACK if is_host else "0.0.0.0"  # noqa: S104  # of the container
     return replace(
         launch,
         kind="notebook",
-        container=container_name(launch),
+        container=name,
         command=server_argv(port, address, options, is_root=is_root),
         ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
-        mounts=(*launch.mounts, Bind(token_path, IMAGE_TOKEN, read_only=True)),
+        mounts=(
+            *launch.mounts,
+            Bind(token_path, IMAGE_TOKEN, read_only=True),
+            Volume(f"{name}:{KEPT}"),
+        ),
         env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
         labels={
             **launch.labels,
@@ -123,6 +141,23 @@ def server_launch(
             UID_LABEL: str(launch.user.uid),
             IMAGE_LABEL: launch.image,
         },
+    )
+
+
+def volume_launch(launch: Launch) -> Launch:
+    """What makes a server's volume one that its user can write to.
+
+    An engine gives a new volume the owner and mode of the folder that it is mounted over; over none, it is
+    root's alone. The home of our images is open to anybody.
+    """
+    own = tuple(m for m in launch.mounts if isinstance(m, Bind) and m.target == IMAGE_PREFIX)
+    return replace(
+        launch,
+        kind="run",
+        command=("true",),
+        mounts=(*own, Volume(f"{container_name(launch)}:{IMAGE_HOME}")),
+        ports=(),
+        network="none",
     )
 
 
