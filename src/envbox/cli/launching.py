@@ -96,7 +96,7 @@ def prepare_launch(
 ) -> Launch:
     """Make an environment ready, or pull the image that is named, and say what is to be started.
 
-    :param options: those of the command line; `app`, the Jupyter that is asked for; `waits`, for all byte-code
+    :param options: the command line's; `app`: which Jupyter is asked for; `waits`: for all byte-code
     """
     from envbox.engine import find_engine
     from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
