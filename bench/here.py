@@ -1,7 +1,7 @@
 """Benchmarks of sessions without a container: a command with the prefix there, and the prefix made.
 
-The baseline of making is py-rattler's install of the same archives, unpacked before by both. Neither the start
-of a process is counted, nor what it reads before: the lock here, the records there.
+The baseline of making is py-rattler's install of the same archives, unpacked before by both. The start of a
+process is not counted, nor what it reads first: the lock here, the records there.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -42,6 +43,18 @@ def run(code, **more):
     reply = client.execute_interactive(code, output_hook=out.append, timeout=60, **more)
     shown = [(m["msg_type"], m["content"]) for m in out if m["msg_type"] not in ("status", "execute_input")]
     return reply["content"]["status"], shown
+
+
+def ready():
+    """Wait for a kernel that was started anew, and until its outputs come through again."""
+    client.wait_for_ready(timeout=90)
+    for _ in range(60):
+        client.kernel_info()
+        try:
+            client.get_iopub_msg(timeout=1)
+        except queue.Empty:
+            continue
+        return
 
 
 def text(code, **more):
@@ -84,14 +97,14 @@ def do(what):  # noqa: PLR0912
     if what == "restart":
         run("kept = 1")
         manager.restart_kernel()
-        client.wait_for_ready(timeout=90)
+        ready()
         return text("print('kept' in dir())")
     if what == "kill":  # the process that stands for the kernel
         manager.provisioner.process.kill()
         manager.provisioner.process.wait()
         manager.restart_kernel(now=True)
         time.sleep(1)
-        client.wait_for_ready(timeout=90)
+        ready()
         return text("print('again')")
     if what == "exit":  # the kernel ends by itself
         client.execute("import os; os._exit(7)")

@@ -162,7 +162,8 @@ def test_a_full_disk_is_said_and_the_next_build_finishes(desk: Desk, tmp_path: P
 
 
 def test_no_engine_is_said_with_where_it_was_looked_for(desk: Desk) -> None:
-    done = desk.envbox("shell", "maps", check=False, DOCKER_HOST="unix:///nowhere/docker.sock")
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "ENVBOX_ENGINE": "docker"}
+    done = desk.envbox("shell", "maps", check=False, **nowhere)
     assert done.returncode == 1
     assert "/nowhere/docker.sock" in done.stderr
     assert "hint:" in done.stderr

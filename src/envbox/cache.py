@@ -96,7 +96,9 @@ def _remove(path: Path, cache_dir: Path) -> None:
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name.strip('.')[:100]}.", suffix=PART, dir=cache_dir))
         with suppress(FileNotFoundError):  # another was quicker
             path.rename(aside / path.name)
-        shutil.rmtree(aside)
+        while aside.exists():
+            with suppress(FileNotFoundError):  # who was making it removes what it had made
+                shutil.rmtree(aside)
     except OSError as error:
         raise disk_error(path, error) from error
 

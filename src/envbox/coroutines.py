@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -27,12 +27,17 @@ def run(work: Callable[P, Coroutine[Any, Any, T]], *arguments: P.args, **named: 
         with _ctrl_c_later():
             import asyncio
 
-            stack.callback(time.sleep, _PAUSE)
+            stack.callback(_pause)
             runner = stack.enter_context(asyncio.Runner())
             runner.get_loop()
             coroutine = work(*arguments, **named)
             stack.callback(coroutine.close)
         return runner.run(coroutine)
+
+
+def _pause() -> None:
+    with suppress(OSError):  # a clock that is faked
+        time.sleep(_PAUSE)
 
 
 @contextmanager

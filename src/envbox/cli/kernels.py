@@ -50,9 +50,10 @@ def add(session: Session, name: str | None, inside: str | None, prefix: Path | N
 
     environment = session.environment(name)
     # byte-code is waited for here, so that no kernel has to
-    launch = prepare_launch(session, environment.name, "notebook", (), {**_AS_SET, "frozen": False})
+    options = {**_AS_SET, "frozen": False, "waits": True}
+    launch = prepare_launch(session, environment.name, "kernel", (), options)
     engine = find_engine(session.settings) if launch.prefix else session.engine
-    found = running.kernels_inside(replace(launch, kind="kernel"), engine, session.settings)
+    found = running.kernels_inside(launch, engine, session.settings)
     chosen = running.choose(found, inside, environment.name)
     folder = specs.kernels_folder(prefix)
     made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]))

@@ -94,7 +94,10 @@ class CommandAfterDashes(click.Command):
 def prepare_launch(
     session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
-    """Make an environment ready, or pull the image that is named, and say what is to be started."""
+    """Make an environment ready, or pull the image that is named, and say what is to be started.
+
+    :param options: the command line's; `app`: which Jupyter is asked for; `waits`: for all byte-code
+    """
     from envbox.engine import find_engine
     from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
     from envbox.project import is_reference
@@ -102,7 +105,7 @@ def prepare_launch(
 
     frozen, image = options.pop("frozen"), options.pop("image")
     engine = options.pop("engine", None) or session.settings.engine
-    app = options.pop("app", None)
+    app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
         session = found[0]
@@ -112,13 +115,14 @@ def prepare_launch(
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
-    if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
-        return _prepare_here(session, environment, launch, app, frozen=frozen)
-    check_launch(launch, find_engine(session.settings))
+    if engine != "host":
+        check_launch(launch, find_engine(session.settings))
     if kind == "notebook":
         _check_jupyter(session, environment, app, frozen=frozen)
+    if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
+        return _prepare_here(session, environment, launch, frozen=frozen)
     # a server outlives the time that its byte-code takes, and starts many kernels
-    road: Road = "image" if image else "prefix" if kind == "notebook" else "at once"
+    road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
         environment, session.settings, session.engine, session.report, frozen=frozen, road=road
     )
@@ -157,9 +161,7 @@ def _answers_none(session: Session, name: str) -> bool:
     return False
 
 
-def _prepare_here(
-    session: Session, environment: Environment, launch: Launch, app: App | None, *, frozen: bool
-) -> Launch:
+def _prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
     """Make an environment ready for a session on this machine."""
     from envbox.inside import LOCK_LABEL
     from envbox.launch.here import check_here, check_machine
@@ -169,8 +171,6 @@ def _prepare_here(
 
     check_here(launch)
     ensure_locked(environment, session.settings, session.report, frozen=frozen)
-    if launch.kind == "notebook":
-        _check_jupyter(session, environment, app, frozen=True)
     at_once = launch.kind not in ("notebook", "kernel")
     here = find_here(environment, session.settings)
     if here is None:
