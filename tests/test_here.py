@@ -20,7 +20,7 @@ from envbox.files import held, is_held
 from envbox.launch import here
 from envbox.launch.bindings import Bind
 from envbox.launch.container import Launch
-from envbox.launch.session import values_in
+from envbox.launch.variables import values_in
 
 needs_rig = pytest.mark.rig
 ENVBOX = [sys.executable, "-m", "envbox"]

@@ -21,6 +21,7 @@ from envbox.files import held
 from envbox.inside import PREFIX
 from envbox.launch.container import Launch
 from envbox.launch.jupyter_command import ServeOptions, idle_argv, no_jupyter, programs
+from envbox.launch.variables import values_in
 
 ENTERING = Path(__file__).with_name("entering.py")
 ENTRYPOINT = f"{PREFIX}/share/envbox/entrypoint.sh"
@@ -101,8 +102,6 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
 
 def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a launch on this machine: the caller's without what leaks, and the environment's."""
-    from envbox.launch.session import values_in
-
     env = {name: value for name, value in environ.items() if not _LEAKS.fullmatch(name)}
     env |= {name: value for name, value in launch.image_env.items() if name not in _OWN}
     if environ.get("LANG") or environ.get("LC_ALL"):

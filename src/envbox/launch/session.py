@@ -19,9 +19,10 @@ from typing import NoReturn
 from envbox.engine import Engine
 from envbox.errors import LaunchError
 from envbox.inside import PREFIX as IMAGE_PREFIX
-from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume, said
+from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
+from envbox.launch.variables import existing_file, names_in, parse_variable
 from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import EnvironmentSettings, Settings
 
@@ -80,10 +81,10 @@ def from_settings(
             f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
         )
     set_env: dict[str, str | None] = dict(settings.env)
-    env_files = [_existing(project, settings.env_file, table)] if settings.env_file else []
+    env_files = [existing_file(project, settings.env_file, table)] if settings.env_file else []
     if options.env_file:
-        env_files.append(_existing(here, options.env_file))
-        for variable in _names_in(env_files[-1]):
+        env_files.append(existing_file(here, options.env_file))
+        for variable in names_in(env_files[-1]):
             set_env.pop(variable, None)
     return Launch(
         image=image,
@@ -92,7 +93,7 @@ def from_settings(
         command=tuple(command),
         kind=options.kind,
         folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
-        env=set_env | dict(map(_parse_variable, options.env)),
+        env=set_env | dict(map(parse_variable, options.env)),
         env_files=tuple(env_files),
         mounts=(
             *(parse_volume(text, project, table) for text in settings.volumes),
@@ -115,7 +116,7 @@ def on_prefix(launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapp
     :param env: the variables that its own image has, which env files and everything after them go before
     :param labels: that image's labels
     """
-    in_files = {name for path in launch.env_files for name in _names_in(path)}
+    in_files = {name for path in launch.env_files for name in names_in(path)}
     return replace(
         launch,
         image_env={name: value for name, value in env.items() if name not in in_files},
@@ -258,13 +259,6 @@ def image_terminal(terminal: str) -> str:
     return "xterm-256color"
 
 
-def _parse_variable(text: str) -> tuple[str, str | None]:
-    name, equals, value = text.partition("=")
-    if not name:  # the value is not repeated: it may be a secret
-        raise LaunchError("--env: a variable without a name", "write NAME=VALUE, or NAME for its value here")
-    return name, value if equals else None
-
-
 def _is_text(path: str) -> bool:
     """Whether a path is text, which on Linux it need not be."""
     try:
@@ -280,35 +274,6 @@ def _limit(
     if ours:
         return parse(ours, None)
     return parse(own, table) if own else None
-
-
-def _existing(folder: Path, text: str, table: str | None = None) -> Path:
-    path = folder / Path(text).expanduser()
-    if not path.is_file():
-        raise LaunchError(f"{said('env_file', text, table)}: there is no file {path}")
-    return path
-
-
-def _names_in(env_file: Path) -> set[str]:
-    try:
-        lines = env_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LaunchError(f"cannot read the env file {env_file}: {error}") from error
-    return {line.partition("=")[0].strip() for line in lines if not line.lstrip().startswith("#")}
-
-
-def values_in(env_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an env file as the engine's client reads it: `NAME` alone is the value it has here."""
-    found: dict[str, str] = {}
-    for line in env_file.read_text(encoding="utf-8-sig").splitlines():
-        name, equals, value = line.lstrip().partition("=")
-        if not name or name.startswith("#"):
-            continue
-        if equals:
-            found[name] = value
-        elif name.strip() in environ:
-            found[name.strip()] = environ[name.strip()]
-    return found
 
 
 def _last_line(text: str) -> str:
