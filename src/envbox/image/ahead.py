@@ -3,8 +3,8 @@
 An engine unpacks what it is sent on one core, after all of it came: the largest part of a cold build, and one
 that need not wait for the linker. Large packages are linked first, and their layers are the lowest of ours.
 As they come, they are loaded as an image of their own, the image's lower part; the image itself then leaves
-them out. A part has no name, and is removed when the image is there
-(which keeps its layers), or when nothing came of it.
+them out. A part has no name, and is removed when the image is there (which keeps its layers), or when nothing
+came of it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Ahead:
         """Load a part, in a thread of its own, on top of the one before."""
         if not self._loading.present.chain_ids.issuperset(chain_ids(part.diff_ids)):
             gate = partial(_after, self._parts[-1:], stop)
-            loaded = self._pool.submit(self._loading.load_part, part, gate)
+            # packed here: what comes after must know, whenever the pool gets round to it
+            loaded = self._pool.submit(self._loading.load_part, self._loading.pack_part(part), gate)
             self._parts.append(_Part(part.id, loaded))
 
     def _next(self, number: int, stop: threading.Event) -> tuple[Fragment, ...]:

@@ -50,15 +50,19 @@ class Loading:
         self.present = self.engine.present()
         self._fetch(base, self.present, stop)
 
-    def load_part(self, part: Image, gate: Gate) -> None:
-        """Load the lower part of an image that is not known yet. What is in it counts as present at once.
+    def pack_part(self, part: Image) -> Parcel:
+        """What is to be sent of an image's lower part. It counts as present at once."""
+        parcel = Parcel(part, "", self.present, self.engine.reads_zstd)
+        self.ahead |= {layer.diff_id: parcel.size_of(layer) for layer in parcel.layers}
+        self.present = replace(self.present, chain_ids=self.present.chain_ids.union(chain_ids(part.diff_ids)))
+        return parcel
+
+    def load_part(self, parcel: Parcel, gate: Gate) -> None:
+        """Load what was packed of a part; several threads may, each its own.
 
         :raises ImageError: when the engine refuses it
         :raises ToolError: when the engine goes away
         """
-        parcel = Parcel(part, "", self.present, self.engine.reads_zstd)
-        self.ahead |= {layer.diff_id: parcel.size_of(layer) for layer in parcel.layers}
-        self.present = replace(self.present, chain_ids=self.present.chain_ids.union(chain_ids(part.diff_ids)))
         with self.report.task("sending what is linked", parcel.size, "bytes") as task:
             self.engine.load(gate(_counted(parcel, task)))
 
