@@ -157,7 +157,7 @@ def is_held(path: Path) -> bool:
     import fcntl
 
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # on NFS, only who may write can lock alone
     except OSError:
         return False
     try:

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbox.files import write_whole
+from envbox.files import is_held, write_whole
 from envbox.report import SILENT
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from envbox.prefix.unpacked import Wanted
 
 FOLDER = Path("prefixes") / "unfinished"
+_LOCK = FOLDER / ".lock"  # held by who is at work
 _BOOT = "import sys; sys.path[:] = {path!r}; from envbox.prefix.finishing import finish; finish({handle})"
 _LEAST = 19  # nice(2)
 
@@ -47,14 +48,7 @@ class Finisher:
 
     def is_anybody_at_work(self) -> bool:
         """Whether one is at work in this cache, for whatever lock."""
-        handle = self._open()
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_held(self.cache_dir / _LOCK)
 
     def has_failed(self) -> bool:
         """Whether one was left, is gone, and was not done."""
@@ -88,9 +82,9 @@ class Finisher:
             os.close(handle)
 
     def _open(self) -> int:
-        folder = self.cache_dir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self.cache_dir / _LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def finish(handle: int) -> None:

@@ -30,7 +30,6 @@ class Here:
 
     :param key: of the prefix: a hash over what its bytes are a function of
     :param env: the variables that the environment's image would have
-    :param is_new: whether it was made by this call
     :param is_compiled: whether it has the image's byte-code
     """
 
@@ -39,7 +38,6 @@ class Here:
     prefix: Path
     env: Mapping[str, str]
     lock_digest: str
-    is_new: bool = False
     is_compiled: bool = True
 
 
@@ -94,15 +92,13 @@ def obtain_here(
         prefix=unpacked.tree.prefix,
         env=dict(entry.partition("=")[::2] for entry in image_env(unpacked.activation, ())),
         lock_digest=lock.digest,
-        is_new=True,
         is_compiled=unpacked.is_compiled,
     )
     if not here.is_compiled:
         compiled = settings.cache_dir / "prefixes" / "compiled"  # each module once, not at every start
         return replace(here, env={**here.env, "PYTHONPYCACHEPREFIX": str(compiled)})
-    known = {**asdict(here), "prefix": str(here.prefix)}
-    del known["is_new"]
-    write_whole(_memo_path(environment, digest_of(data), settings), canonical_json(known))
+    known = canonical_json({**asdict(here), "prefix": str(here.prefix)})
+    write_whole(_memo_path(environment, digest_of(data), settings), known)
     return here
 
 
