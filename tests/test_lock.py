@@ -65,6 +65,15 @@ RECORDS = [
 ]
 
 
+def let_every_base_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any reference name a base like BASE, and no registry be asked."""
+
+    def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> Base:
+        return replace(BASE, reference=reference)
+
+    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_channel(tmp_path_factory.mktemp("channel"), RECORDS)

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paper_channel import record, served, write_channel
-from test_lock import BASE, BOTH, FORGE, Place
+from test_lock import BOTH, FORGE, Place, let_every_base_be
 
 from envbox.freshness.checking import check
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile, sealed
@@ -38,10 +38,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> object:
-        return replace(BASE, reference=reference)
-
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    let_every_base_be(monkeypatch)
     root = tmp_path / "project" / "environments"
     root.mkdir(parents=True)
     settings = Settings(cache_dir=tmp_path / "solved", base="b:1", mirrors=Mirrors({FORGE: channel}))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paper_channel import record, served, write_channel
-from test_lock import BASE, BOTH, FORGE, Place, versions
+from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
 from test_lockfile import HERE, lock_of, package, wheel
 
 from envbox.freshness.asked import read_quickly
@@ -102,10 +102,7 @@ class Repository(Place):
 
 @pytest.fixture
 def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> object:
-        return replace(BASE, reference=reference)
-
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    let_every_base_be(monkeypatch)
     root = tmp_path / "project" / "environments"
     root.mkdir(parents=True)
     settings = Settings(cache_dir=tmp_path / "cache", base="b:1", mirrors=Mirrors({FORGE: channel}))

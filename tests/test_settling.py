@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from paper_channel import record, served, write_channel
-from test_lock import BASE, BOTH, FORGE, Place, versions
+from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
 from test_merging import git
 
 from envbox.errors import LockfileError, SpecError
@@ -38,10 +37,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Place:
-    def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> object:
-        return replace(BASE, reference=reference)
-
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    let_every_base_be(monkeypatch)
     root = tmp_path / "project"
     root.mkdir()
     settings = Settings(cache_dir=tmp_path / "cache", base="b:1", mirrors=Mirrors({FORGE: channel}))
