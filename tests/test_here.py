@@ -233,7 +233,7 @@ def test_it_can_be_set(place: Place) -> None:
 
 @needs_rig
 def test_a_damaged_prefix_is_made_anew(place: Place) -> None:
-    for tree in Path(place.env["ENVBOX_CACHE_DIR"]).glob("prefixes/trees/*/prefix"):
+    for tree in Path(place.env["ENVBOX_CACHE_DIR"]).glob("prefixes/trees/[!.]*/prefix"):
         (tree / "bin/python").unlink()
     assert place.python("print(1)") == "1"
 
