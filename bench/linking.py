@@ -17,7 +17,7 @@ from stage import Stage
 from envbox.fetch import fetch_archives
 from envbox.link.conda import Source
 from envbox.link.fragments import fragment_maker, link_packages
-from envbox.link.packages import obtain, sources_of
+from envbox.link.packages import Installation, obtain, sources_of
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -93,7 +93,7 @@ async def _install(subject: Subject, prefix: Path, cache: Path) -> None:
 def _some(subject: Subject, number: int) -> list[Source]:
     """Packages of the middle size: neither all metadata nor one giant."""
     archives = fetch_archives(subject.lock.for_platform(PLATFORM), subject.settings)
-    every = sources_of(subject.lock, PLATFORM, archives, subject.settings)
+    every = sources_of(Installation(subject.lock, PLATFORM, archives), subject.settings)
     sources = [s for s in every if s.package.manager == "conda" and s.package.name != "python"]
     middle = statistics.median(s.archive.stat().st_size for s in sources)
     sources.sort(key=lambda s: abs(s.archive.stat().st_size - middle))

@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from packages import File, Package, lock_of
+from packages import PLACEHOLDER, File, Package, lock_of
 from paper_registry import PaperRegistry, serving
 from tiny import Tiny, make_tiny
 
@@ -30,11 +30,13 @@ from envbox.engine.docker import DockerEngine
 from envbox.engine.nearness import obstacle as engine_obstacle
 from envbox.fetch import fetch_archives
 from envbox.image.build import make_image, read_locked
+from envbox.inside import PREFIX
 from envbox.link import folders as folders_module
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, read_folder, unpack_packages
 from envbox.link.fragments import FileEntry, link_packages
 from envbox.link.frames import compress, decompress
+from envbox.link.packages import Installation
 from envbox.link.tar import SYMLINK, TarReader
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.prefix import find_mounted, mount, prefixes_in_use, tree
@@ -68,7 +70,7 @@ def settings(shop: Tiny) -> Settings:
 
 def unpacked(shop: Tiny, settings: Settings) -> tuple[Folder, ...]:
     archives = fetch_archives(shop.lock.for_platform("linux-64"), settings)
-    return unpack_packages(shop.lock, "linux-64", archives, settings, SILENT)
+    return unpack_packages(Installation(shop.lock, "linux-64", archives), settings, SILENT)
 
 
 def made(shop: Tiny, settings: Settings) -> Tree:
@@ -138,7 +140,7 @@ def test_it_is_the_same_from_archives_and_from_fragments(
     archives = fetch_archives(shop.lock.for_platform("linux-64"), other)
     link_packages(shop.lock, "linux-64", archives, other, SILENT)
     monkeypatch.setattr(folders_module.Task, "link", None)  # no package is linked a second time
-    from_fragments = unpack_packages(shop.lock, "linux-64", archives, other, SILENT)
+    from_fragments = unpack_packages(Installation(shop.lock, "linux-64", archives), other, SILENT)
     assert [_record(f) for f in from_archives] == [_record(f) for f in from_fragments]
     assert all(_data(a) == _data(b) for a, b in zip(from_archives, from_fragments, strict=True))
 
@@ -180,7 +182,7 @@ def test_empty_folders_are_there_by_both_ways(tmp_path: Path) -> None:
         settings = Settings(tmp_path / f"cache-{number}", jobs=1)
         if number:
             link_packages(lock_of(locked), "linux-64", archives, settings, SILENT)
-        (folder,) = unpack_packages(lock_of(locked), "linux-64", archives, settings, SILENT)
+        (folder,) = unpack_packages(Installation(lock_of(locked), "linux-64", archives), settings, SILENT)
         assert (make_tree([folder], OWN, settings.cache_dir).prefix / "share/empty").is_dir()
 
 
@@ -207,11 +209,34 @@ def test_what_is_of_no_package_is_on_top_and_leaves_the_packages_alone(tmp_path:
     path = package.write(tmp_path / "channel")
     locked = package.locked(path)
     settings = Settings(tmp_path / "cache", jobs=1)
-    (folder,) = unpack_packages(lock_of(locked), "linux-64", {locked.sha256: path}, settings, SILENT)
+    installation = Installation(lock_of(locked), "linux-64", {locked.sha256: path})
+    (folder,) = unpack_packages(installation, settings, SILENT)
     prefix = make_tree([folder], OWN, settings.cache_dir).prefix
     assert (prefix / "share/envbox/own").read_bytes() == b"own\n"
     assert (prefix / "conda-meta/history").read_bytes() == b"h"
     assert b"the package's" in _data(folder)
+
+
+def test_what_is_to_be_seen_elsewhere_has_that_place_s_path_in_its_files(tmp_path: Path) -> None:
+    text, binary = (f"{PLACEHOLDER}/lib".encode() for _ in range(2))
+    files = [("bin/t", File(text, placeholder="text")), ("lib/b", File(binary + b"\0", placeholder="binary"))]
+    package = Package("a", noarch="python", entry_points=["go = m:f"], files=files)
+    path = package.write(tmp_path / "channel")
+    locked, python = package.locked(path), Package("python", "3.11.9")
+    path_of_python = python.write(tmp_path / "channel")
+    lock = lock_of(locked, python.locked(path_of_python))
+    archives = {locked.sha256: path, python.locked(path_of_python).sha256: path_of_python}
+    settings = Settings(tmp_path / "cache", jobs=1)
+    keys = set()
+    for prefix in (PREFIX, "/srv/else"):
+        installation = Installation(lock, "linux-64", archives, prefix)
+        folders = unpack_packages(installation, settings, SILENT, compiled=False)
+        tree = make_tree(folders, OWN, settings.cache_dir).prefix
+        keys |= {folder.key for folder in folders if folder.name == "a"}
+        assert (tree / "bin/t").read_bytes() == f"{prefix}/lib".encode()
+        assert (tree / "lib/b").read_bytes() == f"{prefix}/lib\0".encode().ljust(len(binary) + 1, b"\0")
+        assert (tree / "bin/go").read_text().startswith(f"#!{prefix}/bin/python3.11\n")
+    assert len(keys) == 2
 
 
 # --- looking at it

@@ -246,13 +246,14 @@ def make_image(
     from envbox.image.assemble import Parts, assemble
     from envbox.image.layers import build_layers, plan_groups
     from envbox.link.fragments import archive_sizes, files_fragment, fragment_maker
-    from envbox.link.packages import link_lock
+    from envbox.link.packages import Installation, link_lock
 
     lock, platform = locked.lock, base.platform
     with working_beside(meanwhile.work) as finish:
         archives = fetch_archives(lock.for_platform(platform), settings, report)
         meanwhile.begin(plan_groups(archive_sizes(lock.for_platform(platform), archives)))
-        fragments = link_lock(lock, platform, archives, settings, report, fragment_maker(meanwhile.see))
+        maker = fragment_maker(meanwhile.see)
+        fragments = link_lock(Installation(lock, platform, archives), settings, report, maker)
         meanwhile.end()
         paths = (path for fragment in fragments for path in fragment.paths)
         activation = read_activation(lock, paths, _variables_files(fragments))

@@ -42,6 +42,7 @@ class Source:
     :param python: the locked Python's layout, where the package has to do with Python
     :param excluded: paths relative to `/` that another package's file takes
     :param slim: kinds of files to leave out
+    :param prefix: where it is seen when it runs
     """
 
     package: LockedPackage
@@ -49,6 +50,7 @@ class Source:
     python: PythonLayout | None = None
     excluded: frozenset[str] = frozenset()
     slim: tuple[str, ...] = ()
+    prefix: str = PREFIX
 
 
 def link_package(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
@@ -155,9 +157,9 @@ class _Linking:
         return entry
 
     def _symlink(self, entry: PathEntry, member: Member) -> None:
-        final = self.finals[entry.path]
-        where = posixpath.normpath(posixpath.join(PREFIX, posixpath.dirname(final), member.link))
-        if not member.link or not (where == PREFIX or where.startswith(PREFIX + "/")):
+        final, prefix = self.finals[entry.path], self.source.prefix
+        where = posixpath.normpath(posixpath.join(prefix, posixpath.dirname(final), member.link))
+        if not member.link or not (where == prefix or where.startswith(prefix + "/")):
             raise PackageError(f"has a link that leads out of the prefix: {final!r} → {member.link!r}")
         self.out.symlink(f"{ROOT}/{final}", member.link, member.mtime)
         self.records.append(record_of(final, entry))
@@ -180,7 +182,7 @@ class _Linking:
         sha256 = _checked(entry, hashlib.sha256(data).hexdigest())
         record = record_of(final, entry, sha256, len(data))
         if entry.placeholder and entry.mode:
-            data = replace_prefix(data, entry.placeholder, PREFIX, entry.mode)
+            data = replace_prefix(data, entry.placeholder, self.source.prefix, entry.mode)
             patched = hashlib.sha256(data).hexdigest()
             if patched != sha256:
                 mtime = GENERATED_TIME
@@ -237,7 +239,7 @@ class _Linking:
     def _compile(self) -> None:
         if not self.sources or not self.compile_sources or not self.source.python:
             return
-        named = [(f"{PREFIX}/{final}", data) for final, data in self.sources]
+        named = [(f"{self.source.prefix}/{final}", data) for final, data in self.sources]
         for (final, _), pyc in zip(self.sources, self.compile_sources(named), strict=True):
             if pyc is not None:
                 path = self.source.python.cache_path(final)

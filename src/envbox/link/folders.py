@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,8 @@ from envbox.files import discard_folder, whole_folder
 from envbox.link.entries import EntryWriter
 from envbox.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.link.frames import HashingReader, check_codec
-from envbox.link.packages import Maker, Task, link_lock, package_keys
+from envbox.link.packages import Installation, Maker, Task, link_lock, package_keys
 from envbox.link.tar import CHUNK, SYMLINK, TarError, TarReader
-from envbox.lockfile import Lock
 from envbox.oci import canonical_json
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -88,33 +87,26 @@ class Folder:
 
 
 def unpack_packages(
-    lock: Lock,
-    platform: str,
-    archives: Mapping[str, Path],
-    settings: Settings,
-    report: Reporter,
-    *,
-    compiled: bool = True,
+    installation: Installation, settings: Settings, report: Reporter, *, compiled: bool = True
 ) -> tuple[Folder, ...]:
     """Have a folder of every package of one platform, conflicts settled.
 
-    :param archives: sha256 → verified download, from `fetch_archives`
     :param compiled: with the byte-code that the image has
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
     maker = Maker(read_folder, _make, "unpacking", compiled)
-    return link_lock(lock, platform, archives, settings, report, maker)
+    return link_lock(installation, settings, report, maker)
 
 
-def left_to_compile(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> int:
+def left_to_compile(installation: Installation, settings: Settings) -> int:
     """How many packages of pure Python `unpack_packages` would have to compile."""
 
     def is_there(key: str) -> bool:
         cache = settings.cache_dir
         return (cache / PLACE / key / _RECORD).exists() or (cache / "fragments" / f"{key}.json").exists()
 
-    missing = (p for p, key in package_keys(lock, platform, archives, settings) if not is_there(key))
+    missing = (p for p, key in package_keys(installation, settings) if not is_there(key))
     return sum(p.manager == "pip" or p.subdir == "noarch" or p.name == "python" for p in missing)
 
 

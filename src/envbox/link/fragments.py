@@ -17,7 +17,7 @@ from envbox.errors import PackageError, ToolError
 from envbox.files import whole_file, write_whole
 from envbox.link.entries import PLAIN, EntryWriter
 from envbox.link.frames import CODEC, FrameWriter, check_codec
-from envbox.link.packages import FORMAT, Maker, Task, link_lock, linked_name
+from envbox.link.packages import FORMAT, Installation, Maker, Task, link_lock, linked_name
 from envbox.link.target import GENERATED_TIME
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
@@ -79,7 +79,7 @@ def link_packages(
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
-    return link_lock(lock, platform, archives, settings, report, fragment_maker())
+    return link_lock(Installation(lock, platform, archives), settings, report, fragment_maker())
 
 
 def fragment_maker(seen: Callable[[Fragment], None] = lambda fragment: None) -> Maker[Fragment]:

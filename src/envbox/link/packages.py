@@ -56,6 +56,20 @@ Form = TypeVar("Form", bound=Linked)
 
 
 @dataclass(frozen=True, slots=True)
+class Installation:
+    """The packages of a lock for one platform, downloaded, and where they are to be seen when they run.
+
+    :param archives: sha256 → verified download, from `fetch_archives`
+    :param prefix: the path that is written into their files
+    """
+
+    lock: Lock
+    platform: str
+    archives: Mapping[str, Path]
+    prefix: str = PREFIX
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One package to be linked, in whatever process.
 
@@ -94,21 +108,15 @@ class Maker(Generic[Form]):
 
 
 def link_lock(
-    lock: Lock,
-    platform: str,
-    archives: Mapping[str, Path],
-    settings: Settings,
-    report: Reporter,
-    maker: Maker[Form],
+    installation: Installation, settings: Settings, report: Reporter, maker: Maker[Form]
 ) -> tuple[Form, ...]:
     """Have every package of one platform in one form, conflicts settled.
 
-    :param archives: sha256 → verified download, from `fetch_archives`
     :raises PackageError: when an archive is damaged, lies, or could do harm
     :raises LockfileError: when byte-code cannot be compiled with what the lock has
     """
-    sources = sources_of(lock, platform, archives, settings)
-    made = obtain(sources, lock, settings, report, maker)
+    sources = sources_of(installation, settings)
+    made = obtain(sources, installation.lock, settings, report, maker)
     lost = settle([_claim(s.package, m) for s, m in zip(sources, made, strict=True)])
     if lost:
         for name, paths in sorted(lost.items()):
@@ -116,21 +124,19 @@ def link_lock(
         sources = [
             replace(s, excluded=lost.get(m.name, frozenset())) for s, m in zip(sources, made, strict=True)
         ]
-        made = obtain(sources, lock, settings, report, maker)
+        made = obtain(sources, installation.lock, settings, report, maker)
     return tuple(made)
 
 
-def package_keys(
-    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings
-) -> list[tuple[LockedPackage, str]]:
+def package_keys(installation: Installation, settings: Settings) -> list[tuple[LockedPackage, str]]:
     """The keys under which packages are in the cache, with byte-code and as if each were alone."""
-    return [(s.package, _key(s, compiles=True)) for s in sources_of(lock, platform, archives, settings)]
+    return [(s.package, _key(s, compiles=True)) for s in sources_of(installation, settings)]
 
 
-def sources_of(lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings) -> list[Source]:
-    """What is to be linked of a lock's packages for a platform, each as if it were alone."""
-    python = _python_layout(lock, platform, archives, settings)
-    return [_source(p, archives[p.sha256], python, lock.slim) for p in lock.for_platform(platform)]
+def sources_of(installation: Installation, settings: Settings) -> list[Source]:
+    """What is to be linked, each package as if it were alone."""
+    python = _python_layout(installation, settings)
+    return [_source(p, installation, python) for p in installation.lock.for_platform(installation.platform)]
 
 
 def obtain(
@@ -179,7 +185,7 @@ def _key(source: Source, compiles: bool) -> str:
     said = {
         "format": FORMAT,
         "codec": CODEC,
-        "prefix": PREFIX,
+        "prefix": source.prefix,
         "sha256": package.sha256,
         "python": [python.version, python.site_packages, policy] if python else None,
         "excluded": sorted(source.excluded),
@@ -191,13 +197,17 @@ def _key(source: Source, compiles: bool) -> str:
     return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
-def _source(
-    package: LockedPackage, archive: Path, python: PythonLayout | None, slim: tuple[str, ...]
-) -> Source:
+def _source(package: LockedPackage, installation: Installation, python: PythonLayout | None) -> Source:
     """A package has to do with Python when it is one for it; others stay the same when Python changes."""
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends
-    return Source(package, archive, python if needs else None, slim=slim)
+    return Source(
+        package,
+        installation.archives[package.sha256],
+        python if needs else None,
+        slim=installation.lock.slim,
+        prefix=installation.prefix,
+    )
 
 
 def _claim(package: LockedPackage, made: Linked) -> Claim:
@@ -210,20 +220,18 @@ def linked_name(package: LockedPackage) -> str:
     return f"pip:{package.name}" if package.manager == "pip" else package.name
 
 
-def _python_layout(
-    lock: Lock, platform: str, archives: Mapping[str, Path], settings: Settings
-) -> PythonLayout | None:
+def _python_layout(installation: Installation, settings: Settings) -> PythonLayout | None:
     """Where the locked Python has its site-packages: it says so itself when it is not the usual place."""
-    python = bytecode.locked_python(lock, platform)
+    python = bytecode.locked_python(installation.lock, installation.platform)
     if python is None:
         return None
     memo = settings.cache_dir / "fragments" / f"python-{python.sha256}.json"
     try:
         site_packages = json.loads(memo.read_bytes())["site_packages"]
     except (OSError, ValueError, KeyError, TypeError):
-        with open_package(archives[python.sha256], python.sha256) as archive:
+        with open_package(installation.archives[python.sha256], python.sha256) as archive:
             site_packages = archive.info.index.get("python_site_packages_path")
         if not isinstance(site_packages, str):
             site_packages = f"lib/python{'.'.join(python.version.split('.')[:2])}/site-packages"
         write_whole(memo, canonical_json({"site_packages": site_packages}))
-    return PythonLayout(python.version, site_packages)
+    return PythonLayout(python.version, site_packages, installation.prefix)

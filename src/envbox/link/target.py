@@ -1,4 +1,8 @@
-"""Where packages are linked to: the image's one prefix, and the layout of the Python that lives there."""
+"""Where packages are linked to: the image's one prefix, and the layout of the Python that lives there.
+
+What is linked for another place than the image has that place's path in its files, but the same entries: they
+stand below `ROOT`, wherever they are put.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +26,12 @@ class PythonLayout:
 
     :param version: X.Y.Z
     :param site_packages: relative to the prefix (`lib/python3.11/site-packages`)
+    :param prefix: where it is seen when it runs
     """
 
     version: str
     site_packages: str
+    prefix: str = PREFIX
 
     @property
     def short(self) -> str:
@@ -39,8 +45,8 @@ class PythonLayout:
 
     @property
     def executable(self) -> str:
-        """The interpreter's path in the image."""
-        return f"{PREFIX}/bin/python{self.short}"
+        """The interpreter's path."""
+        return f"{self.prefix}/bin/python{self.short}"
 
     @property
     def cache_tag(self) -> str:

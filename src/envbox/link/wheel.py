@@ -20,7 +20,6 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from envbox.errors import LockfileError, PackageError
-from envbox.inside import PREFIX
 from envbox.link.conda import Compile, Source
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.package import honest_limit, safe_path, verify
@@ -186,7 +185,7 @@ class _Destination:
     def _byte_code(self) -> Iterator[str]:
         if not self._compile or not self._sources:
             return
-        named = [(f"{PREFIX}/{path}", data) for path, data in self._sources]
+        named = [(f"{self._source.prefix}/{path}", data) for path, data in self._sources]
         for (path, _), pyc in zip(self._sources, self._compile(named), strict=True):
             if pyc is not None:
                 cached = self._python.cache_path(path)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from envbox.fetch import fetch_archives
 from envbox.files import only_one
 from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
+from envbox.inside import PREFIX
 from envbox.link.folders import forget_folder, left_to_compile, unpack_packages
+from envbox.link.packages import Installation
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
 from envbox.prefix.tree import PLACE, Tree, find_tree
@@ -32,11 +34,19 @@ FEW = 8
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a tree is to be made of."""
+    """What a tree is to be made of.
+
+    :param seen_at: the path of its prefix for what runs in it, which is written into its files
+    """
 
     locked: Locked
     platform: str
     settings: Settings
+    seen_at: str = PREFIX
+
+    def installation(self, archives: Mapping[str, Path]) -> Installation:
+        """With the packages downloaded."""
+        return Installation(self.locked.lock, self.platform, archives, self.seen_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ def unpack(
     :raises DamagedError: when packages' files in the cache are not what was unpacked
     """
     lock, settings = wanted.locked.lock, wanted.settings
-    folders = unpack_packages(lock, wanted.platform, archives, settings, report, compiled=compiled)
+    folders = unpack_packages(wanted.installation(archives), settings, report, compiled=compiled)
     files = [file for folder in folders for file in folder.files]
     variables = {f.path: Path(f.source).read_bytes() for f in files if is_variables_file(f.path)}
     paths = [*(file.path for file in files), *(link.path for folder in folders for link in folder.links)]
@@ -99,7 +109,7 @@ def unpack(
 
 
 def _is_quick(wanted: Wanted, archives: Mapping[str, Path]) -> bool:
-    return left_to_compile(wanted.locked.lock, wanted.platform, archives, wanted.settings) <= FEW
+    return left_to_compile(wanted.installation(archives), wanted.settings) <= FEW
 
 
 def _sound(wanted: Wanted, archives: Mapping[str, Path], report: Reporter, *, compiled: bool) -> Unpacked:
