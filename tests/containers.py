@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SPEC = """\
 channels: [conda-forge]
 dependencies: [python, ipykernel, jupyterlab, numpy]
-variables: {LAB_VARIABLE: set by the spec}
+variables: {LAB_VARIABLE: set by the spec, LAB_SESSION: "%s"}
 """
 
 
@@ -82,14 +83,17 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Lock and build the environment once; remove what is left of it in the engine at the end."""
+    """Lock and build the environment once; remove what is left of it in the engine at the end.
+
+    It is unlike that of any other session: the same lock would be the same image, which the other removes.
+    """
     from envbox.project import read_project
     from envbox.ready import ready_image
     from envbox.report import SILENT
 
     project = tmp_path_factory.mktemp("lab project")
     (project / "environments").mkdir()
-    (project / "environments" / "lab.yml").write_text(SPEC)
+    (project / "environments" / "lab.yml").write_text(SPEC % uuid4())
     (project / "data.txt").write_text("of the project\n")
     settings = rig.settings()
     engine = connect(settings)
