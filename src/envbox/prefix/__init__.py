@@ -8,17 +8,14 @@ puts all together. What the image's config would say (variables, labels) comes w
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbox import __version__
-from envbox.files import write_whole
-from envbox.oci import Digest, canonical_json, digest_of
+from envbox.oci import Digest, digest_of
+from envbox.prefix.memo import Memo
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -56,6 +53,9 @@ class Mounted:
     is_compiled: bool = True
 
 
+_KNOWN = tuple(field.name for field in fields(Mounted) if field.name != "is_new")
+
+
 def find_mounted(environment: Environment, settings: Settings, engine: Engine) -> Mounted | None:
     """The prefix of an environment's lockfile, if it is there and sound, and so is the image for it.
 
@@ -64,12 +64,11 @@ def find_mounted(environment: Environment, settings: Settings, engine: Engine) -
     from envbox.image.build import read_bytes
     from envbox.prefix.tree import find_tree
 
-    memo = _memo_path(environment.name, digest_of(read_bytes(environment.lock_path)), settings, engine)
-    try:
-        known = json.loads(memo.read_bytes())
-        mounted = Mounted(prefix=Path(known.pop("prefix")), is_new=False, **known)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    memo = _memo(environment.name, digest_of(read_bytes(environment.lock_path)), settings, engine)
+    known = memo.read(*_KNOWN)
+    if known is None:
         return None
+    mounted = Mounted(**{**known, "prefix": Path(known["prefix"])})
     tree = find_tree(settings.cache_dir, mounted.key)
     return mounted if tree and tree.prefix == mounted.prefix and engine.has_image(mounted.image) else None
 
@@ -118,15 +117,17 @@ def mount(
     if not mounted.is_compiled:
         return replace(mounted, env={**mounted.env, **UNCOMPILED})
     if locked.lock.base is not None:  # else what the base's tag means may change
-        _remember(_memo_path(environment.name, digest_of(data), settings, engine), mounted)
+        known = {name: getattr(mounted, name) for name in _KNOWN}
+        memo = _memo(environment.name, digest_of(data), settings, engine)
+        memo.write({**known, "prefix": str(mounted.prefix)})
     return mounted
 
 
 def prefixes_in_use(engine: Engine) -> frozenset[str]:
     """The keys of the prefixes that containers of an engine have mounted."""
-    from envbox.inside import PREFIX
+    from envbox.inside import JUPYTER, PREFIX
 
-    sources = [container.binds.get(PREFIX) for container in engine.containers({})]
+    sources = [container.binds.get(at) for container in engine.containers({}) for at in (PREFIX, JUPYTER)]
     return frozenset(Path(source).parent.name for source in sources if source)
 
 
@@ -149,11 +150,5 @@ def _load_bare(
     return loading.load(image, base, f"{BARE}:{image.id.removeprefix('sha256:')[:12]}")
 
 
-def _memo_path(name: str, lock_digest: Digest, settings: Settings, engine: Engine) -> Path:
-    key = canonical_json([MEMO_VERSION, __version__, "prefix", name, lock_digest, engine.address])
-    return settings.cache_dir / "builds" / f"{sha256(key).hexdigest()}.json"
-
-
-def _remember(path: Path, mounted: Mounted) -> None:
-    known = {**asdict(mounted), "prefix": str(mounted.prefix)}
-    write_whole(path, canonical_json({key: value for key, value in known.items() if key != "is_new"}))
+def _memo(name: str, lock_digest: Digest, settings: Settings, engine: Engine) -> Memo:
+    return Memo.of(settings, MEMO_VERSION, "prefix", name, lock_digest, engine.address)
