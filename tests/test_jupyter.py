@@ -33,7 +33,7 @@ from envbox.launch.jupyter import serve
 from envbox.launch.jupyter_api import Door
 from envbox.launch.jupyter_command import (
     ServeOptions,
-    check_jupyter,
+    has_jupyter,
     idle_argv,
     server_argv,
     server_launch,
@@ -54,7 +54,7 @@ LAUNCH = Launch(
 
 
 def test_the_server_runs_without_a_browser_on_its_port_in_the_project() -> None:
-    words = server_argv(8890, "0.0.0.0", is_root=False)
+    words = server_argv(LAUNCH, 8890, "0.0.0.0")
     assert {
         "--no-browser",
         "--ServerApp.ip=0.0.0.0",
@@ -62,7 +62,7 @@ def test_the_server_runs_without_a_browser_on_its_port_in_the_project() -> None:
         "--ServerApp.root_dir=/work",
     } <= set(words)
     assert "--allow-root" not in words
-    assert "--allow-root" in server_argv(8890, "0.0.0.0", is_root=True)
+    assert "--allow-root" in server_argv(replace(LAUNCH, user=User(0, 0, "root", "root")), 8890, "0.0.0.0")
 
 
 def test_the_port_leads_from_loopback_to_the_server() -> None:
@@ -90,7 +90,7 @@ def test_a_servers_name_is_made_of_environment_project_and_user() -> None:
 
 
 def test_an_idle_server_is_ended_by_jupyters_own_settings() -> None:
-    words = server_argv(8890, "0.0.0.0", ServeOptions(idle=1800), is_root=False)
+    words = server_argv(LAUNCH, 8890, "0.0.0.0", ServeOptions(idle=1800))
     assert {
         "--ServerApp.shutdown_no_activity_timeout=1800",
         "--MappingKernelManager.cull_idle_timeout=1800",
@@ -98,40 +98,33 @@ def test_an_idle_server_is_ended_by_jupyters_own_settings() -> None:
         "--TerminalManager.cull_inactive_timeout=1800",
     } <= set(words)
     assert "--MappingKernelManager.cull_interval=1" in idle_argv(ServeOptions(idle=2))
-    assert not [word for word in server_argv(8890, "0.0.0.0", is_root=False) if "cull" in word]
+    assert not [word for word in server_argv(LAUNCH, 8890, "0.0.0.0") if "cull" in word]
 
 
 @pytest.mark.parametrize(
-    ("locked", "app", "words"),
+    ("locked", "app", "has_one"),
     [
-        ("- name: jupyterlab\n", None, None),
-        ("- name: jupyterlab\n", "lab", None),
-        ("- name: notebook\n", "classic", None),
-        ("- name: nbclassic\n", "classic", None),
-        ("- {name: jupyter-server}\n", None, None),
-        ("- name: python\n", None, "no Jupyter in maps"),
-        ("- name: jupyterlab_widgets\n- name: jupyterlab-widgets\n- name: notebook-shim", None, "no Jupyter"),
-        ("- name: jupyterlab\n", "classic", "no classic Notebook in maps"),
-        ("- name: notebook\n", "lab", "no JupyterLab in maps"),
+        ("- name: jupyterlab\n", None, True),
+        ("- name: jupyterlab\n", "lab", True),
+        ("- name: notebook\n", "classic", True),
+        ("- name: nbclassic\n", "classic", True),
+        ("- {name: jupyter-server}\n", None, True),
+        ("- name: jupyterlab_widgets\n- name: jupyterlab-widgets\n- name: notebook-shim", None, False),
+        ("- name: jupyterlab\n", "classic", False),
+        ("- name: notebook\n", "lab", False),
     ],
 )
-def test_a_lockfile_without_jupyter_is_found_out(locked: str, app: Any, words: str | None) -> None:
-    if words is None:
-        check_jupyter(locked.encode(), "maps", app)
-    else:
-        with pytest.raises(LaunchError, match=words):
-            check_jupyter(locked.encode(), "maps", app)
+def test_a_lockfile_without_jupyter_is_found_out(locked: str, app: Any, has_one: bool) -> None:
+    assert has_jupyter(f"{locked}\n- name: ipykernel\n".encode(), "maps", app) == has_one
 
 
-def test_with_a_kernel_there_are_two_ways_out() -> None:
-    with pytest.raises(LaunchError) as caught:
-        check_jupyter(b"- name: ipykernel\n", "maps", None)
-    assert caught.value.hint == (
-        "envbox add --name maps jupyterlab; or, with a JupyterLab of your own: envbox kernel add maps"
-    )
-    with pytest.raises(LaunchError) as caught:
-        check_jupyter(b"- name: python\n", "maps", "classic")
-    assert caught.value.hint == "envbox add --name maps notebook"
+@pytest.mark.parametrize("kernel", ["ipykernel", "r-irkernel", "xeus-python", "bash_kernel", "octave_kernel"])
+def test_what_has_a_kernel_can_have_a_server_beside_it(kernel: str) -> None:
+    assert not has_jupyter(f"- name: {kernel}\n".encode(), "maps", None)
+    with pytest.raises(LaunchError, match="no Jupyter in maps, and no kernel for one beside it") as caught:
+        has_jupyter(b"- name: python\n", "maps", "classic")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("envbox add --name maps ipykernel")
 
 
 def test_a_door_does_not_show_its_token() -> None:

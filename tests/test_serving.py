@@ -183,20 +183,6 @@ def test_a_server_that_is_paused_is_named_and_not_waited_for(place: Lab) -> None
     assert place.containers() == []
 
 
-def test_without_jupyter_it_is_said_before_anything_is_made(place: Lab) -> None:
-    for name, packages in (("bare", "python"), ("kern", "python, ipykernel")):
-        spec = place.project / "environments" / f"{name}.yml"
-        spec.write_text(f"channels: [conda-forge]\ndependencies: [{packages}]\n")
-    done = place.run("notebook", "bare")
-    assert done.returncode == 1
-    assert "error: there is no Jupyter in bare\nhint: envbox add --name bare jupyterlab\n" in done.stderr
-    assert "mounted" not in done.stderr
-    assert "with a JupyterLab of your own: envbox kernel add kern" in place.run("notebook", "kern").stderr
-    assert "there is no Jupyter in kern" in place.run("notebook", "kern", "--engine", "host").stderr
-    assert "there is no classic Notebook in lab" in place.run("notebook", "lab", "--classic").stderr
-    assert place.containers() == []
-
-
 def test_the_page_that_is_asked_for_is_one_that_the_server_has(place: Lab) -> None:
     first = place.run("notebook", "lab", "--lab", "--detach")
     assert urlsplit(first.stdout).path == "/lab"

@@ -29,6 +29,7 @@ KINDS = {
     "builds": "which image belongs to which lockfile",
     "leftovers": "what killed runs left",
     "prefixes": "packages unpacked, and linked together to be mounted",
+    "jupyter": "lockfiles of the Jupyter for environments that have none",
     "sizes": "how large the files of packages are",
 }
 LEFTOVERS = "leftovers"

@@ -3,6 +3,8 @@
 PREFIX = "/opt/envbox"
 """The same for every environment of everybody: files have it patched in, so only then can images share
 layers."""
+JUPYTER = "/opt/envbox-jupyter"
+"""Of a Jupyter server that is put beside an environment without one; in no image."""
 WORK = "/work"  # where the project is mounted
 HOME = "/home/envbox"  # of whoever runs a container; never the project
 LOCK_LABEL = "io.envbox.lock"  # the lockfile's digest; an image has it, and gives it to its containers

@@ -11,6 +11,7 @@ import click
 from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 
 if TYPE_CHECKING:
+    from envbox.beside import Where
     from envbox.launch.container import Kind, Launch
     from envbox.launch.jupyter_command import App
     from envbox.launch.session import LaunchOptions
@@ -117,30 +118,66 @@ def prepare_launch(
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
-    if kind == "notebook":
-        _check_jupyter(session, environment, app, frozen=frozen)
+    lacks_jupyter = kind == "notebook" and _lacks_jupyter(session, environment, app, frozen=frozen)
     if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
-        return _prepare_here(session, environment, launch, frozen=frozen)
+        launch = _prepare_here(session, environment, launch, frozen=frozen)
+        return with_jupyter(session, environment, launch) if lacks_jupyter else launch
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
         environment, session.settings, session.engine, session.report, frozen=frozen, road=road
     )
     launch = replace(launch, image=ready.image)
+    if lacks_jupyter:
+        launch = with_jupyter(session, environment, launch)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
 
 
-def _check_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> None:
-    """See that an environment has a Jupyter as soon as it is locked."""
-    from envbox.launch.jupyter_command import check_jupyter
+def _lacks_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> bool:
+    """See whether an environment has a Jupyter as soon as it is locked."""
+    from envbox.launch.jupyter_command import has_jupyter
     from envbox.ready import ensure_locked
 
     ensure_locked(environment, session.settings, session.report, frozen=frozen)
     path = environment.foreign or environment.lock_path
-    if path.is_file():
-        check_jupyter(path.read_bytes(), environment.name, app)
+    return path.is_file() and not has_jupyter(path.read_bytes(), environment.name, app)
+
+
+def with_jupyter(session: Session, environment: Environment | None, launch: Launch) -> Launch:
+    """Put a Jupyter server beside an environment that has none.
+
+    :param environment: None for an image that somebody else made
+    """
+    from envbox.beside import obtain_jupyter
+
+    where = _where(session, environment, launch)
+    found = obtain_jupyter(where, session.settings, session.report)
+    session.report.say(f"{launch.name} has no Jupyter: envbox's own is put beside it")
+    return replace(launch, jupyter=found)
+
+
+def _where(session: Session, environment: Environment | None, launch: Launch) -> Where:
+    """What a Jupyter beside an environment is to run on."""
+    from envbox.beside import Where
+    from envbox.image.output import own_platform
+    from envbox.launch.jupyter_command import no_jupyter
+    from envbox.launch.libc import glibc_inside
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+    from envbox.prefix.here import machine_glibc
+    from envbox.prefix.place import obstacle
+
+    if launch.prefix is not None:
+        return Where(own_platform(), machine_glibc())
+    if words := obstacle(session.settings.cache_dir, session.engine):
+        session.report.say(f"no Jupyter can be put beside {launch.name}, since {words}")
+        raise no_jupyter(launch.name, None)
+    platform = session.engine.platform
+    if environment is None or not environment.lock_path.is_file():
+        return Where(platform, glibc_inside(launch, session.engine, session.settings))
+    base = read_lockfile(environment.lock_path).base
+    return Where(platform, base.glibc.get(platform) if base else None)
 
 
 def _answers_none(session: Session, name: str) -> bool:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
-from envbox.cli.launching import launch_options, prepare_launch, start
+from envbox.cli.launching import launch_options, prepare_launch, start, with_jupyter
 
 if TYPE_CHECKING:
+    from envbox.launch.container import Launch
+    from envbox.launch.jupyter_command import ServeOptions
     from envbox.launch.servers import Server
 
 BROWSER_SECONDS = 5  # a browser that was not there before takes a while to come up
@@ -40,11 +42,12 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
 
     It listens on this machine only and asks for a token. One URL is printed when it answers. Ctrl-C ends it,
     unless --detach; then `envbox ps`, `envbox logs` and `envbox stop` are there. A server that runs here
-    already is taken. NAME may be a notebook's path, which means the environment that it is bound to (envbox
-    stamp): then that notebook is opened.
+    already is taken. An environment that has a kernel and no Jupyter gets envbox's own beside it. NAME may be
+    a notebook's path, which means the environment that it is bound to (envbox stamp): then that notebook is
+    opened.
     """
     from envbox.launch.here import server_here
-    from envbox.launch.jupyter import attend, serve
+    from envbox.launch.jupyter import attend
     from envbox.launch.jupyter_command import ServeOptions
 
     session = ctx.find_object(Session)
@@ -63,7 +66,7 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
         if detach or as_json:
             raise in_container
         start(session, server_here(launch, serve_options, browser=not no_browser))
-    server = serve(launch, session.engine, session.settings, serve_options, session.report)
+    server = _serve(session, name, launch, serve_options)
     if (found := session.for_notebook(name)) and server.url is not None:
         path = found[1]
         if path.is_relative_to(launch.project):
@@ -175,6 +178,21 @@ def open_page(server: Server, session: Session) -> None:
         opening = open_browser(server.url, browser_page(server.token_path), failed)
         if opening is not None and not server.is_new:
             opening.join(BROWSER_SECONDS)  # we end at once, and it would end with us
+
+
+def _serve(session: Session, name: str | None, launch: Launch, options: ServeOptions) -> Server:
+    """Start a server; beside an image that somebody else made and that proves to have none."""
+    from envbox.launch.jupyter import serve
+    from envbox.launch.jupyter_command import NoJupyterError
+    from envbox.project import is_reference
+
+    try:
+        return serve(launch, session.engine, session.settings, options, session.report)
+    except NoJupyterError:
+        if launch.jupyter is not None or name is None or not is_reference(name):
+            raise
+    launch = with_jupyter(session, None, launch)
+    return serve(launch, session.engine, session.settings, options, session.report)
 
 
 def _find(session: Session, name: str | None) -> Server:

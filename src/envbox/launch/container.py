@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from envbox.inside import HOME as IMAGE_HOME
+from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import Bind, Volume
@@ -46,6 +47,7 @@ class Launch:
     :param env: None as a value: the one that the variable has here, if any
     :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
     :param prefix: a folder: there is no container, but a session on this machine with that at /opt/envbox
+    :param jupyter: a folder: the prefix of a Jupyter server, which the environment itself has not
     :param ports: as the client publishes them
     :param container: the container's name; None leaves it to the engine
     :param stays: it is created rather than run, and not removed when it ends
@@ -73,6 +75,7 @@ class Launch:
     stays: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     prefix: Path | None = None
+    jupyter: Path | None = None
 
 
 def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,6 +91,7 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
         *("--user", f"{launch.user.uid}:{launch.user.gid}"),
         *(word for gid, _ in launch.user.groups for word in ("--group-add", str(gid))),
         *Bind(launch.project, IMAGE_PROJECT).argv(),
+        *(Bind(launch.jupyter, JUPYTER, read_only=True).argv() if launch.jupyter else ()),
         *(word for mount in launch.mounts for word in mount.argv()),
         *("--workdir", os.path.normpath(f"{IMAGE_PROJECT}/{launch.folder}")),
         *_option("--network", launch.network),
@@ -119,6 +123,7 @@ def options_digest(launch: Launch, environ: Mapping[str, str], key: str) -> str:
         launch,
         image="",
         image_env={},
+        jupyter=None,
         mounts=tuple(m for m in launch.mounts if not (isinstance(m, Bind) and m.target == IMAGE_PREFIX)),
         command=(),
         folder=".",

@@ -1,6 +1,6 @@
-"""A program of its own: put a prefix where it belongs on this machine, for one command alone, and become it.
+"""A program of its own: put prefixes where they belong on this machine, for one command alone, and become it.
 
-    python -I -S entering.py PREFIX TARGET DIRECTORY COMMAND…
+    python -I -S entering.py PREFIX TARGET [PREFIX TARGET]… -- DIRECTORY COMMAND…
     python -I -S entering.py --try TARGET
 
 A prefix has its path, `/opt/envbox`, written into its files. So the command gets a mount namespace in which
@@ -90,18 +90,21 @@ def put(prefix: str, target: str) -> None:
 def main(argv: list[str]) -> int:
     """Become the command."""
     is_try = argv[0] == "--try"
-    target = argv[1]
+    end = 2 if is_try else argv.index("--")
+    prefixes, targets = argv[0:end:2], argv[1:end:2]
     try:
         enter_namespace()
-        make_room(target)
+        for target in targets:
+            make_room(target)
         if is_try:
             return 0
-        put(argv[0], target)
+        for prefix, target in zip(prefixes, targets, strict=True):
+            put(prefix, target)
     except OSError as error:
         words = f"{error.filename or 'mount'}: {error.strerror}"
-        sys.stderr.write(f"{words}\n" if is_try else f"error: cannot mount {argv[0]} at {target}: {words}\n")
+        sys.stderr.write(f"{words}\n" if is_try else f"error: cannot mount {prefixes[0]}: {words}\n")
         return FAILED
-    directory, command = argv[2], argv[3:]
+    directory, command = argv[end + 1], argv[end + 2 :]
     try:
         os.chdir(directory)
         os.execvp(command[0], command)  # noqa: S606  # no shell is wanted

@@ -18,9 +18,9 @@ from typing import NoReturn
 
 from envbox.errors import LaunchError
 from envbox.files import held
-from envbox.inside import PREFIX
+from envbox.inside import JUPYTER, PREFIX
 from envbox.launch.container import Launch
-from envbox.launch.jupyter_command import ServeOptions, idle_argv, no_jupyter, programs
+from envbox.launch.jupyter_command import ServeOptions, beside_env, idle_argv, no_jupyter, no_kernel, programs
 from envbox.launch.variables import values_in
 
 ENTERING = Path(__file__).with_name("entering.py")
@@ -94,6 +94,8 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
         str(ENTERING),
         str(launch.prefix),
         PREFIX,
+        *((str(launch.jupyter), JUPYTER) if launch.jupyter else ()),
+        "--",
         folder,
         ENTRYPOINT,
         *command,
@@ -123,9 +125,9 @@ def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
 
 # Jupyter's own settings and history are the user's here, and stay as they are.
 _SERVER = """\
-words=$1; hint=$2; apps=$3; shift 3
-for app in $apps; do
-  if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
+words=$1; hint=$2; programs=$3; shift 3
+for program in $programs; do
+  if command -v "$program" >/dev/null; then exec "$program" "$@"; fi
 done
 echo "error: $words" >&2
 echo "hint: $hint" >&2
@@ -135,6 +137,9 @@ exit 1
 
 def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Launch:
     """The launch of a Jupyter server on this machine, in the foreground: loopback, a token, the project."""
+    assert launch.prefix is not None
+    if launch.jupyter is not None and not list(launch.prefix.glob("share/jupyter/kernels/*/kernel.json")):
+        raise no_kernel(launch.name)
     port, missing = options.port, no_jupyter(launch.name, options.app)
     words = (
         "--ServerApp.ip=127.0.0.1",
@@ -145,20 +150,21 @@ def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Laun
         *(() if browser else ("--no-browser",)),
         *(("--allow-root",) if launch.user.uid == 0 else ()),
     )
-    said = (missing.message, missing.hint or "", programs(options))
-    return replace(launch, command=("sh", "-c", _SERVER, "jupyter", *said, *words))
+    said = (missing.message, missing.hint or "", programs(launch, options))
+    env = {**launch.env, **beside_env(launch)}
+    return replace(launch, env=env, command=("sh", "-c", _SERVER, "jupyter", *said, *words))
 
 
-def hold(launch: Launch) -> int:
-    """A file that says, as long as it is open in any process, that the launch's prefix is in use."""
-    assert launch.prefix is not None
-    return held(launch.prefix.parent / "record.json")
+def hold(launch: Launch) -> list[int]:
+    """Files that say, as long as they are open in any process, that the launch's prefixes are in use."""
+    return [held(prefix.parent / "record.json") for prefix in (launch.prefix, launch.jupyter) if prefix]
 
 
 def become(launch: Launch) -> NoReturn:
     """Become a launch's command, with our streams; the exit code is its own."""
     argv = here_argv(launch)
-    os.set_inheritable(hold(launch), True)
+    for handle in hold(launch):
+        os.set_inheritable(handle, True)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec

@@ -25,9 +25,11 @@ from envbox.launch.container import Launch, options_digest
 from envbox.launch.jupyter_api import Door, answers, status
 from envbox.launch.jupyter_command import (
     NO_JUPYTER,
+    NO_KERNEL,
     PAGES,
     ServeOptions,
     no_jupyter,
+    no_kernel,
     server_launch,
     volume_launch,
 )
@@ -224,11 +226,11 @@ def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, opti
     while (answer := status(door)) != 200:
         ending = engine.ending(container)
         if ending is not None:
-            raise (
-                no_jupyter(launch.name, options.app)
-                if ending.exit_code == NO_JUPYTER
-                else _death(launch.name, ending, engine, container)
-            )
+            if ending.exit_code == NO_JUPYTER:
+                raise no_jupyter(launch.name, options.app)
+            if ending.exit_code == NO_KERNEL and launch.jupyter is not None:
+                raise no_kernel(launch.name)
+            raise _death(launch.name, ending, engine, container)
         if answer in (401, 403):
             raise LaunchError(
                 f"the server of {launch.name} does not take its token",

@@ -9,6 +9,7 @@ from typing import Literal
 
 from envbox.errors import LaunchError
 from envbox.inside import HOME as IMAGE_HOME
+from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import LOOPBACK, Bind, Volume
@@ -18,25 +19,26 @@ from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABE
 App = Literal["lab", "classic"]
 PAGES: dict[App, str] = {"lab": "/lab", "classic": "/tree"}
 KEPT = "/run/envbox/jupyter"  # settings, history, layout: in a volume of the server's own name
-NO_JUPYTER = 78  # EX_CONFIG of sysexits.h
+NO_JUPYTER, NO_KERNEL = 78, 69  # EX_CONFIG and EX_UNAVAILABLE of sysexits.h
 CULL_INTERVAL = 300  # seconds, Jupyter's own
 _PROGRAMS: dict[App | None, str] = {
-    "lab": "lab",
-    "classic": "notebook nbclassic",
-    None: "lab notebook server",
+    "lab": "jupyter-lab",
+    "classic": "jupyter-notebook jupyter-nbclassic",
+    None: "jupyter-lab jupyter-notebook jupyter-server",
 }
 _PACKAGES: dict[App | None, str] = {
     "lab": "jupyterlab",
     "classic": "notebook|nbclassic",
     None: "jupyterlab|notebook|nbclassic|jupyter[_-]server",
 }
+_KERNELS = r"[\w-]*kernel[\w-]*|xeus-[\w-]+"  # ipykernel, r-irkernel, bash_kernel, calysto…
 _FIRST_PACKAGE: dict[App | None, str] = {"lab": "jupyterlab", "classic": "notebook", None: "jupyterlab"}
 # What Jupyter and IPython keep is led into the volume, except where somebody mounts a folder of his own; what
 # was of the kernels of the last server is of no use. Which program there is, is known in the container.
 # JupyterLab would ask at each start whether it may fetch news: the answer is no, until somebody says
 # otherwise in its settings.
 _START = f"""\
-apps=$1; shift
+programs=$1 kernels=$2; shift 2
 kept={KEPT}
 if [ -w $kept ]; then
   rm -rf $kept/data/runtime
@@ -48,11 +50,16 @@ fi 2>/dev/null
 settings=~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension
 news=$settings/notification.jupyterlab-settings
 [ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
-for app in $apps; do
-  if command -v "jupyter-$app" >/dev/null; then exec "jupyter-$app" "$@"; fi
+[ -z "$kernels" ] || ls "$kernels"/*/kernel.json >/dev/null 2>&1 || exit {NO_KERNEL}
+for program in $programs; do
+  if command -v "$program" >/dev/null; then exec "$program" "$@"; fi
 done
 exit {NO_JUPYTER}
 """
+
+
+class NoJupyterError(LaunchError):
+    """There is no Jupyter in what was launched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,25 @@ class ServeOptions:
 NOTHING_SAID = ServeOptions()
 
 
-def programs(options: ServeOptions) -> str:
-    """The programs that will do, without `jupyter-`, the best first."""
-    return _PROGRAMS[options.app]
+def programs(launch: Launch, options: ServeOptions) -> str:
+    """The programs that will do, the best first."""
+    found = _PROGRAMS[options.app]
+    if launch.jupyter is None:
+        return found
+    return " ".join(f"{JUPYTER}/bin/{program}" for program in found.split())
+
+
+def kernels_path(launch: Launch) -> str:
+    """Where there must be a kernel for a server that stands beside its environment; else empty."""
+    return f"{IMAGE_PREFIX}/share/jupyter/kernels" if launch.jupyter is not None else ""
+
+
+def beside_env(launch: Launch) -> dict[str, str | None]:
+    """What a server that stands beside its environment is told, to find what Jupyter has in there."""
+    if launch.jupyter is None:
+        return {}
+    said = launch.env.get("JUPYTER_PATH")
+    return {"JUPYTER_PATH": ":".join([*filter(None, [said]), f"{IMAGE_PREFIX}/share/jupyter"])}
 
 
 def idle_argv(options: ServeOptions) -> tuple[str, ...]:
@@ -98,21 +121,21 @@ def idle_argv(options: ServeOptions) -> tuple[str, ...]:
 
 
 def server_argv(
-    port: int, address: str, options: ServeOptions = NOTHING_SAID, *, is_root: bool
+    launch: Launch, port: int, address: str, options: ServeOptions = NOTHING_SAID
 ) -> tuple[str, ...]:
     """The command of a server, in the container.
 
     :param address: what it listens on there
     """
     return (
-        *("sh", "-c", _START, "jupyter", programs(options), "--no-browser"),
+        *("sh", "-c", _START, "jupyter", programs(launch, options), kernels_path(launch), "--no-browser"),
         f"--ServerApp.ip={address}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={IMAGE_PROJECT}",
         "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
         *idle_argv(options),
-        *(("--allow-root",) if is_root else ()),
+        *(("--allow-root",) if launch.user.uid == 0 else ()),
     )
 
 
@@ -121,20 +144,20 @@ def server_launch(
 ) -> Launch:
     """The launch of a server on one port, which leads from the loopback of this machine to it."""
     name = container_name(launch)
-    is_host, is_root = launch.network == "host", launch.user.uid == 0
+    is_host = launch.network == "host"
     address = LOOPBACK if is_host else "0.0.0.0"  # noqa: S104  # of the container
     return replace(
         launch,
         kind="notebook",
         container=name,
-        command=server_argv(port, address, options, is_root=is_root),
+        command=server_argv(launch, port, address, options),
         ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
         mounts=(
             *launch.mounts,
             Bind(token_path, IMAGE_TOKEN, read_only=True),
             Volume(f"{name}:{KEPT}"),
         ),
-        env={**launch.env, "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
+        env={**launch.env, **beside_env(launch), "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
         labels={
             **launch.labels,
             PORT_LABEL: str(port),
@@ -161,28 +184,32 @@ def volume_launch(launch: Launch) -> Launch:
     )
 
 
-def check_jupyter(locked: bytes, name: str, app: App | None) -> None:
-    """See that a lockfile has a Jupyter, before anything is made of it.
+def has_jupyter(locked: bytes, name: str, app: App | None) -> bool:
+    """Whether a lockfile has a Jupyter, as far as its text shows; asked before anything is made of it.
 
     A package's name stands alone somewhere in every format of lockfiles. What only seems to be there is found
     out by the server's own command.
 
-    :raises LaunchError: when it surely has none
+    :raises LaunchError: when it has none, nor a kernel for one beside it
     """
-    if not _names(locked, _PACKAGES[app]):
-        raise no_jupyter(name, app, has_kernel=_names(locked, "ipykernel|xeus-python|r-irkernel"))
+    if _names(locked, _PACKAGES[app]):
+        return True
+    if not _names(locked, _KERNELS):
+        raise no_kernel(name)
+    return False
 
 
-def no_jupyter(name: str, app: App | None, *, has_kernel: bool = False) -> LaunchError:
-    """Say what is missing, and the ways out."""
+def no_jupyter(name: str, app: App | None) -> NoJupyterError:
+    """Say what is missing, and the way out."""
     what = {"lab": "JupyterLab", "classic": "classic Notebook", None: "Jupyter"}[app]
-    own = (
-        f"; or, with a JupyterLab of your own: envbox kernel add {name}"
-        if has_kernel and app != "classic"
-        else ""
-    )
+    return NoJupyterError(f"there is no {what} in {name}", f"envbox add --name {name} {_FIRST_PACKAGE[app]}")
+
+
+def no_kernel(name: str) -> LaunchError:
+    """Say that a server beside an environment would have nothing to start."""
     return LaunchError(
-        f"there is no {what} in {name}", f"envbox add --name {name} {_FIRST_PACKAGE[app]}{own}"
+        f"there is no Jupyter in {name}, and no kernel for one beside it",
+        f"envbox add --name {name} ipykernel; or jupyterlab, to have the server in it too",
     )
 
 

@@ -76,7 +76,7 @@ def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]
         argv, env, held = (
             run_argv(launch, client),
             client_env(launch, os.environ),
-            leave_watcher(client, session),
+            [leave_watcher(client, session)],
         )
     try:
         # a session of its own: Ctrl-C is for us, who save what there is, and end it then
@@ -86,11 +86,12 @@ def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(held,),
+            pass_fds=held,
             start_new_session=True,
         )
     finally:
-        os.close(held)
+        for handle in held:
+            os.close(handle)
     assert process.stdin is not None
     assert process.stdout is not None
     running = Piped(process.stdin, process.stdout, process)

@@ -79,9 +79,9 @@ def obtain_here(
 
     data = read_bytes(environment.lock_path)
     lock, platform = loads(data, environment.lock_path), own_platform()
-    if words := newer_glibc(lock.for_platform(platform), _glibc()):
+    if words := newer_glibc(lock.for_platform(platform), machine_glibc()):
         raise ImageError(
-            f"this machine has glibc {_glibc()}, but {words}",
+            f"this machine has glibc {machine_glibc()}, but {words}",
             "use a container, whose base has its own: --engine docker",
         )
     wanted = Wanted(Locked(lock, data, lock.base or Base("", {}, {})), platform, settings)
@@ -102,8 +102,8 @@ def obtain_here(
     return here
 
 
-def _glibc() -> str:
-    """X.Y of this machine's; what has none of it says 0.0."""
+def machine_glibc() -> str:
+    """X.Y of this machine's C library; what has none of it says 0.0."""
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2] or "0.0"
     except (ValueError, OSError):

@@ -8,7 +8,7 @@ another process makes the one with it, for the next session; nothing that is mou
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from envbox.settings import Settings
 if TYPE_CHECKING:
     from envbox.image.activation import Activation
     from envbox.image.build import Locked
+    from envbox.link.fragments import FileEntry
 
 FEW = 8
 """Packages that are compiled while somebody waits: about a second."""
@@ -37,12 +38,14 @@ class Wanted:
     """What a tree is to be made of.
 
     :param seen_at: the path of its prefix for what runs in it, which is written into its files
+    :param own: files besides those that every environment has, by path relative to `/`, all in the prefix
     """
 
     locked: Locked
     platform: str
     settings: Settings
     seen_at: str = PREFIX
+    own: Mapping[str, FileEntry] = field(default_factory=dict)
 
     def installation(self, archives: Mapping[str, Path]) -> Installation:
         """With the packages downloaded."""
@@ -102,7 +105,7 @@ def unpack(
     activation = read_activation(lock, paths, variables)
     created = max((folder.timestamp for folder in folders), default=0)
     own = environment_files(lock, wanted.platform, wanted.locked.data, activation, created)
-    own = {path: entry for path, entry in own.items() if path not in home_files()}
+    own = {path: entry for path, entry in own.items() if path not in home_files()} | dict(wanted.own)
     tree = find_tree(settings.cache_dir, tree_key(folders, own))
     tree = tree or make_tree(folders, own, settings.cache_dir)
     return Unpacked(tree, activation, created, compiled)

@@ -74,6 +74,7 @@ class Settings:
     :param exclude_newer: packages that are newer than this date or time are not looked at
     :param ca_bundle: certificates, in PEM, that servers are checked against; None: the system's
     :param timeout: seconds that a server may be silent
+    :param jupyter: a spec for the Jupyter that is put beside environments that have none; None: envbox's own
     :param engine: `docker`, or `host` for sessions without a container; None: docker, where it answers
     """
 
@@ -90,6 +91,7 @@ class Settings:
     exclude_newer: str | None = None
     ca_bundle: Path | None = None
     timeout: float = DEFAULT_TIMEOUT
+    jupyter: Path | None = None
     engine: str | None = None
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
@@ -184,7 +186,7 @@ def _variable(key: str) -> str:
 
 def _rooted(parsed: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths against the place that names them."""
-    for key in ("cache_dir", "ca_bundle"):
+    for key in ("cache_dir", "ca_bundle", "jupyter"):
         if key in parsed:
             parsed[key] = folder.absolute() / parsed[key]
     return parsed

@@ -183,6 +183,7 @@ KEYS: dict[str, Parser] = {
     "exclude_newer": _moment,
     "ca_bundle": _path,
     "timeout": _seconds,
+    "jupyter": _path,
     "engine": _engine,
 }
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}

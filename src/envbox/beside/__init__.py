@@ -1,0 +1,119 @@
+"""A Jupyter of our own for environments that have none: locked once, and mounted beside them.
+
+It has a prefix of its own, so the environment is what it would be without: nothing of the server is in its
+paths, its Python or its image. What it takes from there are the kernels (`configuration`). It is no part of
+what somebody makes with an environment, so its lockfile lies in the cache, and `envbox clean jupyter` makes
+way for a newer one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbox.errors import LockfileError, SpecError
+from envbox.files import only_one, write_whole
+from envbox.inside import JUPYTER
+from envbox.oci import canonical_json
+from envbox.prefix.memo import Memo
+from envbox.report import Reporter
+from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    from envbox.link.fragments import FileEntry
+    from envbox.prefix.tree import Tree
+
+NAME = "envbox-jupyter"
+PLACE = "jupyter"
+SPEC = Path(__file__).with_name("jupyter.yml")
+CONFIGURATION = Path(__file__).with_name("configuration.py")
+MEMO_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What a Jupyter is to run on.
+
+    :param glibc: X.Y of the C library there; None when nobody knows
+    :param seen_at: the path of its prefix there
+    """
+
+    platform: str
+    glibc: str | None
+    seen_at: str = JUPYTER
+
+
+def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
+    """Have the prefix of a Jupyter server on this machine, locking it first if it is not locked yet.
+
+    :raises SpecError: when the spec that is set for it is wrong, or not there
+    :raises SolveError: when there is no solution for the platform
+    :raises PackageError: when a package is not what the lock says
+    :raises ToolError: when a channel or the disk fails
+    """
+    from envbox.prefix.tree import find_tree
+
+    spec_path = settings.jupyter or SPEC
+    key = sha256(canonical_json([_read(spec_path), where.platform, where.glibc])).hexdigest()[:16]
+    lock_path = settings.cache_dir / PLACE / f"{NAME}-{key}.conda-lock.yml"
+    memo = Memo.of(settings, MEMO_VERSION, "jupyter", key, where.seen_at, _read(CONFIGURATION))
+    if lock_path.is_file() and (known := memo.read("tree")):
+        tree = find_tree(settings.cache_dir, known["tree"])
+        if tree is not None:
+            return tree.prefix
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(lock_path.parent / ".lock"):
+        if not lock_path.is_file():
+            _lock(spec_path, lock_path, where, settings, report)
+    tree = _obtain_tree(lock_path, where, settings, report)
+    memo.write({"tree": tree.key})
+    return tree.prefix
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"cannot read {path}, which is set to be the spec of a Jupyter: {error}",
+            "set `jupyter` to a spec's path, or leave it out",
+        ) from error
+
+
+def _lock(spec_path: Path, lock_path: Path, where: Where, settings: Settings, report: Reporter) -> None:
+    from envbox.lockfile import Base
+    from envbox.lockfile.conda_lock_v1 import dumps, sealed
+    from envbox.solve.platforms import solve_spec
+    from envbox.spec import read_spec
+
+    report.say("locking a Jupyter to put beside environments that have none")
+    spec = replace(read_spec(spec_path, [where.platform], settings), name=NAME)
+    base = Base("", {}, {where.platform: where.glibc} if where.glibc else {})
+    solved = solve_spec(spec, base, settings, report=report)
+    write_whole(lock_path, dumps(sealed(replace(solved, base=None))))  # it is put into whatever there is
+
+
+def _obtain_tree(lock_path: Path, where: Where, settings: Settings, report: Reporter) -> Tree:
+    from envbox.image.build import Locked, read_bytes
+    from envbox.lockfile import Base
+    from envbox.lockfile.conda_lock_v1 import loads
+    from envbox.prefix.unpacked import Wanted, obtain_tree
+
+    data = read_bytes(lock_path)
+    try:
+        lock = loads(data, lock_path)
+    except LockfileError as error:
+        raise LockfileError(error.message, "envbox clean jupyter: it is locked anew") from error
+    locked = Locked(lock, data, lock.base or Base("", {}, {}))
+    wanted = Wanted(locked, where.platform, settings, where.seen_at, _own_files())
+    return obtain_tree(wanted, None, report).tree
+
+
+def _own_files() -> dict[str, FileEntry]:
+    from envbox.link.fragments import FileEntry
+    from envbox.link.target import ROOT
+
+    path = f"{ROOT}/etc/jupyter/jupyter_server_config.py"
+    return {path: FileEntry(_read(CONFIGURATION).encode())}
