@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.mirrors import public
+from envbox.registry.answers import reason, said, seconds
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
 from envbox.settings import Settings
@@ -130,7 +130,7 @@ class Access:
                     continue
                 if response.status_code != 429 and response.status_code < 500:
                     raise self.refusal(response.status_code, failure)
-                wait = _seconds(response.headers.get("Retry-After", ""))
+                wait = seconds(response.headers.get("Retry-After", ""))
                 if not delays or wait > LONGEST_WAIT:
                     raise self._failing(response.status_code, failure)
             self.stop.wait(max(delays.pop(0), wait))
@@ -287,20 +287,6 @@ class Access:
         )
 
 
-def reason(error: Exception) -> str:
-    """Why a connection failed, in the words of the system rather than of three libraries."""
-    text = str(error)
-    if found := re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", text):
-        return found[1].strip().lower()
-    if "timed out" in text:
-        return "it does not answer in time"
-    if found := re.search(r"certificate verify failed: ([^(\"']+)", text):
-        return f"its certificate is not trusted: {found[1].strip()}"
-    if "NameResolutionError" in text or "Failed to resolve" in text:
-        return "there is no host of that name"
-    return public(text.partition("\n")[0])[:200] or type(error).__name__
-
-
 def _session(settings: Settings) -> requests.Session:
     from requests.adapters import HTTPAdapter
 
@@ -314,20 +300,3 @@ def _session(settings: Settings) -> requests.Session:
 def _basic(known: Credentials) -> str:
     pair = f"{known.user}:{known.password}".encode()
     return "Basic " + base64.b64encode(pair).decode()
-
-
-def said(response: requests.Response) -> str:
-    """The registry's own words, from the error format of the distribution specification."""
-    import requests
-
-    try:
-        errors = response.json()["errors"]
-        return (
-            ": " + "; ".join(str(e.get("message") or e.get("code")) for e in errors)[:200] if errors else ""
-        )
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
-        return ""
-
-
-def _seconds(text: str) -> float:
-    return float(text) if text.isdecimal() else 0.0

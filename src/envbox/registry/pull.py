@@ -28,6 +28,7 @@ from envbox.oci import (
 )
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
+from envbox.registry.answers import reason
 from envbox.registry.parallel import at_once
 from envbox.registry.reference import Reference
 from envbox.settings import Settings
@@ -171,7 +172,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
                     return
             return
         except requests.RequestException as error:
-            failure = http.reason(error)
+            failure = reason(error)
         finally:
             response.close()
         if position > furthest:
@@ -243,7 +244,7 @@ def _read_manifest(access: Access, tag_or_digest: str) -> bytes:
                 raise ImageError(f"{access.where} sends a manifest of more than {LARGEST_MANIFEST >> 20} MiB")
     except requests.RequestException as error:
         raise ToolError(
-            f"{access.where} broke off a manifest of {access.reference}: {http.reason(error)}"
+            f"{access.where} broke off a manifest of {access.reference}: {reason(error)}"
         ) from error
     finally:
         response.close()

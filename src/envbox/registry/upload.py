@@ -20,6 +20,7 @@ from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
+from envbox.registry.answers import reason, said
 from envbox.registry.reference import Endpoint
 
 if TYPE_CHECKING:
@@ -154,11 +155,11 @@ class _Upload:
         try:
             response = self.access.attempt(method, address, headers, body)
         except requests.RequestException as error:
-            raise _BrokenError(http.reason(error)) from error
+            raise _BrokenError(reason(error)) from error
         if response.status_code < 400:
             response.close()
             return response
-        failure = f"HTTP {response.status_code}{http.said(response)}"
+        failure = f"HTTP {response.status_code}{said(response)}"
         response.close()
         if response.status_code in LOST:
             self.location = None
