@@ -12,14 +12,15 @@ from envbox.cli.context import (
     Session,
     compat_option,
     frozen_option,
+    image_json,
     json_option,
     name_argument,
     platform_option,
     print_json,
 )
+from envbox.cli.explaining import explain_build
 
 if TYPE_CHECKING:
-    from envbox.image.build import BuiltImage
     from envbox.image.publication import Wanted
 
 
@@ -53,8 +54,6 @@ def build(session: Session, /, name: str | None, frozen: bool, as_json: bool, **
 
     environment = session.environment(name)
     if options["explain"] or options["dry_run"]:
-        from envbox.cli.explaining import explain_build
-
         if options["output"] or options["platforms"]:
             raise click.UsageError("--explain is about the engine: it takes neither --output nor --platform")
         explain_build(session, environment, frozen=frozen, dry_run=options["dry_run"], as_json=as_json)
@@ -83,15 +82,3 @@ def build_several(session: Session, wanted: Wanted, output: Path | None) -> dict
         wanted = replace(wanted, platforms=(own_platform(),))
     publication = write_output(wanted, session.here / output, session.settings, session.report)
     return publication.to_json() | {"output": str(output)}
-
-
-def image_json(image: BuiltImage) -> dict[str, Any]:
-    """What programs are told of an image in the engine."""
-    return {
-        "name": image.name,
-        "id": image.id,
-        "reference": image.reference,
-        "platform": image.platform,
-        "lock": image.lock_digest,
-        "new": image.is_new,
-    }

@@ -15,6 +15,7 @@ from envbox.errors import EnvboxError
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
+    from envbox.image.build import BuiltImage
     from envbox.project import Environment, Project
     from envbox.report import Reporter
     from envbox.settings import Settings
@@ -140,3 +141,15 @@ def print_json(value: object) -> None:
     import json
 
     click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def image_json(image: BuiltImage) -> dict[str, Any]:
+    """What programs are told of an image in the engine."""
+    return {
+        "name": image.name,
+        "id": image.id,
+        "reference": image.reference,
+        "platform": image.platform,
+        "lock": image.lock_digest,
+        "new": image.is_new,
+    }

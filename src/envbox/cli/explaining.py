@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envbox.cli.context import Session, print_json
+from envbox.cli.context import Session, image_json, print_json
 
 if TYPE_CHECKING:
     from envbox.image.build import BuiltImage
@@ -20,7 +20,6 @@ def explain_build(
     session: Session, environment: Environment, *, frozen: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Say what is new in an environment's image, and load it unless this is a dry run."""
-    from envbox.cli.building import image_json
     from envbox.image.explain import explain
     from envbox.ready import ensure_locked, ready_image
 
