@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -142,19 +143,28 @@ def test_a_second_start_takes_it_and_a_later_one_locks_nothing(server: str, plac
 
 
 @pytest.mark.rig
-def test_a_kernelspec_that_says_python_means_the_environments(elsewhere: Lab, tmp_path: Path) -> None:
-    folder = tmp_path / "kernels" / "plain"
+def test_a_path_of_jupyters_gives_it_kernels_and_extensions(elsewhere: Lab, tmp_path: Path) -> None:
+    """As the environment's own does; a kernelspec that says `python` means the environment's."""
+    folder = tmp_path / "jupyter" / "kernels" / "plain"
     folder.mkdir(parents=True)
     spec = {"argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "p"}
     (folder / "kernel.json").write_text(json.dumps({**spec, "language": "python"}))
+    extension = tmp_path / "jupyter" / "labextensions" / "demo"
+    extension.mkdir(parents=True)
+    built = {"_build": {"load": "static/demo.js", "extension": "./extension"}}
+    (extension / "package.json").write_text(
+        json.dumps({"name": "demo", "version": "1.0.0", "jupyterlab": built})
+    )
     done = elsewhere.run(
-        "notebook", "kern", "-d", "--volume", f"{tmp_path}/kernels:/srv/kernels:ro", "-e", "JUPYTER_PATH=/srv"
+        "notebook", "kern", "-d", "--volume", f"{tmp_path}/jupyter:/srv:ro", "-e", "JUPYTER_PATH=/srv"
     )
     try:
         assert done.returncode == 0, done.stderr
         found = call(done.stdout.strip(), "/api/kernelspecs")["kernelspecs"]
         assert set(found) == {"python3", "plain"}
         assert found["plain"]["spec"]["argv"][0] == "/opt/envbox/bin/python"
+        with urlopen(done.stdout.strip(), timeout=30) as answer:
+            assert b"static/demo.js" in answer.read()
     finally:
         elsewhere.run("stop", "--forget")
 
