@@ -524,6 +524,23 @@ def test_an_environment_without_jupyter_is_told_so(lab: Lab, clean: None, tmp_pa
 
 
 @pytest.mark.rig
+def test_a_server_that_does_not_start_leaves_no_volume_but_one_that_was_there(
+    lab: Lab, engine: Engine, clean: None, tmp_path: Path
+) -> None:
+    there = replace(lab, project=tmp_path / "project")
+    shutil.copytree(lab.project, there.project)
+    name = container_name(launch_of(there))
+    broken = ("notebook", "lab", "-d", "--env", "JUPYTER_TOKEN=theirs")
+    assert there.run(*broken).returncode == 1
+    assert not engine.has_volume(name)
+    assert there.run("notebook", "lab", "-d").returncode == 0
+    there.run("stop", "lab")
+    assert there.run(*broken).returncode == 1
+    assert engine.has_volume(name)
+    there.forget()
+
+
+@pytest.mark.rig
 def test_a_server_that_takes_too_long_is_removed(lab: Lab, engine: Engine, clean: None) -> None:
     with pytest.raises(LaunchError, match=r"did not answer within 0\.1 s"):
         serve(launch_of(lab), engine, lab.settings, ServeOptions(seconds=0.1), SILENT)

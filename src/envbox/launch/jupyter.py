@@ -120,8 +120,10 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
     launch = replace(launch, labels={**launch.labels, OPTIONS_LABEL: _digest(launch, options, token)})
+    had_volume = engine.has_volume(container_name(launch))
     try:
-        _make_volume(launch, engine, settings)
+        if not had_volume:
+            _make_volume(launch, engine, settings)
         for port in _candidates(options):
             with suppress(_PortTakenError):
                 on_port = server_launch(launch, port, token_path, options)
@@ -135,12 +137,15 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
     except BaseException:
         token_path.unlink(missing_ok=True)
         remove_empty(folder)
+        if not had_volume:
+            with suppress(ToolError):  # another was faster, and has it
+                engine.remove_volume(container_name(launch))
         raise
 
 
 def _make_volume(launch: Launch, engine: Engine, settings: Settings) -> None:
-    """Make the volume of a server, unless it is there, or will be as it should."""
-    if launch.user.uid == 0 or engine.has_volume(container_name(launch)):
+    """Make the volume of a server, unless it will be as it should by itself."""
+    if launch.user.uid == 0:
         return
     container = create(volume_launch(launch), engine, settings)
     try:
