@@ -66,8 +66,8 @@ def serve(
 
     :raises LaunchError: when it cannot start, dies, or takes too long, with its last lines
     """
-    launch = replace(launch, kind="notebook")
-    check_launch(launch, engine)
+    check_launch(replace(launch, kind="notebook"), engine)
+    launch = replace(launch, kind="notebook", ways=engine.ways)
     name = container_name(launch)
     deadline = time.monotonic() + STARTING
     with stopping_signals():
@@ -138,7 +138,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
 
 def _make_volume(launch: Launch, engine: Engine, settings: Settings) -> None:
     """Make the volume of a server, unless it is there, or will be as it should."""
-    if launch.user.uid == 0 or engine.has_volume(container_name(launch)):
+    if launch.user_inside.uid == 0 or engine.has_volume(container_name(launch)):
         return
     container = create(volume_launch(launch), engine, settings)
     try:

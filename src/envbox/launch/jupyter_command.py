@@ -121,7 +121,7 @@ def server_launch(
 ) -> Launch:
     """The launch of a server on one port, which leads from the loopback of this machine to it."""
     name = container_name(launch)
-    is_host, is_root = launch.network == "host", launch.user.uid == 0
+    is_host, is_root = launch.network == "host", launch.user_inside.uid == 0
     address = LOOPBACK if is_host else "0.0.0.0"  # noqa: S104  # of the container
     return replace(
         launch,
