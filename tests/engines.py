@@ -39,6 +39,7 @@ class SecondEngine:
     kind: str
     name: str
     size: int = 0
+    shared: Path | None = None
 
     def start(self) -> None:
         """Have it running."""
@@ -46,7 +47,7 @@ class SecondEngine:
         from rigging.places import places
 
         try:
-            self.socket = second.start(places(os.environ), self.name, self.kind, self.size)
+            self.socket = second.start(places(os.environ), self.name, self.kind, self.size, self.shared)
         except state.RigError as error:
             if re.search("cannot fetch|no Debian mirror|no apt-get|cannot make namespaces", str(error)):
                 pytest.skip(f"no second engine here: {error}")
@@ -109,10 +110,13 @@ class SecondEngine:
 
 
 @contextmanager
-def second_engine(kind: str, size: int = 0, purpose: str = "") -> Iterator[SecondEngine]:
-    """An engine for a while: `overlay2`, `containerd`, `old` or `podman`.
+def second_engine(
+    kind: str, size: int = 0, purpose: str = "", shared: Path | None = None
+) -> Iterator[SecondEngine]:
+    """An engine for a while, of one of the rig's kinds.
 
     :param size: of its store in MB, which then is in memory; 0 for what the disk has
+    :param shared: a folder that it sees where it is here
     """
     if os.geteuid() != 0:
         pytest.skip("only root can start a second engine")
@@ -126,7 +130,7 @@ def second_engine(kind: str, size: int = 0, purpose: str = "") -> Iterator[Secon
         found = re.fullmatch(r"test-(\d+)-.*", name)
         if found and not Path(f"/proc/{found[1]}").exists():
             second.stop(where, name)
-    engine = SecondEngine(kind, f"test-{os.getpid()}-{kind}{purpose}", size)
+    engine = SecondEngine(kind, f"test-{os.getpid()}-{kind}{purpose}", size, shared)
     try:
         engine.start()
         yield engine

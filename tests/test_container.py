@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envbox.engine import Ways
 from envbox.launch.bindings import Volume
 from envbox.launch.container import Launch, client_env, options_digest, run_argv
 from envbox.launch.identity import User
@@ -46,6 +47,32 @@ def test_it_starts_in_the_callers_folder() -> None:
 def test_what_the_engine_decides_passes_through(flag: str) -> None:
     assert value_of(f"--{flag}", argv(**{flag: "2"})) == "2"
     assert f"--{flag}" not in argv()
+
+
+def test_a_rootless_podman_is_asked_to_keep_the_caller_and_his_groups() -> None:
+    kept = argv(ways=Ways("kept", keeps_groups=True, is_podman=True))
+    assert value_of("--userns", kept) == "keep-id"
+    assert value_of("--user", kept) == "1234:100"
+    assert value_of("--annotation", kept) == "run.oci.keep_original_groups=1"
+    assert "--annotation" not in argv(ways=Ways("kept", is_podman=True))
+    assert "--group-add" not in kept
+
+
+def test_where_a_rootless_engine_makes_root_of_the_caller_he_is_that() -> None:
+    words = argv(ways=Ways("root"))
+    assert value_of("--user", words) == "0:0"
+    assert not {"--userns", "--group-add", "--annotation"} & set(words)
+
+
+@pytest.mark.parametrize(
+    ("said", "devices"),
+    [("all", ["all"]), ("2", ["0", "1"]), ("device=1,3", ["1", "3"]), ("GPU-ab12", ["GPU-ab12"])],
+)
+def test_podman_is_asked_for_gpus_by_name(said: str, devices: list[str]) -> None:
+    words = argv(gpus=said, ways=Ways(is_podman=True))
+    asked = [words[at + 1] for at, word in enumerate(words) if word == "--device"]
+    assert asked == [f"nvidia.com/gpu={name}" for name in devices]
+    assert "--gpus" not in words
 
 
 def test_a_terminal_leaves_ctrl_p_to_the_shell() -> None:

@@ -16,8 +16,9 @@ from uuid import uuid4
 
 import pytest
 
-from envbox.engine import Engine, MissingLayerError, connect
+from envbox.engine import Engine, MissingLayerError, Ways, address, connect
 from envbox.engine.address import Address, find_address
+from envbox.engine.client import Facts, facts_of, find_client, ways_of
 from envbox.engine.docker import DockerEngine
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.oci import digest_of
@@ -76,6 +77,86 @@ def test_a_damaged_configuration_is_named_and_left_alone(tmp_path: Path, content
     with pytest.raises(ToolError, match=r"config\.json"):
         find_address({"DOCKER_CONFIG": str(tmp_path)})
     assert path.read_bytes() == content
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment without Docker, with podman's socket in the user's folder for such things."""
+    monkeypatch.setattr(address, "DEFAULT_URL", f"unix://{tmp_path}/docker.sock")
+    (tmp_path / "podman").mkdir()
+    with socket(AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "podman/podman.sock"))
+        listening.listen()
+        yield {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+
+
+def test_podman_is_found_where_no_docker_listens(alone: dict[str, str], tmp_path: Path) -> None:
+    found = find_address(alone)
+    assert found == Address(f"unix://{tmp_path}/podman/podman.sock", "podman's, this user's", is_found=True)
+    (tmp_path / "other").symlink_to(tmp_path / "podman/podman.sock")
+    said = f"unix://{tmp_path}/other"
+    assert find_address({**alone, "CONTAINER_HOST": said}).url == said
+    assert find_address({**alone, "CONTAINER_HOST": "ssh://somewhere/podman.sock"}) == found
+
+
+def test_what_is_named_goes_before_podman_and_so_does_a_docker_that_listens(
+    alone: dict[str, str], tmp_path: Path
+) -> None:
+    assert find_address({**alone, "DOCKER_HOST": "unix:///nowhere"}).url == "unix:///nowhere"
+    with socket(AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "docker.sock"))
+        listening.listen()
+        assert not find_address(alone).is_found
+
+
+def test_where_nobody_listens_it_is_docker_that_is_missed(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "podman/podman.sock").unlink()
+    found = find_address(alone)
+    assert (found.url, found.is_found) == (f"unix://{tmp_path}/docker.sock", False)
+
+
+# --- who speaks to it, and who one is in there
+
+
+def test_podman_s_own_client_goes_first_where_the_engine_is_podman(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    there = Address("unix:///run/podman/podman.sock", "podman's, root's", is_found=True)
+    with pytest.raises(ToolError, match="neither podman nor docker"):
+        find_client(there, is_podman=True)
+    for name in ("docker", "podman"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+        found = find_client(there, is_podman=True)
+        assert found.is_podman == (name == "podman")
+        assert found.argv[0] == str(tmp_path / name)
+        assert there.url in found.argv
+    named = Address("unix:///x", "from DOCKER_HOST")
+    assert find_client(named, is_podman=False).argv == (str(tmp_path / "docker"),)
+
+
+DOCKERS = {"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]}
+PODMANS = {"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True, "DefaultRuntime": "crun"}
+
+
+@pytest.mark.parametrize(
+    ("info", "is_podman", "ways"),
+    [
+        ({"SecurityOptions": ["name=seccomp"], "DefaultRuntime": "runc"}, False, Ways()),
+        ({"SecurityOptions": None, "Rootless": False}, True, Ways(is_podman=True)),
+        (DOCKERS, False, Ways("root")),
+        (PODMANS, False, Ways("root")),
+        (PODMANS, True, Ways("kept", keeps_groups=True, is_podman=True)),
+        ({**PODMANS, "DefaultRuntime": "/usr/bin/runc"}, True, Ways("kept", is_podman=True)),
+    ],
+)
+def test_what_an_engine_says_of_itself_decides_who_one_is(
+    info: dict[str, object], is_podman: bool, ways: Ways
+) -> None:
+    facts = facts_of(info)
+    assert ways_of(facts, is_podman=is_podman) == ways
+    assert Facts.loads(facts.dumps()) == facts
 
 
 # --- none that answers

@@ -1,8 +1,8 @@
 """Engines beside the machine's own, for tests: other versions, other stores, in namespaces of their own.
 
 Nothing is installed: an engine and all it needs are Debian's packages, unpacked into a tree in the rig's
-folder. The machine's engine is not asked, not touched, and shares no network with these. They are root's, and
-run containers without a network alone.
+folder. The machine's engine is not asked, not touched, and shares no network with these. Docker's run
+containers without a network alone; podman's have theirs, within the engine's own. All but one are root's.
 """
 
 from __future__ import annotations
@@ -20,17 +20,37 @@ from socket import AF_UNIX, socket
 from typing import Any
 
 from rigging import debian, progress, services, state
+from rigging.apart import Place
 from rigging.places import Places
 from rigging.services import Service
 from rigging.state import RigError
 
 _HERE = Path(__file__).parent
-_TREE_VERSION = "1"
+_TREE_VERSION = "2"
 _MERGED = ("bin", "lib", "lib64", "sbin")
 _FOLDERS = "dev etc/docker proc rig run sys tmp var/lib/containers var/tmp"
 _SERVICE = "engine"
+_SOCKET = "unix:///rig/engine.sock"
 _DOCKERD = ("/usr/sbin/dockerd", "--config-file", "/rig/settings.json")
-_PODMAN = "/usr/bin/podman --root /rig/data --cgroup-manager cgroupfs --runtime runc system service --time 0"
+_PODMAN = (
+    "/usr/bin/podman --root /rig/data --storage-driver overlay --cgroup-manager cgroupfs --runtime {}"
+    " system service --time 0 {}"
+)
+_PODMANS = (
+    *("podman", "conmon", "runc", "crun", "catatonit"),
+    *("netavark", "iptables", "nftables", "uidmap", "slirp4netns", "passt"),
+)
+PERSON = 54321
+"""The uid, and gid, of the user whose engine a rootless one is."""
+_ALTERNATIVES = {"usr/sbin/iptables": "iptables-nft", "usr/sbin/ip6tables": "ip6tables-nft"}
+"""Links that packages' scripts would make."""
+_FILES = {
+    "resolv.conf": "nameserver 127.0.0.1\n",
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nperson:x:{PERSON}:{PERSON}:person:/rig:/bin/sh\n",
+    "group": f"root:x:0:\nperson:x:{PERSON}:\n",
+    "subuid": f"person:{1 << 20}:{1 << 16}\n",
+    "subgid": f"person:{1 << 20}:{1 << 16}\n",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +59,19 @@ class Kind:
 
     :param release: Debian's, that it is of
     :param program: run in the tree, where `/rig` is the engine's folder
+    :param uid: who it runs as
     """
 
     release: str
     packages: tuple[str, ...]
     program: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    uid: int = 0
 
 
 def _docker(release: str, **settings: Any) -> Kind:
     apart = {
-        "hosts": ["unix:///rig/engine.sock"],
+        "hosts": [_SOCKET],
         "data-root": "/rig/data",
         "exec-root": "/run/docker",
         "pidfile": "/run/docker.pid",
@@ -59,42 +81,56 @@ def _docker(release: str, **settings: Any) -> Kind:
     return Kind(release, ("docker.io", "iptables"), _DOCKERD, {**apart, **settings})
 
 
+def _podman(release: str, runtime: str, uid: int = 0) -> Kind:
+    return Kind(release, _PODMANS, tuple(_PODMAN.format(runtime, _SOCKET).split()), uid=uid)
+
+
 KINDS = {
     "overlay2": _docker("trixie", **{"storage-driver": "overlay2"}),
     "containerd": _docker("trixie", features={"containerd-snapshotter": True}),
     "newer": _docker("forky", features={"containerd-snapshotter": True}),
     "old": _docker("bookworm", **{"storage-driver": "overlay2"}),
-    "podman": Kind(
-        "bookworm",
-        ("podman", "runc", "conmon"),
-        (*_PODMAN.split(), "unix:///rig/engine.sock"),
-    ),
+    "podman": _podman("bookworm", "runc"),
+    "podman5": _podman("trixie", "crun"),
+    "rootless": _podman("bookworm", "crun", PERSON),
+    "rootless5": _podman("trixie", "crun", PERSON),
 }
-"""Docker 26.1 with either store, 28 or newer, 20.10, and podman 4.3."""
+"""Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4, root's and a user's."""
 
 
-def start(places: Places, name: str, kind: str, size: int = 0) -> Path:
+def start(places: Places, name: str, kind: str, size: int = 0, shared: Path | None = None) -> Path:
     """Have an engine running; its socket. One that died has what it had stored.
 
     :param size: of its store in MB, which then is in memory and ends with it; 0 for a folder on the disk
+    :param shared: a folder that the engine sees where it is here; the socket is in there, at
+        `podman/podman.sock`
     :raises RigError: when it cannot be had here, or does not come up
     """
     if os.geteuid() != 0:
         raise RigError("only root can start a second engine", "run this as root, on Debian")
     found, home = KINDS[kind], _home(places, name)
+    well = shared / "podman" / "podman.sock" if shared else home / "engine.sock"
     with _holding(places):
-        tree = _unpacked(places, found)
-        command = (sys.executable, str(_HERE / "apart.py"), str(tree), str(home), str(size), *found.program)
+        place = Place(str(_unpacked(places, found)), str(home), size, str(shared or ""), found.uid)
+        program = [word.replace(_SOCKET, f"unix://{well}") if shared else word for word in found.program]
+        command = (sys.executable, str(_HERE / "apart.py"), place.dumps(), *program)
         settings = json.dumps(found.settings).encode()
         version = state.key_of([*command, settings, _HERE / "apart.py"])
-        well = home / "engine.sock"
         service = Service(_SERVICE, command, lambda: _answers(well), patience=40, version=version)
         if not (services.process(_SERVICE, Places(home), version) and _answers(well)):
             services.stop(_SERVICE, Places(home))
             (home / "data").mkdir(parents=True, exist_ok=True)
             state.write_whole(home / "settings.json", settings)
+            well.parent.mkdir(exist_ok=True)
+            os.chown(well.parent, found.uid, found.uid)
             services.start(service, Places(home))
     return well
+
+
+def tree(places: Places, kind: str) -> Path:
+    """The Debian tree that engines of a kind run in."""
+    with _holding(places):
+        return _unpacked(places, KINDS[kind])
 
 
 def stop(places: Places, name: str) -> bool:
@@ -159,6 +195,11 @@ def _unpacked(places: Places, kind: Kind) -> Path:
             (part / name).symlink_to(f"usr/{name}")
         for deb in debs.values():
             subprocess.run(["dpkg-deb", "-x", deb, part], check=True)
+        for file, text in _FILES.items():
+            (part / "etc" / file).write_text(text)
+        for link, target in _ALTERNATIVES.items():
+            if (part / link).with_name(target).exists():
+                (part / link).symlink_to(target)
         details.append(debian.fields(debs[kind.packages[0]])["Version"].strip())
         part.rename(tree)
         shutil.rmtree(downloads)

@@ -65,7 +65,10 @@ class Session:
         """The engine that images are loaded into."""
         from envbox.engine import connect
 
-        return connect(self.settings)
+        engine = connect(self.settings)
+        if engine.introduction:
+            self.report.say(engine.introduction)
+        return engine
 
     def for_notebook(self, name: str | None) -> tuple[Session, Path] | None:
         """Where a NAME is a notebook's: the session of its own project, and its path."""

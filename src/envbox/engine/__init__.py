@@ -1,4 +1,5 @@
-"""Engines: what loads images and runs containers. The one that the person's own `docker` command talks to.
+"""Engines: what loads images and runs containers. The one that the person's own `docker` command talks to, or
+podman where there is no Docker.
 
 The values that other rooms share (`Engine`, `Container`) stand here; how an engine is spoken to stands in a
 module of its own, imported when it is needed.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from envbox.errors import ImageError
 from envbox.oci import Digest
@@ -72,6 +73,24 @@ class Ending:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How containers are asked of an engine, where engines differ.
+
+    :param caller: who the caller is in there: the `same` uid; `root`, whom a rootless engine makes of him; or
+        the same again, but `kept`, since a rootless one must be asked for it
+    :param keeps_groups: whether it can be asked to leave the caller his other groups, when he is kept
+    :param is_podman: whether its client is podman's
+    """
+
+    caller: Literal["same", "root", "kept"] = "same"
+    keeps_groups: bool = False
+    is_podman: bool = False
+
+
+AS_DOCKER = Ways()
+
+
 class Engine(Protocol):
     """What a Docker-compatible engine is asked to do. Every method may raise ToolError when it cannot."""
 
@@ -97,6 +116,14 @@ class Engine(Protocol):
 
     def check(self) -> None:
         """See that it answers, and is new enough."""
+
+    @property
+    def introduction(self) -> str | None:
+        """What is to be said of it: that it was found where nobody had named it. None when nothing is."""
+
+    @property
+    def ways(self) -> Ways:
+        """How containers are asked of it, through its client."""
 
     def client_argv(self) -> tuple[str, ...]:
         """The engine's own command-line client, found and ready to be run."""
@@ -160,7 +187,7 @@ class Engine(Protocol):
 
 
 def find_engine(settings: Settings) -> Engine:
-    """Find the engine as the docker command does (DOCKER_HOST, contexts). Nothing is sent to it yet.
+    """Find the engine as the docker command does (DOCKER_HOST, contexts), or podman. Nothing is sent yet.
 
     :raises ToolError: when docker's configuration cannot be read, or names a context that is not there
     """

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, Present
+from envbox.engine import Container, Ending, Present, Ways
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
+from envbox.engine.client import Client, Facts, facts_of, find_client, ways_of
+from envbox.engine.memo import Memo
 from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
-from envbox.files import write_whole
 from envbox.oci import Digest, conda_platform, image_platform
 
 if TYPE_CHECKING:
@@ -64,10 +63,8 @@ class DockerEngine:
 
         :raises ToolError: when its containers are not Linux, or of an architecture that conda does not have
         """
-        memo = self._platform_memo
-        with suppress(OSError, UnicodeDecodeError, ImageError):
-            if memo is not None:
-                known = memo.read_text(encoding="ascii")
+        with suppress(ImageError):
+            if known := self._memo.read("platforms"):
                 image_platform(known)
                 return known
         said = self._json("/version")
@@ -77,27 +74,21 @@ class DockerEngine:
                 f"the engine at {self.address} runs {said.get('Os')}/{said.get('Arch')} containers",
                 "switch it to Linux containers, or use another engine (DOCKER_HOST)",
             )
-        if memo is not None:
-            write_whole(memo, platform.encode())
+        self._memo.keep("platforms", platform)
         return platform
 
     @property
-    def _platform_memo(self) -> Path | None:
-        """Where the platform is remembered: of this very socket (a new engine makes a new one) and version.
+    def _memo(self) -> Memo:
+        return Memo(self._folder, self._address, self._ping.get("server"))
 
-        What is elsewhere is asked each time: behind an address of the network there may now be a new machine.
-        """
-        try:
-            found = (self._address.socket_path or Path("/dev/null/none")).stat()
-        except OSError:
-            return None
-        about = [found.st_dev, found.st_ino, found.st_ctime_ns, self._ping.get("server"), self._address.url]
-        return self._folder / "platforms" / sha256(repr(about).encode()).hexdigest()[:32]
+    @property
+    def _is_podman(self) -> bool:
+        return self._ping.get("server", "").startswith("Libpod/")
 
     @property
     def reads_zstd(self) -> bool:
         """Whether it loads layers that are compressed with zstd: podman always has."""
-        return self._api >= ZSTD_API or self._ping.get("server", "").startswith("Libpod/")
+        return self._api >= ZSTD_API or self._is_podman
 
     def check(self) -> None:
         """See that the engine answers, and is new enough.
@@ -110,17 +101,37 @@ class DockerEngine:
                 f"envbox needs API {'.'.join(map(str, OLDEST_API))} (Docker 19.03) or newer",
             )
 
+    @property
+    def introduction(self) -> str | None:
+        """What is to be said of an engine that nobody has named, once it answers; None when nothing is."""
+        if not self._address.is_found:
+            return None
+        name = self._ping.get("server", "the engine").split(" ")[0].replace("Libpod/", "podman ")
+        return f"{name} at {self.address}, since no Docker answers"
+
+    @cached_property
+    def ways(self) -> Ways:
+        """How containers are asked of it, through its client.
+
+        :raises ToolError: when that is not installed
+        """
+        with suppress(ValueError):
+            if known := self._memo.read("facts"):
+                return ways_of(Facts.loads(known), is_podman=self._client.is_podman)
+        facts = facts_of(self._json("/info") or {})
+        self._memo.keep("facts", facts.dumps())
+        return ways_of(facts, is_podman=self._client.is_podman)
+
     def client_argv(self) -> tuple[str, ...]:
-        """The docker command. It finds the engine by the same rule as we do.
+        """The docker command, or podman's.
 
         :raises ToolError: when it is not installed
         """
-        found = shutil.which("docker")
-        if found is None:
-            raise ToolError(
-                "the docker command is not on the PATH", "install Docker's command-line client (docker-cli)"
-            )
-        return (found,)
+        return self._client.argv
+
+    @cached_property
+    def _client(self) -> Client:
+        return find_client(self._address, is_podman=self._is_podman)
 
     # --- images
 
@@ -229,7 +240,14 @@ class DockerEngine:
     def stop(self, container: str, grace: int) -> None:
         """Ask a container to end, and end it after `grace` seconds; nothing when it is not there."""
         path = f"/containers/{quote(container)}/stop?t={grace}"
-        self._do("stop a container", "POST", path, NOT_FOUND, NOT_MODIFIED)
+        try:
+            self._do("stop a container", "POST", path, NOT_FOUND, NOT_MODIFIED)
+        except ToolError as error:
+            if "paused" not in error.message:
+                raise
+            # podman stops none that is
+            self._do("unpause a container", "POST", f"/containers/{quote(container)}/unpause", NOT_FOUND)
+            self._do("stop a container", "POST", path, NOT_FOUND, NOT_MODIFIED)
 
     def remove(self, container: str) -> None:
         """End and remove a container and its unnamed volumes; nothing when it is not there.

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from envbox.engine import AS_DOCKER, Ways
 from envbox.inside import HOME as IMAGE_HOME
 from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import Bind, Volume
-from envbox.launch.identity import User, current_user
+from envbox.launch.identity import User, current_user, inside
 
 NAME_LABEL, PROJECT_LABEL, KIND_LABEL = "io.envbox.name", "io.envbox.project", "io.envbox.kind"
 Kind = Literal["shell", "run", "notebook", "exec", "kernel"]
@@ -28,9 +29,13 @@ Kind = Literal["shell", "run", "notebook", "exec", "kernel"]
 # Variables that the client itself obeys: with a value of these in its environment it would talk to another
 # engine, or not start. They hold no secrets, so their values may stand in the argument list.
 _CLIENTS_OWN = re.compile(
-    r"PATH|HOME|TMPDIR|CONTAINER_HOST|(LD|DYLD)_[A-Z_]+|XDG_[A-Z_]+|SSL_CERT_(FILE|DIR)|GO(DEBUG|TRACEBACK)"
+    r"PATH|HOME|TMPDIR|(LD|DYLD)_[A-Z_]+|XDG_[A-Z_]+|SSL_CERT_(FILE|DIR)|GO(DEBUG|TRACEBACK)"
+    r"|CONTAINER_(HOST|CONNECTION|SSHKEY)|(CONTAINERS|PODMAN)_([A-Z]+_)*CONF(_OVERRIDE)?"
     r"|DOCKER_(HOST|CONTEXT|CONFIG|TLS|TLS_VERIFY|CERT_PATH|API_VERSION|DEFAULT_PLATFORM|CLI_[A-Z_]+)"
 )
+_GPU = "nvidia.com/gpu"
+# What `--group-add keep-groups` means, which podman's client refuses to send to its engine.
+_KEEP_GROUPS = "run.oci.keep_original_groups=1"
 # The client keeps back the first key of the sequence that detaches. Its default, Ctrl-P, is "last command"
 # to a shell; Ctrl-@ shows nothing, so nobody sees that it comes late.
 _DETACH_KEYS = "ctrl-@,ctrl-@,ctrl-@"
@@ -44,6 +49,8 @@ class Launch:
     :param name: the environment's
     :param project: mounted at /work
     :param folder: where the command starts, relative to the project
+    :param user: the caller
+    :param ways: how the engine is asked, which `prepare` sees to
     :param env: None as a value: the one that the variable has here, if any
     :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
     :param prefix: a folder: there is no container, but a session on this machine with that at /opt/envbox
@@ -76,6 +83,12 @@ class Launch:
     labels: Mapping[str, str] = field(default_factory=dict)
     prefix: Path | None = None
     jupyter: Path | None = None
+    ways: Ways = AS_DOCKER
+
+    @property
+    def user_inside(self) -> User:
+        """Who the caller is in the container."""
+        return inside(self.user, self.ways)
 
 
 def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,8 +101,7 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
         *(("--tty", "--detach-keys", _DETACH_KEYS) if launch.tty else ()),
         *_option("--name", launch.container),
         *_option("--hostname", None if _shares_network(launch) else _hostname(launch.name)),
-        *("--user", f"{launch.user.uid}:{launch.user.gid}"),
-        *(word for gid, _ in launch.user.groups for word in ("--group-add", str(gid))),
+        *_user(launch),
         *Bind(launch.project, IMAGE_PROJECT).argv(),
         *(Bind(launch.jupyter, JUPYTER, read_only=True).argv() if launch.jupyter else ()),
         *(word for mount in launch.mounts for word in mount.argv()),
@@ -97,7 +109,7 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
         *_option("--network", launch.network),
         *_option("--memory", launch.memory),
         *_option("--cpus", launch.cpus),
-        *_option("--gpus", launch.gpus),
+        *_gpus(launch),
         *(word for port in launch.ports for word in ("--publish", port)),
         *(word for variable in _image_env(launch).items() for word in ("--env", "=".join(variable))),
         *(word for path in launch.env_files for word in ("--env-file", str(path))),
@@ -138,6 +150,29 @@ def options_digest(launch: Launch, environ: Mapping[str, str], key: str) -> str:
 
 def _option(flag: str, value: str | None) -> tuple[str, ...]:
     return (flag, value) if value else ()
+
+
+def _user(launch: Launch) -> tuple[str, ...]:
+    user, is_kept = launch.user_inside, launch.ways.caller == "kept"
+    return (
+        *(("--userns", "keep-id") if is_kept else ()),
+        *(("--annotation", _KEEP_GROUPS) if launch.ways.keeps_groups else ()),
+        *("--user", f"{user.uid}:{user.gid}"),
+        *(word for gid, _ in user.groups if not is_kept for word in ("--group-add", str(gid))),
+    )
+
+
+def _gpus(launch: Launch) -> tuple[str, ...]:
+    """GPUs, of which podman has those that the machine's CDI specification names.
+
+    https://github.com/cncf-tags/container-device-interface
+    """
+    if not launch.gpus or not launch.ways.is_podman:
+        return _option("--gpus", launch.gpus)
+    named = launch.gpus.removeprefix("device=").split(",")
+    if launch.gpus.isdigit():  # how many
+        named = [str(number) for number in range(int(launch.gpus))]
+    return tuple(word for name in named for word in ("--device", f"{_GPU}={name}"))
 
 
 def _variables(launch: Launch) -> dict[str, str | None]:

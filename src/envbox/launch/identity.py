@@ -7,10 +7,11 @@ ssh, the prompt). Two small files, made from the caller, are mounted over `/etc/
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+from envbox.engine import Ways
 from envbox.files import write_whole
 from envbox.inside import HOME as IMAGE_HOME
 
@@ -50,6 +51,14 @@ def current_user() -> User:
         name = "envbox"
     extra = () if uid == 0 else sorted({g for g in os.getgroups() if g != gid})  # root may do all without
     return User(uid, gid, name, group_name(gid), tuple((g, group_name(g)) for g in extra))
+
+
+def inside(user: User, ways: Ways) -> User:
+    """Who a user of this machine is in an engine's containers.
+
+    Where that is root, his other groups are not his in there; he keeps his name.
+    """
+    return replace(user, uid=0, gid=0, groups=()) if ways.caller == "root" else user
 
 
 def passwd(user: User) -> str:

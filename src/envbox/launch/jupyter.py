@@ -68,8 +68,8 @@ def serve(
 
     :raises LaunchError: when it cannot start, dies, or takes too long, with its last lines
     """
-    launch = replace(launch, kind="notebook")
-    check_launch(launch, engine)
+    check_launch(replace(launch, kind="notebook"), engine)
+    launch = replace(launch, kind="notebook", ways=engine.ways)
     name = container_name(launch)
     deadline = time.monotonic() + STARTING
     with stopping_signals():
@@ -145,7 +145,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
 
 def _make_volume(launch: Launch, engine: Engine, settings: Settings) -> None:
     """Make the volume of a server, unless it will be as it should by itself."""
-    if launch.user.uid == 0:
+    if launch.user_inside.uid == 0:
         return
     container = create(volume_launch(launch), engine, settings)
     try:

@@ -135,7 +135,7 @@ def server_argv(
         f"--ServerApp.root_dir={IMAGE_PROJECT}",
         "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
         *idle_argv(options),
-        *(("--allow-root",) if launch.user.uid == 0 else ()),
+        *(("--allow-root",) if launch.user_inside.uid == 0 else ()),
     )
 
 

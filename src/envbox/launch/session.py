@@ -180,9 +180,11 @@ def prepare(launch: Launch, engine: Engine, settings: Settings) -> Launch:
     """Add the files that give the user a name, and see that the engine can mount them.
 
     :raises LaunchError: as `check_launch`
+    :raises ToolError: when the engine's client is not there
     """
     check_launch(launch, engine)
-    identity = write_identity(launch.user, settings.cache_dir)
+    launch = replace(launch, ways=engine.ways)
+    identity = write_identity(launch.user_inside, settings.cache_dir)
     binds = tuple(Bind(path, target, read_only=True) for target, path in identity.items())
     return replace(launch, mounts=(*binds, *launch.mounts))
 
@@ -282,5 +284,6 @@ def _last_line(text: str) -> str:
     return (
         (said or ["it said nothing"])[-1]
         .removeprefix("docker: ")
+        .removeprefix("Error: ")  # podman
         .removeprefix("Error response from daemon: ")
     )

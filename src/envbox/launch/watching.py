@@ -24,7 +24,9 @@ read -r _
 [ -z "$poll" ] || kill -9 "$poll"
 for pause in 0 1; do
   sleep $pause
-  found=$("$@" ps --all --quiet --filter "label=$label") && [ -n "$found" ] && "$@" rm --force $found
+  found=$("$@" ps --all --quiet --filter "label=$label") && [ -n "$found" ] || continue
+  "$@" kill $found  # podman's rm would ask it to end, and wait
+  "$@" rm --force $found
 done
 """
 
