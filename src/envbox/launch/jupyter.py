@@ -114,13 +114,13 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
 
 
 def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOptions) -> Server:
+    had_volume = engine.has_volume(container_name(launch))
     folder = settings.cache_dir / "servers" / container_name(launch)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
     launch = replace(launch, labels={**launch.labels, OPTIONS_LABEL: _digest(launch, options, token)})
-    had_volume = engine.has_volume(container_name(launch))
     try:
         if not had_volume:
             _make_volume(launch, engine, settings)
