@@ -253,3 +253,17 @@ def test_on_this_machine_too_it_stands_beside(place: Lab) -> None:
         process.wait(30)
         os.close(side)
         os.close(main)
+
+
+@pytest.mark.rig
+def test_the_classic_notebook_stands_beside_too(elsewhere: Lab) -> None:
+    done = elsewhere.run("notebook", "kern", "--classic", "-d")
+    try:
+        assert done.returncode == 0, done.stderr
+        assert "/tree?token=" in done.stdout
+        with urlopen(done.stdout.strip(), timeout=30) as answer:
+            assert b"<title>Home</title>" in answer.read()  # JupyterLab's is its own name
+        again = elsewhere.run("notebook", "kern", "--lab", "-d")
+        assert "/lab?token=" in again.stdout, again.stderr
+    finally:
+        elsewhere.run("stop", "--forget")

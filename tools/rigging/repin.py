@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from rigging.state import RigError
 from rigging.wheels import PINS, platforms
 
-_JUPYTER = "ipython jupyterlab ipykernel nbclient"
+_JUPYTER = "ipython jupyterlab notebook ipykernel nbclient"
 _SCIENCE = "numpy matplotlib pandas scipy basemap-data pyproj pyshp shapely"
 _TOOLS = "pip setuptools wheel"
 SETS = {  # name: (machine, requirements)
