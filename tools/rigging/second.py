@@ -91,7 +91,7 @@ KINDS = {
     "newer": _docker("forky", features={"containerd-snapshotter": True}),
     "old": _docker("bookworm", **{"storage-driver": "overlay2"}),
     "podman": _podman("bookworm", "runc"),
-    "podman5": _podman("trixie", "crun"),
+    "podman5": _podman("trixie", "runc"),
     "rootless": _podman("bookworm", "crun", PERSON),
     "rootless5": _podman("trixie", "crun", PERSON),
 }
