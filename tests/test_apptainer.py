@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.rig
 TOOLS = Path(__file__).parents[1] / "tools"
+DOCS = Path(__file__).parents[1] / "docs"
 SPEC = "channels: [conda-forge]\ndependencies: [python, six]\nvariables: {A_VARIABLE: set by the spec}\n"
-PACKED = ("--mksquashfs-args", "-noD -noF -noI -no-fragments")  # quicker; nothing else depends on it
+PACKED = "--mksquashfs-args '-noD -noF -noI -no-fragments'"  # quicker; nothing else depends on it
+TYPED = re.findall(r"^    (apptainer .*)$", (DOCS / "clusters.md").read_text(encoding="utf-8"), re.MULTILINE)
 AT_WORK = ("--cleanenv", "--contain", "--pwd", "/work")
 
 
@@ -37,14 +41,20 @@ class Cluster:
     scratch: Path
     folder: Path
 
-    def apptainer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it as the user."""
+    def type(self, line: str) -> subprocess.CompletedProcess[str]:
+        """What the user types, in his folder."""
         from rigging.apart import Place
         from rigging.second import PERSON
 
         place = Place(str(self.tree), str(self.scratch), shared=str(self.folder), uid=PERSON)
-        argv = [sys.executable, str(TOOLS / "rigging/apart.py"), place.dumps(), "/usr/bin/apptainer", "-s"]
-        return subprocess.run([*argv, *arguments], capture_output=True, text=True, timeout=180, check=False)
+        argv = [sys.executable, str(TOOLS / "rigging/apart.py"), place.dumps(), "/usr/bin/sh", "-c"]
+        return subprocess.run(
+            [*argv, f"cd {self.folder} && {line}"], capture_output=True, text=True, timeout=180, check=False
+        )
+
+    def apptainer(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it as the user."""
+        return self.type(shlex.join(["apptainer", "-s", *arguments]))
 
     def words(self, *arguments: str) -> str:
         """What it writes, once it has succeeded."""
@@ -54,8 +64,7 @@ class Cluster:
 
     def at_work(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command with the user's project mounted, as the documentation has it."""
-        bind = f"{self.folder / 'project'}:/work"
-        return self.apptainer("exec", *AT_WORK, "--bind", bind, str(self.folder / "six.sif"), *command)
+        return self.apptainer("exec", *AT_WORK, "--bind", f"{self.folder}:/work", "maps.sif", *command)
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +82,19 @@ def cluster(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clus
     with tempfile.TemporaryDirectory(prefix="envbox-test-") as name:
         made = Cluster(tree, scratch, Path(name))
         made.folder.chmod(0o755)
-        (made.folder / "project/environments").mkdir(parents=True)
-        (made.folder / "project/environments/six.yml").write_text(SPEC)
+        (made.folder / "environments").mkdir()
+        (made.folder / "environments/maps.yml").write_text(SPEC)
+        (made.folder / "clean.py").write_text("import os, six; print(os.environ.get('SSL_CERT_FILE'))\n")
         settings = rig.settings()
         environ = {**os.environ, **rig.env, "ENVBOX_CACHE_DIR": str(settings.cache_dir)}
         for options in ([], ["--compat"]):
-            output = made.folder / f"six{''.join(options)}.tar"
-            words = ["-m", "envbox", "-C", made.folder / "project", "build", "six", "--output", output]
-            subprocess.run([sys.executable, *words, *options], env=environ, capture_output=True, check=True)
+            words = ["-m", "envbox", "-C", str(made.folder), "build", "maps", *options]
+            words += ["--output", f"maps{''.join(options)}.tar"]
+            argv = [sys.executable, *words]
+            subprocess.run(argv, env=environ, cwd=made.folder, capture_output=True, check=True)
         subprocess.run(["chown", "-R", f"{second.PERSON}:{second.PERSON}", made.folder], check=True)
-        made.words("build", *PACKED, str(made.folder / "six.sif"), f"oci-archive:{made.folder / 'six.tar'}")
+        built = made.type(TYPED[0].replace(" build ", f" build {PACKED} "))
+        assert built.returncode == 0, built.stderr
         yield made
 
 
@@ -92,7 +104,7 @@ def test_it_runs_as_the_caller_and_his_files_are_his(cluster: Cluster) -> None:
     where, prefix, uid, folder = done.stdout.split()
     assert where.startswith("/opt/envbox/lib/python3")
     assert (prefix, folder) == ("/opt/envbox", "/work")
-    assert (cluster.folder / "project/made").stat().st_uid == int(uid) != 0
+    assert (cluster.folder / "made").stat().st_uid == int(uid) != 0
 
 
 def test_nothing_of_the_environment_can_be_changed(cluster: Cluster) -> None:
@@ -111,13 +123,16 @@ def test_its_variables_are_there_and_bash_activates_it(cluster: Cluster) -> None
     assert "SSL_CERT_FILE" not in plain
 
 
-def test_run_starts_the_command_in_the_environment(cluster: Cluster) -> None:
-    sif = str(cluster.folder / "six.sif")
-    assert cluster.words("run", sif, "python", "-c", "print(6*7)") == "42\n"
+def test_what_the_documentation_says_is_typed(cluster: Cluster) -> None:
+    said = [cluster.type(line) for line in TYPED[1:]]
+    assert [done.stdout.split()[-1] for done in said] == ["None", "/opt/envbox/ssl/cacert.pem"], said
+
+
+def test_run_activates_the_environment_too(cluster: Cluster) -> None:
+    assert cluster.words("run", "maps.sif", "python", "clean.py") == "/opt/envbox/ssl/cacert.pem\n"
 
 
 @pytest.mark.parametrize("reader", ["oci-archive", "docker-archive"])
 def test_the_file_with_gzip_layers_is_read_too(cluster: Cluster, reader: str) -> None:
-    box = str(cluster.folder / reader)
-    cluster.words("build", "--sandbox", box, f"{reader}:{cluster.folder / 'six--compat.tar'}")
-    assert cluster.words("exec", box, "python", "-c", "import six; print(six.__name__)") == "six\n"
+    cluster.words("build", "--sandbox", reader, f"{reader}:maps--compat.tar")
+    assert cluster.words("exec", reader, "python", "-c", "import six; print(six.__name__)") == "six\n"
