@@ -43,15 +43,12 @@ class SecondEngine:
 
     def start(self) -> None:
         """Have it running."""
-        from rigging import second, state
+        from rigging import second
         from rigging.places import places
 
-        try:
-            self.socket = second.start(places(os.environ), self.name, self.kind, self.size, self.shared)
-        except state.RigError as error:
-            if re.search("cannot fetch|no Debian mirror|no apt-get|cannot make namespaces", str(error)):
-                pytest.skip(f"no second engine here: {error}")
-            raise
+        where = places(os.environ)
+        with skipping():
+            self.socket = second.start(where, self.name, self.kind, self.size, self.shared)
 
     def kill(self) -> None:
         """End it, and all that it runs, at once."""
@@ -107,6 +104,19 @@ class SecondEngine:
             return self.docker("logs", container)
         finally:
             self.docker("rm", "--force", container)
+
+
+@contextmanager
+def skipping() -> Iterator[None]:
+    """Skip a test where Debian's packages cannot be had, or namespaces cannot be made."""
+    from rigging import state
+
+    try:
+        yield
+    except state.RigError as error:
+        if re.search("cannot fetch|no Debian mirror|no apt-get|cannot make namespaces", str(error)):
+            pytest.skip(f"it cannot be had here: {error}")
+        raise
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def machine(kind: str, folder: Path, environ: dict[str, str]) -> Iterator[Machin
         (folder / name).mkdir()
     with second_engine(kind, 4000, "-alone", folder) as engine:
         made = Machine(engine, folder, second.KINDS[kind].uid)
-        put_client(second.tree(places(os.environ), kind), folder / "bin")
+        put_client(second.tree(places(os.environ), second.KINDS[kind]), folder / "bin")
         made.environ = {
             **{key: value for key, value in environ.items() if not key.startswith(("DOCKER_", "CONTAINER_"))},
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",

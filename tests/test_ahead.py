@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
+from engines import second_engine
 from packages import File, Package
 from workshop import Workshop, docker
 
@@ -22,6 +26,7 @@ from envbox.image.assemble import Image
 from envbox.image.build import image_reference, make_image, read_locked
 from envbox.image.load import Loading
 from envbox.link.fragments import Fragment
+from envbox.oci import digest_of
 
 pytestmark = pytest.mark.rig
 NAMES = ("big", "large", "small")
@@ -67,13 +72,18 @@ def images() -> set[str]:
 @pytest.fixture
 def bench(loaded: Workshop, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(module, "LEAST", 1 << 20)
-    loaded.lock(package("big", 5 << 20), package("large", 3 << 20), package("small", 1000))
-    data = loaded.environment.lock_path.read_bytes()
-    locked = read_locked(loaded.environment, data, "linux-64", loaded.settings, loaded.report)
-    base = pull_base(locked.base, "linux-64", loaded.settings)
-    image = make_image(locked, base, loaded.settings, loaded.report)
-    loaded.report.tasks.clear()
-    return Bench(loaded, image, base, connect(loaded.settings), images())
+    return furnished(loaded, connect(loaded.settings), images())
+
+
+def furnished(workshop: Workshop, engine: Engine, before: set[str]) -> Bench:
+    """An image of three packages, and an engine."""
+    workshop.lock(package("big", 5 << 20), package("large", 3 << 20), package("small", 1000))
+    data = workshop.environment.lock_path.read_bytes()
+    locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, workshop.report)
+    base = pull_base(locked.base, "linux-64", workshop.settings)
+    image = make_image(locked, base, workshop.settings, workshop.report)
+    workshop.report.tasks.clear()
+    return Bench(workshop, image, base, engine, before)
 
 
 def until(fact: Callable[[], object]) -> None:
@@ -118,6 +128,38 @@ def test_what_was_sent_ahead_is_not_sent_again_and_only_the_image_stays(bench: B
     assert bench.new_images() == {bench.image.id} != parts
     words = next(line for line in bench.workshop.report.said if line.startswith("layers: "))
     assert words == "layers: 6 new (21 kB to load, 8 MB loaded while packages were linked), 0 reused"
+
+
+@pytest.mark.parametrize("kind", ["podman", "podman5", "containerd", "newer"])
+def test_other_engines_have_the_same_image_and_nothing_else_either(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Those that keep unpacked layers get them ahead; those that keep blobs, all at once."""
+    monkeypatch.setattr(module, "LEAST", 1 << 20)
+    with second_engine(kind, size=1000, purpose="-ahead") as second:
+        engine = second.connect(workshop.settings)
+        bench = furnished(workshop, engine, set())
+        loading, report = bench.loading, workshop.report
+        is_ahead = kind.startswith("podman")
+        with Ahead(loading, bench.base) as ahead:
+            with Working(ahead):
+                for count, name in enumerate(NAMES[:2], 1):
+                    ahead.see(bench.fragments[name])
+                    if is_ahead:
+                        until(lambda count=count: report.tasks.count("sending what is linked") == count)  # type: ignore[misc]
+                ahead.end()
+            found = loading.load(bench.image, bench.base, bench.reference, ahead.gate)
+        assert any("MB loaded while packages were linked" in line for line in report.said) == is_ahead
+        listed = second.docker(
+            "images", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"
+        )
+        assert listed.replace("docker.io/", "").splitlines() == [f"{found} {bench.reference}"]
+        assert second.docker("ps", "--all", "--quiet") == ""
+        with tarfile.open(fileobj=io.BytesIO(second.save(found))) as saved:
+            (entry,) = json.load(saved.extractfile("manifest.json"))  # type: ignore[arg-type]
+            config = saved.extractfile(entry["Config"])
+            assert config is not None
+            assert digest_of(config.read()) == bench.image.id
 
 
 def test_what_the_engine_has_is_not_sent_ahead(bench: Bench) -> None:

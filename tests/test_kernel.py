@@ -20,7 +20,7 @@ from chromium import BINARY, open_page
 from containers import Lab
 from rigged import channel_of, installed
 
-from envbox.engine import connect
+from envbox.engine import Ways, connect
 from envbox.errors import LaunchError, ToolError
 from envbox.kernels import specs
 from envbox.kernels.inside import start_argv
@@ -180,6 +180,15 @@ def test_inside_it_becomes_the_kernel_with_a_private_copy_of_the_file(tmp_path: 
     if address:
         assert mode == "0o100600"
         Path(path).unlink()
+
+
+def test_where_ports_are_held_it_takes_none_unless_others_are_asked_for() -> None:
+    held = replace(LAUNCH, ways=Ways(holds_ports=True))
+    found = kernel_launch(held, "python3", TCP)
+    assert (found.network, found.ports) == ("host", ())
+    assert found.command[-1] == "127.0.0.1"
+    assert kernel_launch(replace(held, network="lab"), "python3", TCP).network == "lab"
+    assert len(kernel_launch(replace(held, ports=("127.0.0.1:80:80",)), "python3", TCP).ports) == 6
 
 
 # --- the real thing

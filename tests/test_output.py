@@ -37,8 +37,13 @@ def unpacked(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as archive:
         members = archive.getmembers()
         assert len({member.name for member in members}) == len(members)
-        assert all(member.isfile() and (member.uid, member.mtime) == (0, 0) for member in members)
-        return {m.name: archive.extractfile(m).read() for m in members}  # type: ignore[union-attr]
+        assert all((member.uid, member.mtime) == (0, 0) for member in members)
+        made = {""}  # a reader may make no folder that has no entry of its own
+        for member in members:
+            assert member.name.rpartition("/")[0] in made
+            assert member.isdir() or member.isfile()
+            made |= {member.name} if member.isdir() else set()
+        return {m.name: archive.extractfile(m).read() for m in members if m.isfile()}  # type: ignore[union-attr]
 
 
 def check_layout(files: dict[str, bytes]) -> list[dict[str, Any]]:

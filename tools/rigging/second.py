@@ -45,6 +45,8 @@ PERSON = 54321
 _ALTERNATIVES = {"usr/sbin/iptables": "iptables-nft", "usr/sbin/ip6tables": "ip6tables-nft"}
 """Links that packages' scripts would make."""
 _FILES = {
+    "hosts": "127.0.0.1 localhost\n",
+    "localtime": "",
     "resolv.conf": "nameserver 127.0.0.1\n",
     "passwd": f"root:x:0:0:root:/root:/bin/sh\nperson:x:{PERSON}:{PERSON}:person:/rig:/bin/sh\n",
     "group": f"root:x:0:\nperson:x:{PERSON}:\n",
@@ -91,11 +93,14 @@ KINDS = {
     "newer": _docker("forky", features={"containerd-snapshotter": True}),
     "old": _docker("bookworm", **{"storage-driver": "overlay2"}),
     "podman": _podman("bookworm", "runc"),
-    "podman5": _podman("trixie", "crun"),
+    "podman5": _podman("trixie", "runc"),
     "rootless": _podman("bookworm", "crun", PERSON),
     "rootless5": _podman("trixie", "crun", PERSON),
 }
 """Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4, root's and a user's."""
+
+APPTAINER = Kind("sid", ("apptainer", "dash", "coreutils", "mount", "squashfuse", "fuse3"), ())
+"""No engine, but what clusters have instead: a program that runs an image's file as whoever calls it."""
 
 
 def start(places: Places, name: str, kind: str, size: int = 0, shared: Path | None = None) -> Path:
@@ -127,10 +132,13 @@ def start(places: Places, name: str, kind: str, size: int = 0, shared: Path | No
     return well
 
 
-def tree(places: Places, kind: str) -> Path:
-    """The Debian tree that engines of a kind run in."""
+def tree(places: Places, kind: Kind) -> Path:
+    """The Debian tree that programs of a kind run in.
+
+    :raises RigError: when it cannot be had here
+    """
     with _holding(places):
-        return _unpacked(places, KINDS[kind])
+        return _unpacked(places, kind)
 
 
 def stop(places: Places, name: str) -> bool:
@@ -180,7 +188,7 @@ def _answers(path: Path) -> bool:
 
 def _unpacked(places: Places, kind: Kind) -> Path:
     """The tree of Debian's packages that the engine runs in; their scripts are not run."""
-    key = state.key_of([_TREE_VERSION, kind.release, *kind.packages])
+    key = state.key_of([_TREE_VERSION, *_FILES.values(), kind.release, *kind.packages])
     tree = places.root / "engines" / ".trees" / f"{kind.packages[0]}-{kind.release}-{key}"
     if tree.is_dir():
         return tree

@@ -112,6 +112,8 @@ def run(session: Session, name: str | None, inside: str, connection_file: Path) 
     if here.is_relative_to(launch.project):
         launch = replace(launch, folder=str(here.relative_to(launch.project)))
     engine = find_engine(session.settings) if launch.prefix else session.engine
+    if launch.prefix is None:
+        launch = replace(launch, ways=engine.ways)
     become_kernel(kernel_launch(launch, inside, connection), engine, session.settings)
 
 

@@ -81,11 +81,14 @@ class Ways:
         the same again, but `kept`, since a rootless one must be asked for it
     :param keeps_groups: whether it can be asked to leave the caller his other groups, when he is kept
     :param is_podman: whether its client is podman's
+    :param holds_ports: whether a published port takes connections before anybody is behind it, as podman's
+        do, which then wait for ever
     """
 
     caller: Literal["same", "root", "kept"] = "same"
     keeps_groups: bool = False
     is_podman: bool = False
+    holds_ports: bool = False
 
 
 AS_DOCKER = Ways()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envbox.engine import Ways
@@ -77,7 +77,7 @@ def facts_of(info: Mapping[str, Any]) -> Facts:
     return Facts(is_rootless, str(info.get("DefaultRuntime") or ""))
 
 
-def ways_of(facts: Facts, *, is_podman: bool) -> Ways:
+def ways_of(facts: Facts, *, is_podman: bool, of_podman: bool = False) -> Ways:
     """How containers are asked for.
 
     A rootless engine is the user's own, and its containers have the user's rights as root; any other uid in
@@ -85,9 +85,11 @@ def ways_of(facts: Facts, *, is_podman: bool) -> Ways:
     otherwise, by its own client; and with crun, to leave him his groups.
 
     :param is_podman: whether the client is podman's
+    :param of_podman: whether the engine is
     """
+    ways = Ways(is_podman=is_podman, holds_ports=of_podman)
     if not facts.is_rootless:
-        return Ways(is_podman=is_podman)
+        return ways
     if not is_podman:
-        return Ways(caller="root")
-    return Ways(caller="kept", keeps_groups="crun" in facts.runtime, is_podman=True)
+        return replace(ways, caller="root")
+    return replace(ways, caller="kept", keeps_groups="crun" in facts.runtime)

@@ -115,12 +115,15 @@ class DockerEngine:
 
         :raises ToolError: when that is not installed
         """
+        return ways_of(self._facts(), is_podman=self._client.is_podman, of_podman=self._is_podman)
+
+    def _facts(self) -> Facts:
         with suppress(ValueError):
             if known := self._memo.read("facts"):
-                return ways_of(Facts.loads(known), is_podman=self._client.is_podman)
+                return Facts.loads(known)
         facts = facts_of(self._json("/info") or {})
         self._memo.keep("facts", facts.dumps())
-        return ways_of(facts, is_podman=self._client.is_podman)
+        return facts
 
     def client_argv(self) -> tuple[str, ...]:
         """The docker command, or podman's.

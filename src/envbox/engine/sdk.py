@@ -92,7 +92,8 @@ def unreachable(address: Address, error: BaseException) -> ToolError:
         return ToolError(f"no permission to use the engine's socket {path}", _permission_hint(path))
     return ToolError(
         f"no container engine answers at {address}: {_words(cause)}",
-        "start Docker, or point DOCKER_HOST or a docker context at an engine that runs",
+        "start Docker, or podman's socket (systemctl --user start podman.socket), or point DOCKER_HOST or a "
+        "docker context at an engine that runs",
     )
 
 

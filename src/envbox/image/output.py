@@ -24,13 +24,14 @@ from envbox.files import PART, disk_error, whole_file
 from envbox.image.build import image_reference
 from envbox.image.publication import Made, Publication, Wanted, make
 from envbox.link.bytecode import host_platform
-from envbox.link.tar import END, header, padding
+from envbox.link.tar import DIRECTORY, END, header, padding
 from envbox.oci import INDEX_TYPE, Descriptor, canonical_json
 from envbox.registry.upload import Blob
 from envbox.report import Reporter, Task
 from envbox.settings import Settings
 
 _MARK = "io.envbox.name"
+_FOLDERS = ("blobs/", "blobs/sha256/")  # apptainer 1.4 makes none that has no entry of its own
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip")
 
 
@@ -141,6 +142,8 @@ def _is_ours(folder: Path) -> bool:
 
 def _write_file(made: Made, path: Path, task: Task) -> None:
     with whole_file(path) as file:
+        for folder in _FOLDERS:
+            file.write(header(folder, DIRECTORY, mode=0o755))
         for name, data in layout_files(made.publication).items():
             file.writelines((header(name, size=len(data)), data, padding(len(data))))
         for blob in made.blobs:

@@ -87,8 +87,11 @@ def kernel_launch(launch: Launch, kernel: str, connection: Connection) -> Launch
             f"set `network` of environments.{launch.name} to a network, or let the client use ipc",
         )
     mounts = (*launch.mounts, Bind(connection.path, IMAGE_CONNECTION, read_only=True))
-    if launch.network == "host":
-        return replace(launch, mounts=mounts, command=start_argv(kernel, IMAGE_CONNECTION, LOOPBACK))
+    # a client connects as soon as it has started us, and then waits half a minute: ZeroMQ's handshake
+    takes_none = launch.ways.holds_ports and launch.network is None and not launch.ports
+    if launch.network == "host" or takes_none:
+        command = start_argv(kernel, IMAGE_CONNECTION, LOOPBACK)
+        return replace(launch, network="host", mounts=mounts, command=command)
     address = LOOPBACK if connection.ip in _HERE else connection.ip
     return replace(
         launch,
