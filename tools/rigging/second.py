@@ -107,7 +107,7 @@ KINDS = {
     "rootless5": _podman("trixie", "crun", PERSON),
     "rootless-docker": _rootless(_docker("trixie", **{"storage-driver": "overlay2"})),
 }
-"""Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4, root's and a user's; a user's Docker 26.1."""
+"""Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4; three that are a user's."""
 
 APPTAINER = Kind("sid", ("apptainer", "dash", "coreutils", "mount", "squashfuse", "fuse3"), ())
 """No engine, but what clusters have instead: a program that runs an image's file as whoever calls it."""
