@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from engines import SecondEngine, second_engine
@@ -19,11 +19,18 @@ from engines import SecondEngine, second_engine
 from envbox.engine import Engine
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
+from envbox.project import read_project
+from envbox.ready import ready_environment
+from envbox.report import SILENT
 from envbox.settings import Settings
+
+if TYPE_CHECKING:
+    from containers import Lab
 
 # Docker's socket and its client are not there in these mounts; podman's network is the command's own.
 _HIDE = 'for path in $HIDDEN; do mount --bind /dev/null "$path" || exit 99; done; unset HIDDEN; exec "$@"'
 _DOCKER = "/var/run/docker.sock"
+_KEPT = ("packages", "fragments", "layers", "blobs", "compilers", "bases", "manifests")
 
 
 @dataclass
@@ -67,7 +74,7 @@ class Machine:
         client = shutil.which("docker")
         if client is not None and not docker:
             hidden.append(client)
-        if docker:
+        if docker and (self.folder / "bin/podman").exists():
             hidden.append(str(self.folder / "bin/podman"))
         rights = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
         user = ["setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--groups", str(self.uid + 1)]
@@ -114,11 +121,33 @@ class Machine:
         subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", *paths], check=True)
 
 
+def settings_of(made: Machine, lab: Lab) -> Settings:
+    """Those of `lab`, with the machine's own cache."""
+    return replace(lab.settings, cache_dir=made.settings.cache_dir)
+
+
+def furnished(made: Machine, lab: Lab) -> None:
+    """Give the machine the project of `lab`, and a cache that knows all but engines."""
+    shutil.copytree(lab.project, made.project, dirs_exist_ok=True)
+    how = "--archive" if made.uid else "--link"  # what is a user's is not root's any more
+    for name in _KEPT:
+        if (found := lab.settings.cache_dir / name).is_dir():
+            subprocess.run(["cp", "--recursive", how, found, made.settings.cache_dir], check=True)
+
+
+def handed_over(made: Machine, lab: Lab) -> None:
+    """Give a user's machine the project, and the environment's files, as the user's own."""
+    furnished(made, lab)
+    environment = read_project(made.project).environment("lab")
+    ready_environment(environment, settings_of(made, lab), made.engine, SILENT)
+    made.give(made.project, made.settings.cache_dir, made.folder / "home")
+
+
 @contextmanager
 def machine(kind: str, folder: Path, environ: dict[str, str]) -> Iterator[Machine]:
     """A machine with podman for a while.
 
-    :param kind: `podman`, `podman5`, or a user's own, `rootless` or `rootless5`
+    :param kind: `podman`, `podman5`; or a user's own, `rootless`, `rootless5`, `rootless-docker`
     :param folder: that anybody may enter
     :param environ: which envbox is told of channels and registries by
     """
@@ -132,7 +161,9 @@ def machine(kind: str, folder: Path, environ: dict[str, str]) -> Iterator[Machin
         (folder / name).mkdir()
     with second_engine(kind, 4000, "-alone", folder) as engine:
         made = Machine(engine, folder, second.KINDS[kind].uid)
-        put_client(second.tree(places(os.environ), second.KINDS[kind]), folder / "bin")
+        tree = second.tree(places(os.environ), second.KINDS[kind])
+        if (tree / "usr/bin/podman").exists():
+            put_client(tree, folder / "bin")
         made.environ = {
             **{key: value for key, value in environ.items() if not key.startswith(("DOCKER_", "CONTAINER_"))},
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from socket import AF_UNIX, socket
 from uuid import uuid4
@@ -157,6 +158,7 @@ def test_what_an_engine_says_of_itself_decides_who_one_is(
     facts = facts_of(info)
     assert ways_of(facts, is_podman=is_podman) == ways
     assert Facts.loads(facts.dumps()) == facts
+    assert ways_of(facts, is_podman=is_podman, of_podman=True) == replace(ways, holds_ports=True)
 
 
 # --- none that answers

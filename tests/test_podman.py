@@ -4,45 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pexpect
 import pytest
 from containers import Lab
-from podmans import Machine, machine, words
+from podmans import Machine, furnished, handed_over, machine, settings_of, words
 
 from envbox.project import read_project
-from envbox.ready import ready_environment, ready_image
+from envbox.ready import ready_image
 from envbox.report import SILENT
-from envbox.settings import Settings
 
 pytestmark = pytest.mark.rig
 SOURCE = Path(__file__).parents[1] / "src"
 PROMPT = r"\(lab\) /work[^\r\n]*[$#] "
-KEPT = ("packages", "fragments", "layers", "blobs", "compilers", "bases", "manifests")
-
-
-def furnished(made: Machine, lab: Lab) -> Machine:
-    """The machine with the project of `lab`, and a cache that knows all but engines."""
-    shutil.copytree(lab.project, made.project, dirs_exist_ok=True)
-    for name in KEPT:
-        if (found := lab.settings.cache_dir / name).is_dir():
-            how = "--archive" if made.uid else "--link"  # what is a user's is not root's any more
-            subprocess.run(["cp", "--recursive", how, found, made.settings.cache_dir], check=True)
-    return made
-
-
-def settings_of(made: Machine, lab: Lab) -> Settings:
-    return replace(lab.settings, cache_dir=made.settings.cache_dir)
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +46,20 @@ def rootless(lab: Lab) -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
         Path(folder).chmod(0o755)
         with machine("rootless", Path(folder), lab.environ) as made:
-            furnished(made, lab)
-            environment = read_project(made.project).environment("lab")
-            ready_environment(environment, settings_of(made, lab), made.engine, SILENT)
+            handed_over(made, lab)
             (made.project / "team.txt").write_text("for the group\n")
-            made.give(made.project, made.settings.cache_dir, made.folder / "home")
             os.chown(made.project / "team.txt", 0, made.uid + 1)
             (made.project / "team.txt").chmod(0o640)
+            yield made
+
+
+@pytest.fixture(scope="module")
+def rootless_docker(lab: Lab) -> Iterator[Machine]:
+    """A user's own Docker, likewise."""
+    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
+        Path(folder).chmod(0o755)
+        with machine("rootless-docker", Path(folder), lab.environ) as made:
+            handed_over(made, lab)
             yield made
 
 
@@ -360,3 +349,18 @@ def test_with_docker_s_client_he_is_root_in_there_and_his_files_are_his(rootless
     assert words(done) == "0\n"
     made = (rootless.project / "by-root").stat()
     assert (made.st_uid, made.st_gid) == (rootless.uid, rootless.uid)
+
+
+def test_in_a_user_s_own_docker_too(rootless_docker: Machine) -> None:
+    made = rootless_docker
+    a_notebook(made.project / "a.ipynb", "import os; print(os.getuid(), open('data.txt').read())")
+    said = {"DOCKER_HOST": f"unix://{made.second.socket}"}
+    script = "id -u; cat data.txt; touch by-root ~/mine"
+    done = made.run("run", "lab", "--", "sh", "-c", script, docker=True, **said)
+    assert words(done) == "0\nof the project\n"
+    assert words(made.run("exec", "-n", "lab", "a.ipynb", docker=True, **said)) == "a.out.ipynb\n"
+    assert printed(made.project / "a.out.ipynb") == "0 of the project\n\n"
+    for name in ("by-root", "a.out.ipynb"):
+        found = (made.project / name).stat()
+        assert (found.st_uid, found.st_gid) == (made.uid, made.uid)
+    assert made.containers() == []

@@ -87,6 +87,15 @@ def _podman(release: str, runtime: str, uid: int = 0) -> Kind:
     return Kind(release, _PODMANS, tuple(_PODMAN.format(runtime, _SOCKET).split()), uid=uid)
 
 
+def _rootless(docker: Kind) -> Kind:
+    """A Docker that is a user's, started as `dockerd-rootless.sh` does."""
+    packages = ("rootlesskit", "uidmap", "slirp4netns", "util-linux", "iproute2")
+    kit = "--net=slirp4netns --disable-host-loopback --copy-up=/etc --copy-up=/run --state-dir=/rig/kit"
+    program = ("/usr/bin/rootlesskit", *kit.split(), docker.program[0], "--rootless", *docker.program[1:])
+    own = {**docker.settings, "exec-root": "/rig/exec", "pidfile": "/rig/docker.pid"}
+    return Kind(docker.release, (*docker.packages, *packages), program, own, PERSON)
+
+
 KINDS = {
     "overlay2": _docker("trixie", **{"storage-driver": "overlay2"}),
     "containerd": _docker("trixie", features={"containerd-snapshotter": True}),
@@ -96,8 +105,9 @@ KINDS = {
     "podman5": _podman("trixie", "runc"),
     "rootless": _podman("bookworm", "crun", PERSON),
     "rootless5": _podman("trixie", "crun", PERSON),
+    "rootless-docker": _rootless(_docker("trixie", **{"storage-driver": "overlay2"})),
 }
-"""Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4, root's and a user's."""
+"""Docker 26.1 with either store, 28 or newer, 20.10; podman 4.3 and 5.4; three that are a user's."""
 
 APPTAINER = Kind("sid", ("apptainer", "dash", "coreutils", "mount", "squashfuse", "fuse3"), ())
 """No engine, but what clusters have instead: a program that runs an image's file as whoever calls it."""
@@ -117,9 +127,10 @@ def start(places: Places, name: str, kind: str, size: int = 0, shared: Path | No
     well = shared / "podman" / "podman.sock" if shared else home / "engine.sock"
     with _holding(places):
         place = Place(str(_unpacked(places, found)), str(home), size, str(shared or ""), found.uid)
-        program = [word.replace(_SOCKET, f"unix://{well}") if shared else word for word in found.program]
+        told = f"unix://{well}" if shared else _SOCKET
+        program = [word.replace(_SOCKET, told) for word in found.program]
         command = (sys.executable, str(_HERE / "apart.py"), place.dumps(), *program)
-        settings = json.dumps(found.settings).encode()
+        settings = json.dumps(found.settings).replace(_SOCKET, told).encode()
         version = state.key_of([*command, settings, _HERE / "apart.py"])
         service = Service(_SERVICE, command, lambda: _answers(well), patience=40, version=version)
         if not (services.process(_SERVICE, Places(home), version) and _answers(well)):
