@@ -45,7 +45,8 @@ class Launch:
     :param folder: where the command starts, relative to the project
     :param env: None as a value: the one that the variable has here, if any
     :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
-    :param prefix: a folder: there is no container, but a session on this machine with that at /opt/envbox
+    :param prefix: a folder: there is no container, but a session on this machine with that
+    :param seen_at: where such a session has its prefix
     :param ports: as the client publishes them
     :param container: the container's name; None leaves it to the engine
     :param stays: it is created rather than run, and not removed when it ends
@@ -73,6 +74,7 @@ class Launch:
     stays: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     prefix: Path | None = None
+    seen_at: str = IMAGE_PREFIX
 
 
 def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:

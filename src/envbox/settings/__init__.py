@@ -75,6 +75,8 @@ class Settings:
     :param ca_bundle: certificates, in PEM, that servers are checked against; None: the system's
     :param timeout: seconds that a server may be silent
     :param engine: `docker`, or `host` for sessions without a container; None: docker, where it answers
+    :param own_path: whether sessions without a container use an environment at a path in the cache, as they
+        do where nothing can be mounted
     """
 
     cache_dir: Path
@@ -91,6 +93,7 @@ class Settings:
     ca_bundle: Path | None = None
     timeout: float = DEFAULT_TIMEOUT
     engine: str | None = None
+    own_path: bool = False
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:

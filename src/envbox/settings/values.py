@@ -184,6 +184,7 @@ KEYS: dict[str, Parser] = {
     "ca_bundle": _path,
     "timeout": _seconds,
     "engine": _engine,
+    "own_path": _flag,
 }
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""
