@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pexpect
 import pytest
 from conftest import Rig
 
+from envbox.errors import PackageError
 from envbox.link.placeholder import python_shebang, replace_prefix
 
 needs_rig = pytest.mark.rig
@@ -142,31 +144,58 @@ def test_a_prefix_in_use_is_not_cleaned_away(place: Place) -> None:
 
 
 @needs_rig
-def test_a_cache_whose_path_has_a_blank_will_do(place: Place, tmp_path: Path) -> None:
-    cache = str(tmp_path / "with space")
-    found = place.run(
-        "run",
-        "--engine",
-        "host",
-        "work",
-        "--",
-        "jupyter-kernelspec",
-        "list",
-        "--json",
-        ENVBOX_CACHE_DIR=cache,
-    )
-    assert cache in json.loads(found.stdout)["kernelspecs"]["python3"]["resource_dir"]
+@pytest.mark.parametrize("name", ["with space", "x" * 120])
+def test_a_cache_whose_path_no_first_line_can_hold_will_do(place: Place, tmp_path: Path, name: str) -> None:
+    argv = ("run", "--engine", "host", "work", "--", "jupyter-kernelspec", "list", "--json")
+    found = place.run(*argv, ENVBOX_CACHE_DIR=str(tmp_path / name))
+    assert str(tmp_path / name) in json.loads(found.stdout)["kernelspecs"]["python3"]["resource_dir"]
 
 
 @needs_rig
-@pytest.mark.parametrize(
-    ("name", "words"), [("a:b", "leads scripts astray"), ("x" * 240, "has a placeholder shorter than")]
-)
-def test_a_cache_whose_path_cannot_be_used_is_refused(
-    place: Place, tmp_path: Path, name: str, words: str
-) -> None:
+def test_a_cache_whose_path_leads_astray_is_refused(place: Place, tmp_path: Path) -> None:
     argv = ("run", "--engine", "host", "work", "--", "true")
-    done = place.run(*argv, check=False, ENVBOX_CACHE_DIR=str(tmp_path / name))
+    done = place.run(*argv, check=False, ENVBOX_CACHE_DIR=str(tmp_path / "a:b"))
     assert done.returncode == 1
-    assert words in done.stderr
+    assert "leads scripts astray" in done.stderr
     assert "ENVBOX_CACHE_DIR" in done.stderr
+
+
+def test_a_path_that_is_longer_than_a_binary_has_room_for_is_refused() -> None:
+    with pytest.raises(PackageError, match="placeholder shorter") as caught:
+        replace_prefix(b"/PLACE/lib\0", "/PLACE", "/srv/longer", "binary")
+    assert "ENVBOX_CACHE_DIR" in str(caught.value.hint)
+
+
+@needs_rig
+def test_a_shell_has_the_environment_s_prompt(place: Place) -> None:
+    argv = [*WALLED, *ENVBOX, "shell", "--engine", "host", "work"]
+    env = {**os.environ, **place.env, "TERM": "dumb"}
+    shell = pexpect.spawn(argv[0], argv[1:], cwd=str(place.root), env=env, timeout=60, encoding="utf-8")
+    shell.expect(r"\(work\) .*[#$] ")
+    shell.sendline("python -c 'import sys; print(sys.prefix)'; exit 5")
+    shell.expect("prefixes/here/[0-9a-f]{12}")
+    shell.expect(pexpect.EOF)
+    shell.close()
+    assert shell.exitstatus == 5
+
+
+@needs_rig
+def test_two_commands_at_once_make_it_once(place: Place) -> None:
+    place.run("clean", "prefixes")
+    argv = [*WALLED, *ENVBOX, "run", "--engine", "host", "work", "--", "python", "-c", CODE]
+    env = {**os.environ, **place.env}
+    both = [
+        subprocess.Popen(argv, cwd=place.root, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = {process.communicate(timeout=120)[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(said) == 1
+
+
+@needs_rig
+@pytest.mark.skipif(os.getuid() != 0, reason="others cannot write there anyway")
+def test_its_folders_are_sealed_and_root_s_python_writes_no_byte_code(place: Place) -> None:
+    prefix = Path(place.python("import sys; print(sys.prefix)")).resolve()
+    modes = {path.stat().st_mode & 0o777 for path in (prefix, *prefix.rglob("*")) if path.is_dir()}
+    assert modes == {0o555}
+    assert place.python("import sys; print(sys.dont_write_bytecode or sys.pycache_prefix)") != "None"
