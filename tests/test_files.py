@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,5 +63,5 @@ def test_a_folder_that_nobody_may_write_to_is_removed(open_folder: Path) -> None
     open_folder.chmod(0o777)
     user = {"user": 54321} if os.getuid() == 0 else {}
     argv = [sys.executable, "-c", code, str(open_folder)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, **user)  # type: ignore[call-overload]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, **user)
     assert done.stdout == "False\n"
