@@ -17,7 +17,6 @@ import pytest
 
 from envbox.errors import PackageError
 from envbox.image.activation import (
-    ACTIVATE,
     Activation,
     activate_script,
     bashrc,
@@ -170,7 +169,7 @@ def test_a_login_shell_gets_the_path_back(activate: Path, tmp_path: Path) -> Non
 
 def test_the_prompt_names_the_environment(activate: Path, tmp_path: Path) -> None:
     rc = tmp_path / "bashrc"
-    rc.write_text(bashrc(Activation("maps")).replace(ACTIVATE, str(activate)))
+    rc.write_text(bashrc(Activation("maps")).replace(Activation("maps").script, str(activate)))
     done = run([BASH, "--rcfile", str(rc), "-ic", 'echo "${PS1@P}"'], env_of(tmp_path, HOME=str(tmp_path)))
     assert done.stdout.startswith("(maps) ")
 
@@ -187,7 +186,7 @@ def test_a_name_cannot_become_code() -> None:
 
 def entrypoint(tmp_path: Path, activate: Path, activation: Activation) -> str:
     path = tmp_path / "entrypoint.sh"
-    path.write_text(entrypoint_script(activation).replace(ACTIVATE, str(activate)))
+    path.write_text(entrypoint_script(activation).replace(activation.script, str(activate)))
     path.chmod(0o755)
     return str(path)
 
@@ -247,7 +246,7 @@ def test_the_image_s_env_keeps_the_base_s_and_puts_the_environment_first() -> No
     assert env["PATH"] == "/opt/envbox/bin:/opt/conda/bin:/bin"
     assert env["FOO"] == "a=b"
     assert env["HOME"] == HOME
-    assert env["BASH_ENV"] == ACTIVATE
+    assert env["BASH_ENV"] == activation.script
     assert env["LANG"] == "C.UTF-8"
     assert env["PROJ_DATA"] == "/opt/envbox/share/proj"
 

@@ -51,10 +51,9 @@ def test_its_prefix_is_mounted_read_only_at_a_place_of_its_own() -> None:
 
 def test_its_programs_are_named_by_path_and_the_environments_by_name() -> None:
     command = server_launch(BESIDE, 8890, Path("/t")).command
-    assert command[4].split()[0] == f"{JUPYTER}/bin/jupyter-lab"
-    assert command[5] == "/opt/envbox/share/jupyter/kernels"
+    assert command[5:7] == (f"{JUPYTER}/bin/", "/opt/envbox/share/jupyter/kernels")
     command = server_launch(LAUNCH, 8890, Path("/t")).command
-    assert command[4:6] == ("jupyter-lab jupyter-notebook jupyter-server", "")
+    assert command[4:7] == ("jupyter-lab jupyter-notebook jupyter-server", "", "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,15 @@ def test_no_permission_names_the_path() -> None:
         "not allowed to write /x"
         in disk_error(Path("/x"), OSError(errno.EACCES, "Permission denied")).message
     )
+
+
+def test_a_folder_that_nobody_may_write_to_is_removed(open_folder: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from envbox.files import remove_folder\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
+        "top = Path(sys.argv[1], 'top'); (top / 'below').mkdir(parents=True); (top / 'below/file').touch()\n"
+        "(top / 'below').chmod(0o555); top.chmod(0o555); remove_folder(top); print(top.exists())"
+    )
+    open_folder.chmod(0o777)
+    argv = [sys.executable, "-c", code, str(open_folder)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -33,11 +33,12 @@ from envbox.image.build import make_image, read_locked
 from envbox.inside import PREFIX
 from envbox.link import folders as folders_module
 from envbox.link.folders import PLACE as PACKAGES
-from envbox.link.folders import Folder, read_folder, unpack_packages
+from envbox.link.folders import Folder, read_folder
 from envbox.link.fragments import FileEntry, link_packages
 from envbox.link.frames import compress, decompress
 from envbox.link.packages import Installation
 from envbox.link.tar import SYMLINK, TarReader
+from envbox.link.unpacking import unpack_packages
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.prefix import find_mounted, mount, prefixes_in_use, tree
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key

@@ -7,7 +7,6 @@ at all.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import SettingsError
-from envbox.files import PART, disk_error, is_leftover
+from envbox.files import PART, disk_error, is_leftover, remove_folder
 
 KINDS = {
     "packages": "archives as downloaded",
@@ -83,7 +82,7 @@ def free(cache_dir: Path, kinds: tuple[str, ...], in_use: Collection[Path] = ())
 
 def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
     """What must go for everything in a folder to go but what is kept."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     if not kept:
         yield path
@@ -99,7 +98,7 @@ def _remove(path: Path, cache_dir: Path) -> None:
             path.rename(aside / path.name)
         while aside.exists():
             with suppress(FileNotFoundError):  # who was making it removes what it had made
-                shutil.rmtree(aside)
+                remove_folder(aside)
     except OSError as error:
         raise disk_error(path, error) from error
 

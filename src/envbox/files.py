@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -113,7 +113,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise disk_error(path, error) from error
     finally:
         if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(part)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it, also out of folders that nobody may write to.
+
+    :raises OSError: when that cannot be; FileNotFoundError when something is removed by another meanwhile
+    """
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        for folder, _, _ in os.walk(path):
+            os.chmod(folder, 0o700)  # noqa: PTH101  # a Path for each takes longer than the call
+        shutil.rmtree(path)
 
 
 def discard_folder(path: Path) -> None:
@@ -125,7 +139,8 @@ def discard_folder(path: Path) -> None:
         except FileNotFoundError:
             return
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):
+                remove_folder(aside)
     except OSError as error:
         raise disk_error(path, error) from error
 

@@ -62,14 +62,23 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
     if lock_path.is_file() and (known := memo.read("tree")):
         tree = find_tree(settings.cache_dir, known["tree"])
         if tree is not None:
-            return tree.prefix
+            return _seen(tree, settings)
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with only_one(lock_path.parent / ".lock"):
         if not lock_path.is_file():
             _lock(spec_path, lock_path, where, settings, report)
     tree = _obtain_tree(lock_path, where, settings, report)
     memo.write({"tree": tree.key})
-    return tree.prefix
+    return _seen(tree, settings)
+
+
+def _seen(tree: Tree, settings: Settings) -> Path:
+    """What is to be mounted; or, of what is not, the path at which it is seen."""
+    from envbox.prefix.seen import let_be_seen
+    from envbox.prefix.tree import is_mounted
+
+    let_be_seen(tree, settings)
+    return tree.prefix if is_mounted(tree.seen_at) else Path(tree.seen_at)
 
 
 def _read(path: Path) -> str:

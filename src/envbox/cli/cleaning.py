@@ -18,7 +18,7 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
     """Show what the cache holds; remove WHAT is named, or --all.
 
     Nothing is lost: whatever is needed again is fetched or made again. Images in the engine stay, and so do
-    prefixes that containers have mounted.
+    prefixes that containers and other sessions have.
     """
     from envbox.cache import free, holdings
 
@@ -44,14 +44,13 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
 def _in_use(session: Session) -> list[Path]:
     """The prefixes that sessions have; no container's where no engine answers: then none runs."""
     from envbox.errors import ToolError
-    from envbox.files import is_held
     from envbox.prefix import prefixes_in_use
-    from envbox.prefix.tree import PLACE, RECORD
+    from envbox.prefix.tree import PLACE, trees_in_use
 
     place = session.settings.cache_dir / PLACE
     if not place.is_dir():
         return []
-    here = [path for path in place.glob("*") if is_held(path / RECORD)]
+    here = trees_in_use(session.settings.cache_dir)
     try:
         keys = prefixes_in_use(session.engine)
     except ToolError:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from envbox.cli.beside import lacks_jupyter, with_jupyter
 from envbox.cli.context import Decorated, Session, frozen_option, name_argument
+from envbox.cli.here import answers_none, prepare_here
 
 if TYPE_CHECKING:
-    from envbox.beside import Where
     from envbox.launch.container import Kind, Launch
-    from envbox.launch.jupyter_command import App
     from envbox.launch.session import LaunchOptions
-    from envbox.project import Environment
     from envbox.ready import Road
 
 LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
@@ -118,106 +117,21 @@ def prepare_launch(
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
-    lacks_jupyter = kind == "notebook" and _lacks_jupyter(session, environment, app, frozen=frozen)
-    if engine == "host" or (engine is None and not image and _answers_none(session, environment.name)):
-        launch = _prepare_here(session, environment, launch, frozen=frozen)
-        return with_jupyter(session, environment, launch) if lacks_jupyter else launch
+    is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)
+    if engine == "host" or (engine is None and not image and answers_none(session, environment.name)):
+        launch = prepare_here(session, environment, launch, frozen=frozen)
+        return with_jupyter(session, environment, launch) if is_without else launch
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
         environment, session.settings, session.engine, session.report, frozen=frozen, road=road
     )
     launch = replace(launch, image=ready.image)
-    if lacks_jupyter:
+    if is_without:
         launch = with_jupyter(session, environment, launch)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
-
-
-def _lacks_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> bool:
-    """See whether an environment has a Jupyter as soon as it is locked."""
-    from envbox.launch.jupyter_command import has_jupyter
-    from envbox.ready import ensure_locked
-
-    ensure_locked(environment, session.settings, session.report, frozen=frozen)
-    path = environment.foreign or environment.lock_path
-    return path.is_file() and not has_jupyter(path.read_bytes(), environment.name, app)
-
-
-def with_jupyter(session: Session, environment: Environment | None, launch: Launch) -> Launch:
-    """Put a Jupyter server beside an environment that has none.
-
-    :param environment: None for an image that somebody else made
-    """
-    from envbox.beside import obtain_jupyter
-
-    where = _where(session, environment, launch)
-    found = obtain_jupyter(where, session.settings, session.report)
-    session.report.say(f"{launch.name} has no Jupyter: envbox's own is put beside it")
-    return replace(launch, jupyter=found)
-
-
-def _where(session: Session, environment: Environment | None, launch: Launch) -> Where:
-    """What a Jupyter beside an environment is to run on."""
-    from envbox.beside import Where
-    from envbox.image.output import own_platform
-    from envbox.launch.jupyter_command import no_jupyter
-    from envbox.launch.libc import glibc_inside
-    from envbox.lockfile.conda_lock_v1 import read_lockfile
-    from envbox.prefix.here import machine_glibc
-    from envbox.prefix.place import obstacle
-
-    if launch.prefix is not None:
-        return Where(own_platform(), machine_glibc())
-    if words := obstacle(session.settings.cache_dir, session.engine):
-        session.report.say(f"no Jupyter can be put beside {launch.name}, since {words}")
-        raise no_jupyter(launch.name, None)
-    platform = session.engine.platform
-    if environment is None or not environment.lock_path.is_file():
-        return Where(platform, glibc_inside(launch, session.engine, session.settings))
-    base = read_lockfile(environment.lock_path).base
-    return Where(platform, base.glibc.get(platform) if base else None)
-
-
-def _answers_none(session: Session, name: str) -> bool:
-    """Whether there is no engine, but this machine itself will do, which is then said."""
-    from envbox.engine import find_engine
-    from envbox.errors import ToolError
-    from envbox.launch.here import obstacle
-
-    if not find_engine(session.settings).is_local:
-        return False
-    try:
-        session.engine  # noqa: B018  # connects, and checks what answers
-    except ToolError as error:
-        if obstacle() is not None:
-            return False
-        session.report.say(f"{name}: on this machine, without a container, since {error.message}")
-        return True
-    return False
-
-
-def _prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
-    """Make an environment ready for a session on this machine."""
-    from envbox.inside import LOCK_LABEL
-    from envbox.launch.here import check_here, check_machine
-    from envbox.launch.session import on_this_machine
-    from envbox.prefix.here import find_here, obtain_here
-    from envbox.ready import ensure_locked
-
-    check_here(launch)
-    ensure_locked(environment, session.settings, session.report, frozen=frozen)
-    at_once = launch.kind not in ("notebook", "kernel")
-    here = find_here(environment, session.settings)
-    if here is None:
-        check_machine(environment.name)
-        here = obtain_here(environment, session.settings, session.report, at_once=at_once)
-    if not here.is_compiled:
-        session.report.say(
-            "byte-code is compiled meanwhile, for the next session; here, first imports take longer"
-        )
-    return on_this_machine(launch, here.prefix, here.env, {LOCK_LABEL: here.lock_digest})
 
 
 def start(session: Session, launch: Launch) -> NoReturn:

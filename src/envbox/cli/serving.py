@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from envbox.cli.beside import with_jupyter
 from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
-from envbox.cli.launching import launch_options, prepare_launch, start, with_jupyter
+from envbox.cli.launching import launch_options, prepare_launch, start
 
 if TYPE_CHECKING:
     from envbox.launch.container import Launch

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SHARE = f"{PREFIX}/share/envbox"
 ENTRYPOINT = f"{SHARE}/entrypoint.sh"
-ACTIVATE = f"{SHARE}/activate.sh"
 BASHRC = f"{SHARE}/bashrc"
 LOCKFILE = f"{SHARE}/conda-lock.yml"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,12 +53,19 @@ class Activation:
     :param variables: fixed values, set where nothing else sets them
     :param scripts: absolute paths of activate.d scripts, in conda's order
     :param library: the folder of Python's standard library, relative to `/`; None without a Python
+    :param prefix: where the environment is seen when it is active
     """
 
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)
     scripts: tuple[str, ...] = ()
     library: str | None = None
+    prefix: str = PREFIX
+
+    @property
+    def script(self) -> str:
+        """The path of the script that activates."""
+        return f"{self.prefix}/share/envbox/activate.sh"
 
 
 def is_variables_file(path: str) -> bool:
@@ -67,11 +73,14 @@ def is_variables_file(path: str) -> bool:
     return path.startswith(_VARIABLES) and path.endswith(".json") and "/" not in path[len(_VARIABLES) :]
 
 
-def read_activation(lock: Lock, paths: Iterable[str], variables_files: Mapping[str, bytes]) -> Activation:
+def read_activation(
+    lock: Lock, paths: Iterable[str], variables_files: Mapping[str, bytes], prefix: str = PREFIX
+) -> Activation:
     """Gather what the packages and the spec have to say.
 
     :param paths: of all files of the environment, relative to `/`
     :param variables_files: path → content, of those that `is_variables_file`
+    :param prefix: where the environment is seen
     :raises PackageError: when such a file is not what conda has there
     """
     variables: dict[str, str] = {}
@@ -81,12 +90,12 @@ def read_activation(lock: Lock, paths: Iterable[str], variables_files: Mapping[s
     scripts, libraries = [], []
     for path in paths:
         if path.startswith(_SCRIPTS) and path.endswith(".sh") and "/" not in path[len(_SCRIPTS) :]:
-            scripts.append(f"/{path}")
+            scripts.append(prefix + path.removeprefix(ROOT))
         elif path.endswith("/os.py") and (found := _STANDARD_LIBRARY.fullmatch(path)):
             libraries.append(found[1])
     name = _NOT_IN_NAMES.sub("-", lock.name)  # it goes into shell code and a prompt, which shells expand
     return Activation(
-        name, dict(sorted(variables.items())), tuple(sorted(scripts)), min(libraries, default=None)
+        name, dict(sorted(variables.items())), tuple(sorted(scripts)), min(libraries, default=None), prefix
     )
 
 
@@ -111,12 +120,12 @@ def image_env(activation: Activation, base_env: Sequence[str]) -> tuple[str, ...
     env: dict[str, str] = dict(entry.partition("=")[::2] for entry in base_env)
     ours = {
         "CONDA_DEFAULT_ENV": activation.name,
-        "CONDA_PREFIX": PREFIX,
+        "CONDA_PREFIX": activation.prefix,
         "CONDA_PROMPT_MODIFIER": f"({activation.name}) ",
         "CONDA_SHLVL": "1",
         "HOME": HOME,
-        "PATH": f"{PREFIX}/bin:{env.get('PATH') or SYSTEM_PATH}",
-        "BASH_ENV": ACTIVATE,
+        "PATH": f"{activation.prefix}/bin:{env.get('PATH') or SYSTEM_PATH}",
+        "BASH_ENV": activation.script,
     }
     env |= activation.variables
     if "LANG" not in env and "LC_ALL" not in env:
@@ -129,6 +138,8 @@ def environment_files(
     lock: Lock, platform: str, lockfile: bytes, activation: Activation, created: int
 ) -> dict[str, FileEntry]:
     """What belongs to no package: the files of the environment's own layer, by path relative to `/`.
+
+    Wherever the environment is seen, these are the paths that the files have in an image.
 
     :param lockfile: the lockfile's bytes
     :param created: seconds since 1970, for conda's history
@@ -176,9 +187,10 @@ Error=This environment is made from a lockfile, and does not change.
 
 def entrypoint_script(activation: Activation) -> str:
     """The entrypoint: POSIX sh. Packages' scripts are written for bash, so it sources them where it is."""
+    script = shlex.quote(activation.script)
     through_bash = f"""\
 if command -v bash >/dev/null 2>&1; then
-  exec bash --noprofile --norc -c '. {ACTIVATE}; exec "$@"' envbox "$@"
+  exec bash --noprofile --norc -c {shlex.quote(f'. {script}; exec "$@"')} envbox "$@"
 fi
 """
     return f"""\
@@ -196,15 +208,16 @@ case "${{SHELL-}}" in
   "" | /bin/sh | */nologin | */false) if [ -x /bin/bash ]; then export SHELL=/bin/bash; fi ;;
   *) export SHELL ;;
 esac
-{through_bash if activation.scripts else ""}. {ACTIVATE}
+{through_bash if activation.scripts else ""}. {script}
 exec "$@"
 """
 
 
 def activate_script(activation: Activation) -> str:
     """The script that activates, for bash and POSIX sh; it is sourced, and may be so any number of times."""
+    prefix, bin_folder = activation.prefix, f"{activation.prefix}/bin"
     defaults = {
-        "CONDA_PREFIX": PREFIX,
+        "CONDA_PREFIX": prefix,
         "CONDA_DEFAULT_ENV": activation.name,
         "CONDA_PROMPT_MODIFIER": f"({activation.name}) ",
         "CONDA_SHLVL": "1",
@@ -214,8 +227,10 @@ def activate_script(activation: Activation) -> str:
         f'[ -n "${{{name}+x}}" ] || export {name}={shlex.quote(value)}' for name, value in defaults.items()
     ]
     return _ACTIVATE.format(
-        bin=f"{PREFIX}/bin",
-        prefix=PREFIX,
+        bin=bin_folder,
+        quoted_bin=shlex.quote(bin_folder),
+        prefix=prefix,
+        quoted_prefix=shlex.quote(prefix),
         defaults="\n".join(f"  {line}" for line in lines),
         scripts=_run_scripts(activation.scripts),
     )
@@ -225,11 +240,11 @@ _ACTIVATE = """\
 # Makes the environment at {prefix} the active one: sourced by the entrypoint, by bash (BASH_ENV), by .bashrc.
 {{ _envbox_options=$-; set +euxv; }} 2>/dev/null
 case ":${{PATH-}}:" in
-  *:{bin}:*) ;;
+  *:{quoted_bin}:*) ;;
   *) export PATH="{bin}${{PATH:+:$PATH}}" ;;
 esac
-if [ "${{ENVBOX_ACTIVE-}}" != {prefix} ]; then
-  export ENVBOX_ACTIVE={prefix}
+if [ "${{ENVBOX_ACTIVE-}}" != {quoted_prefix} ]; then
+  export ENVBOX_ACTIVE={quoted_prefix}
 {defaults}
 {scripts}fi
 case $_envbox_options in *e*) set -e ;; esac
@@ -262,7 +277,7 @@ def _run_scripts(scripts: Sequence[str]) -> str:
 def bashrc(activation: Activation) -> str:
     """What an interactive bash reads: the activation, and a prompt that names the environment."""
     return f"""\
-. {ACTIVATE}
+. {shlex.quote(activation.script)}
 case $- in
   *i*) PS1='({activation.name}) \\w\\$ ' ;;
 esac

@@ -53,7 +53,8 @@ class Launch:
     :param ways: how the engine is asked, which `prepare` sees to
     :param env: None as a value: the one that the variable has here, if any
     :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
-    :param prefix: a folder: there is no container, but a session on this machine with that at /opt/envbox
+    :param prefix: a folder: there is no container, but a session on this machine with that
+    :param seen_at: where a session has its prefix
     :param jupyter: a folder: the prefix of a Jupyter server, which the environment itself has not
     :param ports: as the client publishes them
     :param container: the container's name; None leaves it to the engine
@@ -82,6 +83,7 @@ class Launch:
     stays: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     prefix: Path | None = None
+    seen_at: str = IMAGE_PREFIX
     jupyter: Path | None = None
     ways: Ways = AS_DOCKER
 
@@ -89,6 +91,11 @@ class Launch:
     def user_inside(self) -> User:
         """Who the caller is in the container."""
         return inside(self.user, self.ways)
+
+    @property
+    def jupyter_at(self) -> str:
+        """Where the prefix of a Jupyter server is seen."""
+        return JUPYTER if self.seen_at == IMAGE_PREFIX else str(self.jupyter)
 
 
 def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:

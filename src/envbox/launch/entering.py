@@ -1,11 +1,12 @@
 """A program of its own: put prefixes where they belong on this machine, for one command alone, and become it.
 
     python -I -S entering.py PREFIX TARGET [PREFIX TARGET]… -- DIRECTORY COMMAND…
-    python -I -S entering.py --try TARGET
+    python -I -S entering.py -- DIRECTORY COMMAND…
 
 A prefix has its path, `/opt/envbox`, written into its files. So the command gets a mount namespace in which
 the prefix lies there, read-only; nobody else sees it, nothing of this machine changes, and with the command
 it is gone. Whoever is not root gets a user namespace for that, with the same user in it and no more rights.
+Without a pair nothing is mounted: for a prefix that has another path in its files.
 Nothing but the standard library is imported, and no thread runs: both would make it slow, and the kernel
 wants a process with one thread. unshare(2), mount_namespaces(7), user_namespaces(7)
 """
@@ -89,22 +90,28 @@ def put(prefix: str, target: str) -> None:
 
 def main(argv: list[str]) -> int:
     """Become the command."""
-    is_try = argv[0] == "--try"
-    end = 2 if is_try else argv.index("--")
+    end = argv.index("--")
     prefixes, targets = argv[0:end:2], argv[1:end:2]
     try:
-        enter_namespace()
+        if targets:
+            enter_namespace()
         for target in targets:
             make_room(target)
-        if is_try:
-            return 0
         for prefix, target in zip(prefixes, targets, strict=True):
             put(prefix, target)
     except OSError as error:
-        words = f"{error.filename or 'mount'}: {error.strerror}"
-        sys.stderr.write(f"{words}\n" if is_try else f"error: cannot mount {prefixes[0]}: {words}\n")
+        sys.stderr.write(f"error: cannot mount {prefixes[0]} at {targets[0]}: {words(error)}\n")
         return FAILED
-    directory, command = argv[end + 1], argv[end + 2 :]
+    return become(argv[end + 1], argv[end + 2 :])
+
+
+def words(error: OSError) -> str:
+    """What went wrong, and in which call."""
+    return f"{error.filename or 'mount'}: {error.strerror}"
+
+
+def become(directory: str, command: list[str]) -> int:
+    """Become a command in a directory; what stands against that is said, and its exit code returned."""
     try:
         os.chdir(directory)
         os.execvp(command[0], command)  # noqa: S606  # no shell is wanted

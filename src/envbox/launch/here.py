@@ -1,7 +1,8 @@
 """Sessions without a container: a command on this machine, with an environment's prefix where it belongs.
 
 `entering` makes a mount namespace for the command; all else of the machine is as it is: files, network, user.
-What of the caller's variables would lead Python, or other programs of the environment, astray is left out.
+Where the machine allows none, the prefix is one that was made for the path at which it is. What of the
+caller's variables would lead Python, or other programs of the environment, astray is left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,13 +20,20 @@ from envbox.errors import LaunchError
 from envbox.files import held
 from envbox.inside import JUPYTER, PREFIX
 from envbox.launch.container import Launch
-from envbox.launch.jupyter_command import ServeOptions, beside_env, idle_argv, no_jupyter, no_kernel, programs
+from envbox.launch.jupyter_command import (
+    ServeOptions,
+    beside_env,
+    idle_argv,
+    no_jupyter,
+    no_kernel,
+    place,
+    programs,
+)
 from envbox.launch.variables import values_in
 
 ENTERING = Path(__file__).with_name("entering.py")
-ENTRYPOINT = f"{PREFIX}/share/envbox/entrypoint.sh"
-BASHRC = f"{PREFIX}/share/envbox/bashrc"
 NO_USER_SITE = "PYTHONNOUSERSITE"
+_NO_BYTECODE, _BYTECODE_ELSEWHERE = "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"
 # Set for another Python, conda environment, R or shell than the one that is started
 _LEAKS = re.compile(
     r"PYTHON[A-Z0-9_]*|_?CONDA_?[A-Z0-9_]*|_?CE_[A-Z]+|MAMBA_[A-Z_]+|PIXI_[A-Z_]+|VIRTUAL_ENV[A-Z_]*|UV_[A-Z_]+"
@@ -37,14 +44,39 @@ _OWN = ("HOME", "PATH")  # of this machine, whatever an image would say
 
 
 def obstacle() -> str | None:
-    """Say in words what stands against sessions without a container; None when nothing does."""
-    if sys.platform != "linux":
-        return "only Linux can mount a prefix for one command"
-    argv = [sys.executable, "-I", "-S", str(ENTERING), "--try", PREFIX]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    """Say in words what stands against mounting a prefix for a command; None when nothing does.
+
+    It is tried, in a process that is a copy of this one: starting another takes three times as long.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _try(write)
+    os.close(write)
+    with open(read, encoding="utf-8", errors="replace") as answer:  # noqa: PTH123  # a handle, not a path
+        said = answer.read()
+    _, status = os.waitpid(child, 0)
+    if status == 0:
         return None
-    return f"this machine does not let you mount a prefix for one command ({done.stderr.strip()})"
+    return f"this machine does not let you mount a prefix for one command ({said})"
+
+
+def _try(write: int) -> NoReturn:
+    """Do in a copy of a process what `entering` does, and end it; what goes wrong is written.
+
+    Nothing else of that process may happen here, neither its handlers nor its buffers.
+    """
+    try:
+        from envbox.launch import entering
+
+        try:
+            entering.enter_namespace()
+            entering.make_room(PREFIX)
+            os._exit(0)
+        except OSError as error:
+            os.write(write, entering.words(error).encode())
+    finally:
+        os._exit(1)
 
 
 def check_here(launch: Launch) -> None:
@@ -67,17 +99,18 @@ def check_here(launch: Launch) -> None:
         raise LaunchError(f"there is no folder {launch.project}")
 
 
-def check_machine(name: str) -> None:
-    """See that this machine lets us mount a prefix, before one is made.
+def is_possible() -> bool:
+    """Whether there can be sessions without a container: images are of Linux, and so are their packages."""
+    return sys.platform == "linux"
 
-    :raises LaunchError: when it does not
+
+def check_machine(name: str) -> None:
+    """See that there can be sessions without a container here.
+
+    :raises LaunchError: when there cannot
     """
-    if words := obstacle():
-        raise LaunchError(
-            f"{name} cannot run without a container: {words}",
-            "start Docker; or, on Linux, let users have namespaces: sysctl kernel.unprivileged_userns_clone, "
-            "kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces",
-        )
+    if not is_possible():
+        raise LaunchError(f"{name} cannot run without a container: that takes Linux", "start Docker")
 
 
 def here_argv(launch: Launch) -> tuple[str, ...]:
@@ -86,18 +119,15 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
     folder = os.path.normpath(launch.project / launch.folder)
     command = launch.command
     if launch.kind == "shell" and command == ("bash",):
-        command = ("bash", "--rcfile", BASHRC)
+        command = ("bash", "--rcfile", f"{launch.seen_at}/share/envbox/bashrc")
+    is_mounted = launch.seen_at == PREFIX
     return (
-        sys.executable,
-        "-I",
-        "-S",
-        str(ENTERING),
-        str(launch.prefix),
-        PREFIX,
-        *((str(launch.jupyter), JUPYTER) if launch.jupyter else ()),
+        *(sys.executable, "-I", "-S", str(ENTERING)),
+        *((str(launch.prefix), PREFIX) if is_mounted else ()),
+        *((str(launch.jupyter), JUPYTER) if is_mounted and launch.jupyter else ()),
         "--",
         folder,
-        ENTRYPOINT,
+        f"{launch.seen_at}/share/envbox/entrypoint.sh",
         *command,
     )
 
@@ -111,8 +141,10 @@ def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
         env |= {name: environ[name] for name in ("LANG", "LC_ALL") if environ.get(name)}
     others = {f"{environ[name]}/bin" for name in _OTHERS if environ.get(name)}
     path = [entry for entry in environ.get("PATH", os.defpath).split(":") if entry not in others]
-    env["PATH"] = ":".join([f"{PREFIX}/bin", *path])
+    env["PATH"] = ":".join([f"{launch.seen_at}/bin", *path])
     env[NO_USER_SITE] = "1"
+    if launch.seen_at != PREFIX and launch.user.uid == 0 and _BYTECODE_ELSEWHERE not in env:
+        env[_NO_BYTECODE] = "1"  # root can write into what is sealed, and what changed is made anew
     for file in launch.env_files:
         env |= values_in(file, environ)
     for name, value in launch.env.items():
@@ -125,9 +157,9 @@ def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
 
 # Jupyter's own settings and history are the user's here, and stay as they are.
 _SERVER = """\
-words=$1; hint=$2; programs=$3; shift 3
+words=$1; hint=$2; programs=$3; place=$4; shift 4
 for program in $programs; do
-  if command -v "$program" >/dev/null; then exec "$program" "$@"; fi
+  if command -v "$place$program" >/dev/null; then exec "$place$program" "$@"; fi
 done
 echo "error: $words" >&2
 echo "hint: $hint" >&2
@@ -150,14 +182,15 @@ def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Laun
         *(() if browser else ("--no-browser",)),
         *(("--allow-root",) if launch.user.uid == 0 else ()),
     )
-    said = (missing.message, missing.hint or "", programs(launch, options))
+    said = (missing.message, missing.hint or "", programs(options), place(launch))
     env = {**launch.env, **beside_env(launch)}
     return replace(launch, env=env, command=("sh", "-c", _SERVER, "jupyter", *said, *words))
 
 
 def hold(launch: Launch) -> list[int]:
     """Files that say, as long as they are open in any process, that the launch's prefixes are in use."""
-    return [held(prefix.parent / "record.json") for prefix in (launch.prefix, launch.jupyter) if prefix]
+    prefixes = [prefix.resolve() for prefix in (launch.prefix, launch.jupyter) if prefix]
+    return [held(prefix.parent / "record.json") for prefix in prefixes]
 
 
 def become(launch: Launch) -> NoReturn:

@@ -9,7 +9,6 @@ from typing import Literal
 
 from envbox.errors import LaunchError
 from envbox.inside import HOME as IMAGE_HOME
-from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import LOOPBACK, Bind, Volume
@@ -38,7 +37,7 @@ _FIRST_PACKAGE: dict[App | None, str] = {"lab": "jupyterlab", "classic": "notebo
 # JupyterLab would ask at each start whether it may fetch news: the answer is no, until somebody says
 # otherwise in its settings.
 _START = f"""\
-programs=$1 kernels=$2; shift 2
+programs=$1 place=$2 kernels=$3; shift 3
 kept={KEPT}
 if [ -w $kept ]; then
   rm -rf $kept/data/runtime
@@ -52,7 +51,7 @@ news=$settings/notification.jupyterlab-settings
 [ -e "$news" ] || {{ mkdir -p "$settings" && echo '{{"fetchNews": "false"}}' >"$news"; }} 2>/dev/null
 [ -z "$kernels" ] || ls "$kernels"/*/kernel.json >/dev/null 2>&1 || exit {NO_KERNEL}
 for program in $programs; do
-  if command -v "$program" >/dev/null; then exec "$program" "$@"; fi
+  if command -v "$place$program" >/dev/null; then exec "$place$program" "$@"; fi
 done
 exit {NO_JUPYTER}
 """
@@ -81,17 +80,19 @@ class ServeOptions:
 NOTHING_SAID = ServeOptions()
 
 
-def programs(launch: Launch, options: ServeOptions) -> str:
+def programs(options: ServeOptions) -> str:
     """The programs that will do, the best first."""
-    found = _PROGRAMS[options.app]
-    if launch.jupyter is None:
-        return found
-    return " ".join(f"{JUPYTER}/bin/{program}" for program in found.split())
+    return _PROGRAMS[options.app]
+
+
+def place(launch: Launch) -> str:
+    """What comes before their names where a server stands beside its environment; else empty."""
+    return f"{launch.jupyter_at}/bin/" if launch.jupyter is not None else ""
 
 
 def kernels_path(launch: Launch) -> str:
     """Where there must be a kernel for a server that stands beside its environment; else empty."""
-    return f"{IMAGE_PREFIX}/share/jupyter/kernels" if launch.jupyter is not None else ""
+    return f"{launch.seen_at}/share/jupyter/kernels" if launch.jupyter is not None else ""
 
 
 def beside_env(launch: Launch) -> dict[str, str | None]:
@@ -99,7 +100,7 @@ def beside_env(launch: Launch) -> dict[str, str | None]:
     if launch.jupyter is None:
         return {}
     said = launch.env.get("JUPYTER_PATH")
-    return {"JUPYTER_PATH": ":".join([*filter(None, [said]), f"{IMAGE_PREFIX}/share/jupyter"])}
+    return {"JUPYTER_PATH": ":".join([*filter(None, [said]), f"{launch.seen_at}/share/jupyter"])}
 
 
 def idle_argv(options: ServeOptions) -> tuple[str, ...]:
@@ -128,7 +129,8 @@ def server_argv(
     :param address: what it listens on there
     """
     return (
-        *("sh", "-c", _START, "jupyter", programs(launch, options), kernels_path(launch), "--no-browser"),
+        *("sh", "-c", _START, "jupyter", programs(options), place(launch), kernels_path(launch)),
+        "--no-browser",
         f"--ServerApp.ip={address}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",

@@ -126,14 +126,16 @@ def on_prefix(launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapp
 
 
 def on_this_machine(
-    launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapping[str, str]
+    launch: Launch, prefix: Path, seen_at: str, env: Mapping[str, str], labels: Mapping[str, str]
 ) -> Launch:
-    """Start without a container, with a prefix put where it belongs for this command alone.
+    """Start without a container.
 
+    :param seen_at: the image's prefix: where that is put for this command alone; or where it is seen anyway
     :param env: the variables that the environment's image would have
     :param labels: that image's labels
     """
-    return replace(launch, prefix=prefix, image_env=env, labels={**labels, **launch.labels})
+    labels = {**labels, **launch.labels}
+    return replace(launch, prefix=prefix, seen_at=seen_at, image_env=env, labels=labels)
 
 
 def with_streams(launch: Launch) -> Launch:

@@ -17,7 +17,7 @@ from typing import Any
 
 from envbox.errors import LockfileError, PackageError
 from envbox.inside import PREFIX
-from envbox.link.conda_meta import conda_meta, generated_record, record_of, timestamp_of
+from envbox.link.conda_meta import SCRIPT, conda_meta, generated_record, record_of, timestamp_of
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.entry_points import entry_point_scripts
 from envbox.link.package import Archive, PackageInfo, PathEntry, open_package, safe_path
@@ -283,7 +283,7 @@ class _Linking:
         for final, script in self.scripts.items():
             if not self._is_excluded(final):
                 self.out.file(f"{ROOT}/{final}", script, EXECUTABLE, GENERATED_TIME)
-                self.records.append(generated_record(final, script, "unix_python_entry_point"))
+                self.records.append(generated_record(final, script, SCRIPT))
         self._compile()
         if both := self.out.paths & self.out.directories:
             raise PackageError(f"has {min(both)!r} as a folder and as something else")

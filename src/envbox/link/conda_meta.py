@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envbox.link.package import PackageInfo, PathEntry
 from envbox.lockfile import LockedPackage
+
+SCRIPT = "unix_python_entry_point"
 
 
 def record_of(
@@ -37,7 +39,7 @@ def record_of(
 def generated_record(final: str, data: bytes, kind: str) -> dict[str, Any]:
     """One line of paths_data: a file that linking made.
 
-    :param kind: `pyc_file` or `unix_python_entry_point`
+    :param kind: `pyc_file` or `SCRIPT`
     """
     sha256 = hashlib.sha256(data).hexdigest()
     return {"_path": final, "path_type": kind, "sha256": sha256, "size_in_bytes": len(data)}
@@ -59,7 +61,27 @@ def conda_meta(package: LockedPackage, info: PackageInfo, records: Sequence[dict
         "subdir": package.subdir,
         "url": package.url,
     }
-    meta = {key: value for key, value in meta.items() if value is not None}
+    return _dumps({key: value for key, value in meta.items() if value is not None})
+
+
+def with_records_of(meta: bytes, other: bytes) -> bytes:
+    """A record, with what another of the same package says of its files: of those that it has."""
+    ours, theirs = json.loads(meta), json.loads(other)
+    newer = {record["_path"]: record for record in theirs["paths_data"]["paths"]}
+    paths = [newer.get(record["_path"], record) for record in ours["paths_data"]["paths"]]
+    return _dumps({**ours, "paths_data": {**ours["paths_data"], "paths": paths}})
+
+
+def depends_on_prefix(meta: bytes) -> set[str]:
+    """The files of a package that have the prefix's path in them, as its record says; below the prefix."""
+    return {
+        record["_path"]
+        for record in json.loads(meta)["paths_data"]["paths"]
+        if "sha256_in_prefix" in record or record["path_type"] == SCRIPT
+    }
+
+
+def _dumps(meta: Mapping[str, Any]) -> bytes:
     # a line a key: `indent` would make json leave its C encoder, at half the cost of linking small files
     lines = (
         f'"{key}": {json.dumps(value, sort_keys=True, ensure_ascii=False)}'

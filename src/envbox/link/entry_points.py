@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 
 from envbox.errors import PackageError
+from envbox.link.placeholder import python_shebang
 from envbox.link.target import PythonLayout
 
 _ENTRY_POINT = re.compile(r"\s*([^\s=:/]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)\s*(?:\[[^\]]*\]\s*)?")
 _SCRIPT = """\
-#!{interpreter}
+{shebang}
 # -*- coding: utf-8 -*-
 import re
 import sys
@@ -36,7 +37,10 @@ def entry_point_scripts(entry_points: Iterable[str], python: PythonLayout) -> di
             raise PackageError(f"has an entry point that is not `command = module:function`: {text!r}")
         command, module, function = match.groups()
         script = _SCRIPT.format(
-            interpreter=python.executable, module=module, first=function.split(".")[0], function=function
+            shebang=python_shebang(python.executable),
+            module=module,
+            first=function.split(".")[0],
+            function=function,
         )
         scripts[f"bin/{command}"] = script.encode()
     return scripts

@@ -4,7 +4,8 @@ The second form of a linked package, with the very entries that its fragment has
 numbered in the order of the package's entries, and a record, written last, says which path each one is, with
 mode, time and size. So an archive can name no place outside, no disk's rules about names matter, and few
 directories are made, which are what costs most (ext4 takes longer for a directory than for ten links). Where
-the package has a fragment already, it is read from there: its byte-code is compiled.
+the package has a fragment already, it is read from there: its byte-code is compiled. A folder may also have
+only some files of its own, and all others from another folder of the same package.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,9 @@ from envbox.files import discard_folder, whole_folder
 from envbox.link.entries import EntryWriter
 from envbox.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.link.frames import HashingReader, check_codec
-from envbox.link.packages import Installation, Maker, Task, link_lock, package_keys
+from envbox.link.packages import Task
 from envbox.link.tar import CHUNK, SYMLINK, TarError, TarReader
 from envbox.oci import canonical_json
-from envbox.report import Reporter
-from envbox.settings import Settings
 
 FORMAT = 1
 PLACE = Path("prefixes") / "packages"
@@ -70,6 +69,7 @@ class Folder:
     :param files: in the package's own order
     :param directories: that it needs, relative to `/`, sorted
     :param timestamp: of the package, in seconds; 0 when it says none
+    :param whole: the folder that the files are from which this one does not have itself
     """
 
     key: str
@@ -79,35 +79,12 @@ class Folder:
     links: tuple[UnpackedLink, ...]
     directories: tuple[str, ...]
     timestamp: int
+    whole: Path | None = None
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
         """Of files and links, relative to `/`, sorted."""
         return tuple(sorted([*(file.path for file in self.files), *(link.path for link in self.links)]))
-
-
-def unpack_packages(
-    installation: Installation, settings: Settings, report: Reporter, *, compiled: bool = True
-) -> tuple[Folder, ...]:
-    """Have a folder of every package of one platform, conflicts settled.
-
-    :param compiled: with the byte-code that the image has
-    :raises PackageError: when an archive is damaged, lies, or could do harm
-    :raises LockfileError: when byte-code cannot be compiled with what the lock has
-    """
-    maker = Maker(read_folder, _make, "unpacking", compiled)
-    return link_lock(installation, settings, report, maker)
-
-
-def left_to_compile(installation: Installation, settings: Settings) -> int:
-    """How many packages of pure Python `unpack_packages` would have to compile."""
-
-    def is_there(key: str) -> bool:
-        cache = settings.cache_dir
-        return (cache / PLACE / key / _RECORD).exists() or (cache / "fragments" / f"{key}.json").exists()
-
-    missing = (p for p, key in package_keys(installation, settings) if not is_there(key))
-    return sum(p.manager == "pip" or p.subdir == "noarch" or p.name == "python" for p in missing)
 
 
 def read_folder(cache_dir: Path, key: str) -> Folder | None:
@@ -117,11 +94,15 @@ def read_folder(cache_dir: Path, key: str) -> Folder | None:
         known = json.loads((path / _RECORD).read_bytes())
         if known["format"] != FORMAT:
             return None
+        files = tuple(UnpackedFile(p, f"{path}/{n}", *rest) for n, (p, *rest) in enumerate(known["files"]))
+        if whole_key := known.get("whole"):
+            whole = read_folder(cache_dir, whole_key)
+            return whole and _with_own(whole, key, path, files)
         return Folder(
             key=key,
             name=known["name"],
             path=path,
-            files=tuple(UnpackedFile(p, f"{path}/{n}", *rest) for n, (p, *rest) in enumerate(known["files"])),
+            files=files,
             links=tuple(UnpackedLink(*link) for link in known["links"]),
             directories=tuple(known["directories"]),
             timestamp=known["timestamp"],
@@ -130,9 +111,17 @@ def read_folder(cache_dir: Path, key: str) -> Folder | None:
         return None
 
 
+def _with_own(whole: Folder, key: str, path: Path, files: Iterable[UnpackedFile]) -> Folder:
+    own = {file.path: file for file in files}
+    mixed = tuple(own.get(file.path, file) for file in whole.files)
+    return replace(whole, key=key, path=path, files=mixed, whole=whole.path)
+
+
 def forget_folder(folder: Folder) -> None:
     """Remove a folder that proved damaged, so that it is made again."""
     discard_folder(folder.path)
+    if folder.whole:
+        discard_folder(folder.whole)
 
 
 class FolderWriter(EntryWriter):
@@ -169,9 +158,12 @@ class FolderWriter(EntryWriter):
         raise ValueError(f"{path}: a package's folder cannot have a mode of its own")
 
 
-def _make(task: Task) -> Folder:
-    place = task.cache_dir / PLACE
-    with whole_folder(place / task.key) as part:
+def make_folder(task: Task) -> Folder:
+    """Unpack a package, or its fragment.
+
+    :raises PackageError: when the archive is damaged, lies, or could do harm
+    """
+    with whole_folder(task.cache_dir / PLACE / task.key) as part:
         out = FolderWriter(part)
         fragment = read_fragment(task.cache_dir / "fragments", task.key)
         timestamp = _from_fragment(fragment, out) if fragment else None
@@ -180,14 +172,31 @@ def _make(task: Task) -> Folder:
             out = FolderWriter(part)
             timestamp = task.link(out)
         known = {
-            "format": FORMAT,
             "name": task.name,
             "files": out.files,
             "links": out.links,
             "directories": sorted(out.directories - out.paths),
             "timestamp": timestamp,
         }
-        (part / _RECORD).write_bytes(canonical_json(known))
+        write_record(part, known)
+    return made_folder(task)
+
+
+def write_record(folder: Path, known: Mapping[str, object]) -> None:
+    """Write what is in a folder, which makes it one."""
+    (folder / _RECORD).write_bytes(canonical_json({"format": FORMAT, **known}))
+
+
+def is_there(cache_dir: Path, key: str) -> bool:
+    """Whether there is a folder of that key."""
+    return (cache_dir / PLACE / key / _RECORD).exists()
+
+
+def made_folder(task: Task) -> Folder:
+    """The folder that was just made.
+
+    :raises PackageError: when it is not there
+    """
     folder = read_folder(task.cache_dir, task.key)
     if folder is None:
         raise PackageError(f"the files of {task.name} were changed in the cache while they were written")

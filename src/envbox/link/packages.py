@@ -74,6 +74,7 @@ class Task:
     """One package to be linked, in whatever process.
 
     :param cache_dir: where every form has its folder
+    :param image_key: the key of the same package as the image has it
     """
 
     key: str
@@ -81,11 +82,20 @@ class Task:
     cache_dir: Path
     source: Source
     compiler: bytecode.Compiler | None
+    image_key: str
 
     def link(self, out: EntryWriter) -> int:
         """Write the package's entries; when it was built is returned, in seconds."""
         link = link_wheel if self.source.package.manager == "pip" else link_package
         return link(self.source, out, self.compiler.compile_sources if self.compiler else None)
+
+    def as_in_image(self) -> Task:
+        """The same package at the image's prefix."""
+        return replace(self, key=self.image_key, source=_at(PREFIX, self.source))
+
+    def excluding(self, paths: frozenset[str]) -> Task:
+        """The same package without some paths, which are relative to `/`."""
+        return replace(self, source=replace(self.source, excluded=self.source.excluded | paths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,7 @@ def obtain(
                 settings.cache_dir,
                 s,
                 compilers.get(s.python.version) if s.python else None,
+                _key(_at(PREFIX, s), maker.compiles),
             )
             for s, k in missing
         ]
@@ -176,6 +187,12 @@ def obtain(
 def _turn(task: Task) -> tuple[int, str]:
     """The biggest first, so that all processes finish at once; by powers of two, as layers are ordered."""
     return -task.source.archive.stat().st_size.bit_length(), task.name
+
+
+def _at(prefix: str, source: Source) -> Source:
+    """The same package, to be seen elsewhere."""
+    python = source.python and replace(source.python, prefix=prefix)
+    return replace(source, prefix=prefix, python=python)
 
 
 def _key(source: Source, compiles: bool) -> str:

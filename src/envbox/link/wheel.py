@@ -23,6 +23,7 @@ from envbox.errors import LockfileError, PackageError
 from envbox.link.conda import Compile, Source
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.link.package import honest_limit, safe_path, verify
+from envbox.link.placeholder import python_shebang
 from envbox.link.tar import CHUNK
 from envbox.link.target import GENERATED_TIME, ROOT, PythonLayout
 from envbox.slim import left_out
@@ -143,8 +144,6 @@ class _Destination:
 
     def write_file(self, scheme: str, path: Any, stream: BinaryIO, is_executable: bool) -> Any:
         """Write a file of the wheel, or one that the installation adds."""
-        from installer.utils import fix_shebang
-
         name = getattr(stream, "name", None)  # only what comes out of the zip has one
         info = self._archive.getinfo(name) if isinstance(name, str) else None
         mtime = _time(info) if info else GENERATED_TIME
@@ -152,10 +151,14 @@ class _Destination:
         if info and info.file_size > _HELD and not str(path).endswith(".py") and scheme != "scripts":
             return self._stream(scheme, str(path), (stream, info.file_size), mode, mtime)
         if scheme == "scripts":
-            with fix_shebang(stream, self._python.executable) as fixed:
-                data = fixed.read()
-            return self._put(scheme, str(path), data, mode, mtime)
+            return self._put(scheme, str(path), self._with_shebang(stream.read()), mode, mtime)
         return self._put(scheme, str(path), stream.read(), mode, mtime)
+
+    def _with_shebang(self, script: bytes) -> bytes:
+        """A script for whatever Python it is installed with → for the locked one."""
+        if not script.startswith(b"#!python"):
+            return script
+        return python_shebang(self._python.executable).encode() + b"\n" + script.partition(b"\n")[2]
 
     def finalize_installation(
         self, scheme: str, record_file_path: str, records: Iterable[tuple[str, Any]]

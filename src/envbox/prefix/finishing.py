@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.files import is_held, write_whole
+from envbox.inside import PREFIX
 from envbox.report import SILENT
 
 if TYPE_CHECKING:
@@ -34,16 +35,20 @@ _LEAST = 19  # nice(2)
 
 @dataclass(frozen=True, slots=True)
 class Finisher:
-    """The process that finishes one lock's tree; it may be there or not."""
+    """The process that finishes one lock's tree; it may be there or not.
+
+    :param seen_at: the path of the tree's prefix for what runs in it
+    """
 
     cache_dir: Path
     lock_digest: str
     platform: str
+    seen_at: str = PREFIX
 
     @property
     def note(self) -> Path:
         """A file that is there until the tree is finished."""
-        name = sha256(f"{self.lock_digest} {self.platform}".encode()).hexdigest()
+        name = sha256(os.fsencode(f"{self.lock_digest} {self.platform} {self.seen_at}")).hexdigest()
         return self.cache_dir / FOLDER / name
 
     def is_anybody_at_work(self) -> bool:

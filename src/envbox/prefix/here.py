@@ -1,27 +1,27 @@
 """A prefix for sessions without a container: the one that would be mounted into one, with the same bytes.
 
-No base is needed for it, no engine, and so no image; this machine's C library must do.
+No base is needed for it, no engine, and so no image; this machine's C library must do. Where nothing can be
+mounted, there is another one, whose packages are linked for a path of this machine: a link in the cache, one
+for each lock, that leads to it. So its bytes do not depend on its own name, which is a hash over them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from envbox import __version__
 from envbox.errors import ImageError
-from envbox.files import write_whole
-from envbox.oci import canonical_json, digest_of
+from envbox.oci import digest_of
+from envbox.prefix.memo import Memo
+from envbox.prefix.seen import let_be_seen, path_for
 from envbox.prefix.tree import find_tree
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +29,59 @@ class Here:
     """An environment on this machine.
 
     :param key: of the prefix: a hash over what its bytes are a function of
-    :param env: the variables that the environment's image would have
+    :param seen_at: the path of the prefix for what runs in it
+    :param env: the variables that the environment's image would have, for that path
     :param is_compiled: whether it has the image's byte-code
     """
 
     name: str
     key: str
     prefix: Path
+    seen_at: str
     env: Mapping[str, str]
     lock_digest: str
     is_compiled: bool = True
 
 
-def find_here(environment: Environment, settings: Settings) -> Here | None:
-    """The prefix of an environment's lockfile, if it is there and sound.
+_KNOWN = tuple(field.name for field in fields(Here))
 
+
+def path_here(environment: Environment, settings: Settings) -> str:
+    """Where an environment's prefix is seen that is not mounted: a path that its lockfile has for itself.
+
+    :raises LockfileError: when there is no lockfile
+    :raises ToolError: when the cache's path could not stand in a script or in PATH
+    """
+    from envbox.image.build import read_bytes
+
+    return path_for(environment.name, settings, digest_of(read_bytes(environment.lock_path)))
+
+
+def find_here(environment: Environment, settings: Settings, seen_at: str) -> Here | None:
+    """The prefix of an environment's lockfile for a path, if it is there and sound.
+
+    :param seen_at: the image's `PREFIX`, or `path_here`
     :raises LockfileError: when there is no lockfile
     """
     from envbox.image.build import read_bytes
 
-    memo = _memo_path(environment, digest_of(read_bytes(environment.lock_path)), settings)
-    try:
-        known = json.loads(memo.read_bytes())
-        found = Here(prefix=Path(known.pop("prefix")), **known)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    known = _memo(environment, digest_of(read_bytes(environment.lock_path)), settings, seen_at).read(*_KNOWN)
+    if known is None:
         return None
+    found = Here(**{**known, "prefix": Path(known["prefix"])})
     tree = find_tree(settings.cache_dir, found.key)
-    return found if tree and tree.prefix == found.prefix else None
+    if tree is None or tree.prefix != found.prefix:
+        return None
+    let_be_seen(tree, settings)
+    return found
 
 
 def obtain_here(
-    environment: Environment, settings: Settings, report: Reporter, *, at_once: bool = False
+    environment: Environment, settings: Settings, report: Reporter, seen_at: str, *, at_once: bool = False
 ) -> Here:
-    """Make the prefix of an environment's lockfile on this machine, or what is missing of it.
+    """Make the prefix of an environment's lockfile for a path, or what is missing of it.
 
+    :param seen_at: as for `find_here`
     :param at_once: do not wait for much byte-code; it is made in another process, for the next call
     :raises LockfileError: when there is no sound lockfile, or none for this machine's platform
     :raises ImageError: when this machine's C library is older than what a package needs
@@ -84,12 +103,14 @@ def obtain_here(
             f"this machine has glibc {machine_glibc()}, but {words}",
             "use a container, whose base has its own: --engine docker",
         )
-    wanted = Wanted(Locked(lock, data, lock.base or Base("", {}, {})), platform, settings)
+    wanted = Wanted(Locked(lock, data, lock.base or Base("", {}, {})), platform, settings, seen_at)
     unpacked = obtain_tree(wanted, None, report, at_once=at_once)
+    let_be_seen(unpacked.tree, settings)
     here = Here(
         name=environment.name,
         key=unpacked.tree.key,
         prefix=unpacked.tree.prefix,
+        seen_at=seen_at,
         env=dict(entry.partition("=")[::2] for entry in image_env(unpacked.activation, ())),
         lock_digest=lock.digest,
         is_compiled=unpacked.is_compiled,
@@ -97,8 +118,8 @@ def obtain_here(
     if not here.is_compiled:
         compiled = settings.cache_dir / "prefixes" / "compiled"  # each module once, not at every start
         return replace(here, env={**here.env, "PYTHONPYCACHEPREFIX": str(compiled)})
-    known = canonical_json({**asdict(here), "prefix": str(here.prefix)})
-    write_whole(_memo_path(environment, digest_of(data), settings), known)
+    memo = _memo(environment, digest_of(data), settings, seen_at)
+    memo.write({**{name: getattr(here, name) for name in _KNOWN}, "prefix": str(here.prefix)})
     return here
 
 
@@ -110,6 +131,5 @@ def machine_glibc() -> str:
         return "0.0"
 
 
-def _memo_path(environment: Environment, lock_digest: str, settings: Settings) -> Path:
-    key = canonical_json([MEMO_VERSION, __version__, "here", environment.name, lock_digest])
-    return settings.cache_dir / "builds" / f"{sha256(key).hexdigest()}.json"
+def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo:
+    return Memo.of(settings, MEMO_VERSION, "here", environment.name, lock_digest, seen_at)

@@ -8,7 +8,6 @@ prefix: paths, bytes, modes, times and link targets.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from envbox.errors import ToolError
-from envbox.files import PART, is_held, whole_folder
+from envbox.files import PART, is_held, remove_folder, whole_folder
+from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, UnpackedFile
 from envbox.link.fragments import FileEntry
@@ -33,6 +33,7 @@ from envbox.prefix.tree import (
     SUPERSEDED,
     Tree,
     boot_id,
+    directory_mode,
     find_tree,
     is_damaged,
 )
@@ -55,26 +56,36 @@ class DamagedError(ToolError):
         self.folders = tuple(folders)
 
 
-def tree_key(folders: Sequence[Folder], own: Mapping[str, FileEntry]) -> str:
+def tree_key(folders: Sequence[Folder], own: Mapping[str, FileEntry], seen_at: str = IMAGE_PREFIX) -> str:
     """A hash over everything that a tree's bytes are a function of.
 
     :param own: files of no package, by path relative to `/`, all in the prefix
+    :param seen_at: the path of its prefix for what runs in it
     """
     listed = [[path, entry.mode, sha256(entry.data).hexdigest()] for path, entry in sorted(own.items())]
-    return sha256(canonical_json([FORMAT, [folder.key for folder in folders], listed])).hexdigest()
+    said = [
+        FORMAT,
+        [folder.key for folder in folders],
+        listed,
+        *([seen_at] if seen_at != IMAGE_PREFIX else []),
+    ]
+    return sha256(canonical_json(said)).hexdigest()
 
 
-def make_tree(folders: Sequence[Folder], own: Mapping[str, FileEntry], cache_dir: Path) -> Tree:
-    """Make the tree of these packages. One that is there is set aside: containers may have it still.
+def make_tree(
+    folders: Sequence[Folder], own: Mapping[str, FileEntry], cache_dir: Path, seen_at: str = IMAGE_PREFIX
+) -> Tree:
+    """Make the tree of these packages. One that is there is set aside: sessions may have it still.
 
     :param own: files of no package, by path relative to `/`, all in the prefix
+    :param seen_at: the path of its prefix for what runs in it, which is in the packages' files
     :raises DamagedError: when a package's file in the cache is not what was unpacked
     :raises ToolError: when the disk is full or the directory cannot be written
     """
-    key = tree_key(folders, own)
+    key = tree_key(folders, own, seen_at)
     inside = {_inside(path): entry for path, entry in own.items()}
     directories = _directories(folders, inside)
-    _set_aside(cache_dir / PLACE / key)
+    mode = directory_mode(seen_at)
     with whole_folder(cache_dir / PLACE / key) as part:
         prefix = part / PREFIX
         _make_directories(prefix, directories)
@@ -84,7 +95,7 @@ def make_tree(folders: Sequence[Folder], own: Mapping[str, FileEntry], cache_dir
             (prefix / path).chmod(entry.mode)
             os.utime(prefix / path, (GENERATED_TIME, GENERATED_TIME))
         for path in (f"{prefix}/{directory}" for directory in directories):
-            os.chmod(path, DIRECTORY_MODE)  # noqa: PTH101  # a Path for each takes longer than the call
+            os.chmod(path, mode)  # noqa: PTH101  # a Path for each takes longer than the call
             os.utime(path, (0, 0))  # last: an entry made in a directory changes its time
         if damaged := [folder for folder in folders if is_damaged(folder, prefix, inside)]:
             raise DamagedError(cache_dir / PLACE, damaged)
@@ -92,10 +103,12 @@ def make_tree(folders: Sequence[Folder], own: Mapping[str, FileEntry], cache_dir
             "directories": directories,
             "packages": [folder.key for folder in folders],
             "own": {path: [entry.mode, len(entry.data)] for path, entry in inside.items()},
+            "seen_at": seen_at,
         }
         (part / RECORD).write_bytes(canonical_json(known))
         (part / BOOT).write_bytes(boot_id())
         part.chmod(DIRECTORY_MODE)
+        _set_aside(cache_dir / PLACE / key)  # now: who sees it through a link has the next one at once
     tree = find_tree(cache_dir, key)
     if tree is None:
         raise DamagedError(cache_dir / PLACE / key)
@@ -114,7 +127,8 @@ def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
     for place in (cache_dir / PLACE, cache_dir / PACKAGES):
         for path in place.glob(f".*{PART}"):
             if path.name.split(".")[1] not in in_use and not is_held(path / RECORD):
-                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    remove_folder(path)
 
 
 def supersede(tree: Tree) -> None:

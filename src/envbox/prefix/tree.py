@@ -11,11 +11,13 @@ import json
 import os
 import stat
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbox.files import write_whole
+from envbox.files import is_held, write_whole
+from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.target import ROOT
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 PLACE = Path("prefixes") / "trees"
 RECORD, PREFIX, BOOT, SUPERSEDED = "record.json", "prefix", "boot", "superseded"
+HERE = Path("prefixes") / "here"
+"""Where prefixes are seen that nobody mounts: links, one for each lock."""
 DIRECTORY_MODE = 0o755
+_SEALED_MODE = 0o555
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -34,6 +39,7 @@ class Tree:
     :param directories: relative to the prefix, parents first; the prefix itself is `.`
     :param packages: keys of the folders that its files are from
     :param own: files of no package: path relative to the prefix → (mode, size)
+    :param seen_at: the path of the prefix for what runs in it, which is written into its files
     """
 
     key: str
@@ -41,23 +47,19 @@ class Tree:
     directories: tuple[str, ...]
     packages: tuple[str, ...]
     own: Mapping[str, tuple[int, int]]
+    seen_at: str = IMAGE_PREFIX
 
     @property
     def prefix(self) -> Path:
-        """What is to be mounted."""
+        """What is to be mounted, or seen through a link."""
         return self.path / PREFIX
 
 
 def find_tree(cache_dir: Path, key: str) -> Tree | None:
     """The tree of that key; None when it is not there, or no longer as it was made."""
     path = cache_dir / PLACE / key
-    try:
-        known = json.loads((path / RECORD).read_bytes())
-        own = {name: (mode, size) for name, (mode, size) in known["own"].items()}
-        tree = Tree(key, path, tuple(known["directories"]), tuple(known["packages"]), own)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not _has_its_directories(tree):
+    tree = read_tree(path)
+    if tree is None or not _has_its_directories(tree):
         return None
     boot = boot_id()
     if _last_boot(tree) != boot:
@@ -71,8 +73,48 @@ def find_tree(cache_dir: Path, key: str) -> Tree | None:
     return tree
 
 
+def read_tree(path: Path) -> Tree | None:
+    """What was written of the tree in a folder; None when there is none. It is not looked at."""
+    try:
+        known = json.loads((path / RECORD).read_bytes())
+        own = {name: (mode, size) for name, (mode, size) in known["own"].items()}
+        lists = tuple(known["directories"]), tuple(known["packages"])
+        return Tree(path.name, path, *lists, own, known.get("seen_at", IMAGE_PREFIX))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def trees_in_use(cache_dir: Path) -> list[Path]:
+    """What sessions on this machine have of a cache: trees, and the links through which they see them.
+
+    Such a link may lead to another tree by now, which is in use then, too.
+    """
+    found = []
+    for path in (cache_dir / PLACE).glob("*"):
+        if not is_held(path / RECORD):
+            continue
+        found.append(path)
+        tree = read_tree(path)
+        if tree and not is_mounted(tree.seen_at):
+            link = cache_dir / HERE / Path(tree.seen_at).name
+            found.append(link)
+            with suppress(OSError):  # it is not there any more
+                found.append(cache_dir / PLACE / link.readlink().parent.name)
+    return found
+
+
+def is_mounted(seen_at: str) -> bool:
+    """Whether what runs in a prefix has it mounted at its path, and does not see it through a link here."""
+    return Path(seen_at).parent.parts[-len(HERE.parts) :] != HERE.parts
+
+
+def directory_mode(seen_at: str) -> int:
+    """Of all directories in a prefix: the image's; in what is not mounted read-only, only root can write."""
+    return DIRECTORY_MODE if is_mounted(seen_at) else _SEALED_MODE
+
+
 def _has_its_directories(tree: Tree) -> bool:
-    mode = stat.S_IFDIR | DIRECTORY_MODE
+    mode = stat.S_IFDIR | directory_mode(tree.seen_at)
     prefix = str(tree.prefix)
     try:
         for directory in tree.directories:

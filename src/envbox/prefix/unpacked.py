@@ -16,8 +16,9 @@ from envbox.fetch import fetch_archives
 from envbox.files import only_one
 from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
 from envbox.inside import PREFIX
-from envbox.link.folders import forget_folder, left_to_compile, unpack_packages
+from envbox.link.folders import forget_folder
 from envbox.link.packages import Installation
+from envbox.link.unpacking import left_to_compile, unpack_packages
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
 from envbox.prefix.tree import PLACE, Tree, find_tree
@@ -77,7 +78,7 @@ def obtain_tree(
     settings = wanted.settings
     archives = fetch_archives(wanted.locked.lock.for_platform(wanted.platform), settings, report)
     (settings.cache_dir / PLACE).mkdir(parents=True, exist_ok=True)
-    finisher = Finisher(settings.cache_dir, wanted.locked.lock.digest, wanted.platform)
+    finisher = Finisher(settings.cache_dir, wanted.locked.lock.digest, wanted.platform, wanted.seen_at)
     with only_one(settings.cache_dir / PLACE / ".lock"):  # two at once would only do the same work twice
         if in_use is not None and not finisher.is_anybody_at_work():
             clear_leftovers(settings.cache_dir, in_use)
@@ -102,12 +103,12 @@ def unpack(
     files = [file for folder in folders for file in folder.files]
     variables = {f.path: Path(f.source).read_bytes() for f in files if is_variables_file(f.path)}
     paths = [*(file.path for file in files), *(link.path for folder in folders for link in folder.links)]
-    activation = read_activation(lock, paths, variables)
+    activation = read_activation(lock, paths, variables, wanted.seen_at)
     created = max((folder.timestamp for folder in folders), default=0)
     own = environment_files(lock, wanted.platform, wanted.locked.data, activation, created)
     own = {path: entry for path, entry in own.items() if path not in home_files()} | dict(wanted.own)
-    tree = find_tree(settings.cache_dir, tree_key(folders, own))
-    tree = tree or make_tree(folders, own, settings.cache_dir)
+    tree = find_tree(settings.cache_dir, tree_key(folders, own, wanted.seen_at))
+    tree = tree or make_tree(folders, own, settings.cache_dir, wanted.seen_at)
     return Unpacked(tree, activation, created, compiled)
 
 

@@ -76,6 +76,8 @@ class Settings:
     :param timeout: seconds that a server may be silent
     :param jupyter: a spec for the Jupyter that is put beside environments that have none; None: envbox's own
     :param engine: `docker`, or `host` for sessions without a container; None: docker, where it answers
+    :param own_path: whether sessions without a container use an environment at a path in the cache, as they
+        do where nothing can be mounted
     """
 
     cache_dir: Path
@@ -93,6 +95,7 @@ class Settings:
     timeout: float = DEFAULT_TIMEOUT
     jupyter: Path | None = None
     engine: str | None = None
+    own_path: bool = False
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:

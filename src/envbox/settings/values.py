@@ -185,6 +185,7 @@ KEYS: dict[str, Parser] = {
     "timeout": _seconds,
     "jupyter": _path,
     "engine": _engine,
+    "own_path": _flag,
 }
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""

@@ -1,0 +1,67 @@
+"""Sessions on this machine, as commands ask for them: whether, at which path, and made ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envbox.cli.context import Session
+
+if TYPE_CHECKING:
+    from envbox.launch.container import Launch
+    from envbox.project import Environment
+
+
+def answers_none(session: Session, name: str) -> bool:
+    """Whether there is no engine, but this machine itself will do, which is then said."""
+    from envbox.engine import find_engine
+    from envbox.errors import ToolError
+    from envbox.launch.here import is_possible
+
+    if not find_engine(session.settings).is_local:
+        return False
+    try:
+        session.engine  # noqa: B018  # connects, and checks what answers
+    except ToolError as error:
+        if not is_possible():
+            return False
+        session.report.say(f"{name}: on this machine, without a container, since {error.message}")
+        return True
+    return False
+
+
+def prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
+    """Make an environment ready for a session on this machine."""
+    from envbox.inside import LOCK_LABEL
+    from envbox.launch.here import check_here, check_machine
+    from envbox.launch.session import on_this_machine
+    from envbox.prefix.here import find_here, obtain_here
+    from envbox.ready import ensure_locked
+
+    settings, report = session.settings, session.report
+    check_here(launch)
+    check_machine(environment.name)
+    ensure_locked(environment, settings, report, frozen=frozen)
+    seen_at = _seen_at(session, environment)
+    here = find_here(environment, settings, seen_at)
+    if here is None:
+        at_once = launch.kind not in ("notebook", "kernel")
+        here = obtain_here(environment, settings, report, seen_at, at_once=at_once)
+    if not here.is_compiled:
+        report.say("byte-code is compiled meanwhile, for the next session; here, first imports take longer")
+    return on_this_machine(launch, here.prefix, here.seen_at, here.env, {LOCK_LABEL: here.lock_digest})
+
+
+def _seen_at(session: Session, environment: Environment) -> str:
+    """Where a session on this machine sees its environment: as in the image, if it can be mounted there."""
+    from envbox.inside import PREFIX
+    from envbox.launch.here import obstacle
+    from envbox.prefix.here import path_here
+
+    if session.settings.own_path:
+        return path_here(environment, session.settings)
+    words = obstacle()
+    if words is None:
+        return PREFIX
+    path = path_here(environment, session.settings)
+    session.report.say(f"{environment.name}: at its own path, {path}, since {words}")
+    return path
