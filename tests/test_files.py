@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import ToolError
-from envbox.files import disk_error, whole_file, write_whole
+from envbox.files import disk_error, whole_file, whole_folder, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
@@ -63,3 +63,14 @@ def test_a_folder_that_nobody_may_write_to_is_removed(open_folder: Path) -> None
     open_folder.chmod(0o777)
     argv = [sys.executable, "-c", code, str(open_folder)]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_folder_that_another_has_made_meanwhile_stays_if_it_is_as_good(tmp_path: Path, stays: bool) -> None:
+    path = tmp_path / "folder"
+    with whole_folder(path, lambda: stays) as part:
+        (part / "ours").touch()
+        path.mkdir()
+        (path / "theirs").touch()
+    assert [entry.name for entry in path.iterdir()] == ["theirs" if stays else "ours"]
+    assert list(tmp_path.iterdir()) == [path]

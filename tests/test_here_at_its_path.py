@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import nbformat
 import pexpect
 import pytest
 from conftest import Rig
+from test_jupyter import call, execute
 
 from envbox.errors import PackageError
 from envbox.link.placeholder import python_shebang, replace_prefix
@@ -199,3 +202,45 @@ def test_its_folders_are_sealed_and_root_s_python_writes_no_byte_code(place: Pla
     modes = {path.stat().st_mode & 0o777 for path in (prefix, *prefix.rglob("*")) if path.is_dir()}
     assert modes == {0o555}
     assert place.python("import sys; print(sys.dont_write_bytecode or sys.pycache_prefix)") != "None"
+
+
+@needs_rig
+@pytest.mark.parametrize("folder", ["plain", "with space"])
+def test_a_server_beside_it_is_at_a_path_of_its_own_too(place: Place, tmp_path: Path, folder: str) -> None:
+    """The environment has a kernel and no Jupyter."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = ["notebook", "work", "--engine", "host", "--no-browser", "--server-port", str(port)]
+    env = {**os.environ, **place.env, "JUPYTER_TOKEN": "t"}
+    if folder != "plain":
+        env["ENVBOX_CACHE_DIR"] = str(tmp_path / folder)
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*WALLED, *ENVBOX, *argv], cwd=place.root, env=env, stdout=file, stderr=file
+        )
+    url = f"http://127.0.0.1:{port}/lab?token=t"
+    try:
+        wait_for(url, process, log)
+        code = "import importlib.util, sys; print(sys.prefix, importlib.util.find_spec('jupyterlab'))"
+        prefix, _, server = execute(url, code).strip().rpartition(" ")
+        assert Path(prefix).parent == Path(env["ENVBOX_CACHE_DIR"], "prefixes/here")
+        assert server == "None"
+        argv_0 = call(url, "/api/kernelspecs")["kernelspecs"]["python3"]["spec"]["argv"][0]
+        assert argv_0.startswith(f"{env['ENVBOX_CACHE_DIR']}/prefixes/here/")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers."""
+    for _ in range(1200):
+        assert process.poll() is None, log.read_text()
+        try:
+            call(url, "/api/status")
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())

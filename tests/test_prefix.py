@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -32,11 +32,12 @@ from envbox.fetch import fetch_archives
 from envbox.image.build import make_image, read_locked
 from envbox.inside import PREFIX
 from envbox.link import folders as folders_module
+from envbox.link import packages, unpacking
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, read_folder
 from envbox.link.fragments import FileEntry, link_packages
 from envbox.link.frames import compress, decompress
-from envbox.link.packages import Installation
+from envbox.link.packages import Installation, Task
 from envbox.link.tar import SYMLINK, TarReader
 from envbox.link.unpacking import unpack_packages
 from envbox.lockfile.conda_lock_v1 import dumps
@@ -238,6 +239,60 @@ def test_what_is_to_be_seen_elsewhere_has_that_place_s_path_in_its_files(tmp_pat
         assert (tree / "lib/b").read_bytes() == f"{prefix}/lib\0".encode().ljust(len(binary) + 1, b"\0")
         assert (tree / "bin/go").read_text().startswith(f"#!{prefix}/bin/python3.11\n")
     assert len(keys) == 2
+
+
+def test_elsewhere_it_is_as_rattler_would_say_of_all_its_files(tmp_path: Path) -> None:
+    """What has no path in it is the image's very file; the records tell of all of them."""
+    package = Package("a", noarch="python", entry_points=["go = m:f"], files=[
+        ("site-packages/m.py", File(f"P = '{PLACEHOLDER}'".encode(), placeholder="text")),
+        ("site-packages/n.py", File(b"N = 1")),
+    ])  # fmt: skip
+    path, python = package.write(tmp_path / "channel"), Package("python", "3.11.9")
+    path_of_python = python.write(tmp_path / "channel")
+    locked, locked_python = package.locked(path), python.locked(path_of_python)
+    archives = {locked.sha256: path, locked_python.sha256: path_of_python}
+    settings = Settings(tmp_path / "cache", jobs=1)
+    trees = []
+    for prefix in (PREFIX, "/srv/else"):
+        installation = Installation(lock_of(locked, locked_python), "linux-64", archives, prefix)
+        folders = unpack_packages(installation, settings, SILENT, compiled=False)
+        trees.append(make_tree(folders, OWN, settings.cache_dir, prefix).prefix)
+    image, other = trees
+    site = "lib/python3.11/site-packages"
+    assert (other / site / "n.py").samefile(image / site / "n.py")
+    assert (other / site / "m.py").read_text() == "P = '/srv/else'"
+    metas = [json.loads((t / "conda-meta/a-1.0-h0_0.json").read_text()) for t in trees]
+    assert metas[0]["files"] == metas[1]["files"]
+    for meta, tree_ in zip(metas, trees, strict=True):
+        for line in meta["paths_data"]["paths"]:
+            data = (tree_ / line["_path"]).read_bytes()
+            said = line.get("sha256_in_prefix") or line["sha256"]
+            assert hashlib.sha256(data).hexdigest() == said, line
+            assert line["size_in_bytes"] == len(data)
+
+
+def test_what_another_process_has_no_use_for_any_more_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Package("a", files=[("bin/t", File(PLACEHOLDER.encode(), placeholder="text"))])
+    path = package.write(tmp_path / "channel")
+    locked, settings = package.locked(path), Settings(tmp_path / "cache", jobs=1)
+    archives = {locked.sha256: path}
+    unpack_packages(Installation(lock_of(locked), "linux-64", archives), settings, SILENT)
+    found = unpacking._record_path
+
+    def gone(task: Task, sources: Mapping[str, Path]) -> str | None:
+        monkeypatch.setattr(unpacking, "_record_path", found)
+        shutil.rmtree(next(iter(sources.values())).parent)
+        return found(task, sources)
+
+    monkeypatch.setattr(unpacking, "_record_path", gone)
+    elsewhere = Installation(lock_of(locked), "linux-64", archives, "/srv/else")
+    monkeypatch.setattr(packages, "run_all", lambda make, tasks, *_: ((task, make(task)) for task in tasks))
+    (folder,) = unpack_packages(elsewhere, settings, SILENT)
+    assert make_tree([folder], OWN, settings.cache_dir, "/srv/else").prefix.joinpath(
+        "bin/t"
+    ).read_bytes() == (b"/srv/else")
 
 
 # --- looking at it

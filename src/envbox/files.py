@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -88,11 +88,12 @@ def conflict_line(data: bytes) -> int:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, stays: Callable[[], object] = lambda: False) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` when the block ends well; what was there before goes.
 
     Nothing is flushed: who relies on it after a crash of the machine must look at what is in it.
 
+    :param stays: whether what is there by then, of another who was faster, is as good
     :raises ToolError: when the disk is full or the directory cannot be written
     """
     part = None
@@ -106,6 +107,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                if stays():
+                    return
                 discard_folder(path)
             else:
                 return

@@ -14,8 +14,9 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,10 @@ def forget_folder(folder: Folder) -> None:
         discard_folder(folder.whole)
 
 
+class VanishedError(PackageError):
+    """A package's files in the cache are gone, though they were there a moment ago."""
+
+
 class FolderWriter(EntryWriter):
     """Puts a package's files into an empty folder; modes and times are theirs, whatever the umask."""
 
@@ -163,7 +168,7 @@ def make_folder(task: Task) -> Folder:
 
     :raises PackageError: when the archive is damaged, lies, or could do harm
     """
-    with whole_folder(task.cache_dir / PLACE / task.key) as part:
+    with new_folder(task) as part:
         out = FolderWriter(part)
         fragment = read_fragment(task.cache_dir / "fragments", task.key)
         timestamp = _from_fragment(fragment, out) if fragment else None
@@ -182,6 +187,12 @@ def make_folder(task: Task) -> Folder:
     return made_folder(task)
 
 
+def new_folder(task: Task) -> AbstractContextManager[Path]:
+    """A folder for a package's files. Where another process was faster, its own stays: it may be in use."""
+    stays = partial(read_folder, task.cache_dir, task.key)
+    return whole_folder(task.cache_dir / PLACE / task.key, stays)
+
+
 def write_record(folder: Path, known: Mapping[str, object]) -> None:
     """Write what is in a folder, which makes it one."""
     (folder / _RECORD).write_bytes(canonical_json({"format": FORMAT, **known}))
@@ -195,11 +206,11 @@ def is_there(cache_dir: Path, key: str) -> bool:
 def made_folder(task: Task) -> Folder:
     """The folder that was just made.
 
-    :raises PackageError: when it is not there
+    :raises VanishedError: when it is not there
     """
     folder = read_folder(task.cache_dir, task.key)
     if folder is None:
-        raise PackageError(f"the files of {task.name} were changed in the cache while they were written")
+        raise VanishedError(f"the files of {task.name} were changed in the cache while they were written")
     return folder
 
 

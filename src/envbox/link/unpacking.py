@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from envbox.files import whole_folder
 from envbox.inside import PREFIX
 from envbox.link.conda_meta import depends_on_prefix, with_records_of
 from envbox.link.folders import (
-    PLACE,
     Folder,
     FolderWriter,
+    VanishedError,
     is_there,
     made_folder,
     make_folder,
+    new_folder,
     read_folder,
     write_record,
 )
@@ -64,15 +64,25 @@ def left_to_compile(installation: Installation, settings: Settings) -> int:
 def _make_elsewhere(task: Task) -> Folder:
     """Unpack a package for another place than the image's."""
     image = task.as_in_image()
-    whole = read_folder(task.cache_dir, image.key) or make_folder(image)
+    for folder in (read_folder(task.cache_dir, image.key), None):
+        try:
+            return _from_image(task, folder or make_folder(image))
+        except (FileNotFoundError, VanishedError):  # another process had no use for it any more
+            continue
+    return _from_image(task, make_folder(image))
+
+
+def _from_image(task: Task, whole: Folder) -> Folder:
+    """Link again what is different from the image's folder, and leave the rest there."""
     sources = {file.path: Path(file.source) for file in whole.files}
     record = _record_path(task, sources)
+    said = sources[record].read_bytes() if record else b""
     wanted = _different(task, sources, record)
-    with whole_folder(task.cache_dir / PLACE / task.key) as part:
+    with new_folder(task) as part:
         out = FolderWriter(part)
         if record and wanted:
             task.excluding(frozenset(whole.paths) - wanted - {record}).link(out)
-            _complete(out, part, record, sources[record])
+            _complete(out, part, record, said)
         write_record(part, {"files": out.files, "whole": whole.key})
     return made_folder(task)
 
@@ -107,12 +117,12 @@ def _is_script(path: Path) -> bool:
         return file.read(len(_SHEBANG)) == _SHEBANG
 
 
-def _complete(out: FolderWriter, folder: Path, record: str, source: Path) -> None:
+def _complete(out: FolderWriter, folder: Path, record: str, said: bytes) -> None:
     """Let the record that was written with some files say all that the image's says of the others."""
     number, entry = next((n, entry) for n, entry in enumerate(out.files) if entry[0] == record)
     path = folder / str(number)
     merge = with_records_of if record.endswith(".json") else _with_lines_of
-    data = merge(source.read_bytes(), path.read_bytes())
+    data = merge(said, path.read_bytes())
     stat = path.stat()
     path.write_bytes(data)
     os.utime(path, (stat.st_atime, stat.st_mtime))
