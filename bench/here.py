@@ -27,7 +27,7 @@ from envbox.settings import Settings
 path, cache, platform = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 data = path.read_bytes()
 lock = loads(data, path)
-wanted = Wanted(Locked(lock, data, lock.base), platform, Settings(cache_dir=cache))
+wanted = Wanted(Locked(lock, data, lock.base), platform, Settings(cache_dir=cache), *sys.argv[4:])
 start = time.perf_counter()
 obtain_tree(wanted, None, SILENT)
 print(time.perf_counter() - start)
@@ -36,17 +36,35 @@ print(time.perf_counter() - start)
 
 def here_row(stage: Stage, runs: int) -> Row:
     """`envbox run --engine host NAME -- true`, prefix there, beside the interpreter's own start."""
-    env = Yard(Subject(stage)).cache(*ARCHIVES)
+    return _here(stage, runs, "envbox run --engine host NAME -- true")
+
+
+def own_path_row(stage: Stage, runs: int) -> Row:
+    """The same where nothing can be mounted."""
+    return _here(stage, runs, "the same at a path of its own", ENVBOX_OWN_PATH="1")
+
+
+def _here(stage: Stage, runs: int, label: str, **variables: str) -> Row:
+    env = {**Yard(Subject(stage)).cache(*ARCHIVES), **variables}
     ours = _run(stage, env)
     ours()
     settle(env)
     ours()  # which finds the prefix with byte-code
     times = taken(ours, _bare, max(runs, 9))
-    return Row("envbox run --engine host NAME -- true", "python -c pass", *times, 0.25, "seconds")
+    return Row(label, "python -c pass", *times, 0.25, "seconds")
 
 
 def new_here_row(stage: Stage, runs: int) -> Row:
     """The prefix of a lock that is new, its packages unpacked for another one before."""
+    return _new_here(stage, runs, "prefix, first time on this lock", is_own=False)
+
+
+def new_own_path_row(stage: Stage, runs: int) -> Row:
+    """The same at a path of its own, which what has it in its files is linked for anew."""
+    return _new_here(stage, runs, "the same at a path of its own", is_own=True)
+
+
+def _new_here(stage: Stage, runs: int, label: str, *, is_own: bool) -> Row:
     yard = Yard(Subject(stage))
     warm = yard.cache(*ARCHIVES)
     _run(stage, warm)()
@@ -57,10 +75,11 @@ def new_here_row(stage: Stage, runs: int) -> Row:
     def ours() -> float:
         cache = yard.place(yard.cache(*ARCHIVES, "prefixes/packages", source=yard.place(warm)))
         argv = [sys.executable, "-c", MAKE, str(stage.lockfile), str(cache), PLATFORM]
+        argv += [str(cache / "prefixes/here/0123456789ab")] * is_own
         return float(subprocess.run(argv, check=True, capture_output=True, text=True, env=warm).stdout)
 
     times = taken(ours, lambda: yard.install(rattler)[0], runs)
-    return Row("prefix, first time on this lock", "rattler's install, warm", *times, 1.5)
+    return Row(label, "rattler's install, warm", *times, 1.5)
 
 
 def _run(stage: Stage, env: dict[str, str]) -> Callable[[], float]:

@@ -301,10 +301,14 @@ def test_a_client_does_with_it_what_it_does_with_any_kernel(desk: Desk) -> None:
 
 
 @pytest.mark.rig
-def test_without_a_container_it_is_the_same_kernel(desk: Desk) -> None:
-    here = replace(desk, environ={**desk.environ, "ENVBOX_ENGINE": "host", "DOCKER_HOST": "unix:///none"})
+@pytest.mark.parametrize("own_path", ["false", "true"])
+def test_without_a_container_it_is_the_same_kernel(desk: Desk, own_path: str) -> None:
+    environ = {**desk.environ, "ENVBOX_ENGINE": "host", "DOCKER_HOST": "unix:///none"}
+    here = replace(desk, environ={**environ, "ENVBOX_OWN_PATH": own_path})
     done = here.do("where", "input", "complete", "interrupt", "restart")
-    assert done["where"] == f"/opt/envbox|{desk.project}/notebooks|{os.getuid()}\n"
+    prefix, folder, uid = done["where"].split("|")
+    assert ("/prefixes/here/" in prefix) if own_path == "true" else (prefix == "/opt/envbox")
+    assert (folder, uid) == (f"{desk.project}/notebooks", f"{os.getuid()}\n")
     assert done["input"] == "hello Ada\n"
     assert done["complete"] == ["a_long_name"]
     assert done["interrupt"] == ["error", "KeyboardInterrupt", True, "lives\n"]
