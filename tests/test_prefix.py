@@ -674,3 +674,35 @@ def test_where_nothing_can_be_mounted_the_image_is_built_and_that_is_said(
     subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
     assert prefix == "None"
     assert "tiny-2: from its image, since the engine sees other folders than we do" in done.stderr
+
+
+def test_machines_that_share_a_cache_look_at_all_files_once_each(
+    shop: Tiny, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree_, looked = made(shop, settings), []
+    is_damaged = tree.is_damaged
+    monkeypatch.setattr(tree, "is_damaged", lambda *args: looked.append(1) or is_damaged(*args))
+    counts = []
+    for boot in (b"one", b"two", b"one", b"two"):
+        monkeypatch.setattr(tree, "boot_id", lambda boot=boot: boot)
+        assert find_tree(settings.cache_dir, tree_.key) is not None
+        counts.append(len(looked))
+    assert 0 < counts[0] < counts[1] == counts[2] == counts[3]
+
+
+def test_of_what_was_set_aside_only_what_no_container_can_have_goes_when_nobody_knows(
+    shop: Tiny, settings: Settings
+) -> None:
+    folders, place = unpacked(shop, settings), settings.cache_dir / tree.PLACE
+    own = str(settings.cache_dir / tree.HERE / "0123456789ab")
+    for seen_at in (PREFIX, own):
+        for _ in range(2):  # the second sets the first aside
+            make_tree(folders, OWN, settings.cache_dir, seen_at)
+    assert len(list(place.glob(".*.part"))) == 2
+    clear_leftovers(settings.cache_dir, None)
+    (left,) = place.glob(".*.part")
+    found = tree.read_tree(left)
+    assert found is not None
+    assert found.seen_at == PREFIX
+    clear_leftovers(settings.cache_dir, ())
+    assert not list(place.glob(".*.part"))

@@ -157,8 +157,26 @@ def only_one(path: Path) -> Iterator[None]:
     import fcntl
 
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file.fileno(), fcntl.LOCK_EX, path)
         yield
+
+
+def _lock(handle: int, how: int, path: Path) -> None:
+    """flock(2).
+
+    :raises ToolError: when the filesystem has no locks, as Lustre without its option
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise ToolError(
+            f"{path} cannot be locked: {error.strerror}",
+            "set ENVBOX_CACHE_DIR to a folder on a disk that has locks",
+        ) from error
 
 
 def held(path: Path) -> int:
@@ -166,7 +184,7 @@ def held(path: Path) -> int:
     import fcntl
 
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(handle, fcntl.LOCK_SH)
+    _lock(handle, fcntl.LOCK_SH, path)
     return handle
 
 
@@ -182,6 +200,8 @@ def is_held(path: Path) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError:  # where there are no locks, nobody can hold one
+        return False
     finally:
         os.close(handle)
     return False

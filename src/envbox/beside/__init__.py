@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.errors import LockfileError, SpecError
-from envbox.files import only_one, write_whole
+from envbox.files import disk_error, only_one, write_whole
 from envbox.inside import JUPYTER
-from envbox.oci import canonical_json
+from envbox.oci import canonical_json, digest_of
 from envbox.prefix.memo import Memo
 from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
+    from envbox.image.build import Locked
     from envbox.link.fragments import FileEntry
     from envbox.prefix.tree import Tree
 
@@ -37,12 +38,12 @@ class Where:
     """What a Jupyter is to run on.
 
     :param glibc: X.Y of the C library there; None when nobody knows
-    :param seen_at: the path of its prefix there
+    :param is_mounted: whether its prefix is to be mounted, and not seen at a path in the cache
     """
 
     platform: str
     glibc: str | None
-    seen_at: str = JUPYTER
+    is_mounted: bool = True
 
 
 def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
@@ -53,21 +54,31 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
     :raises PackageError: when a package is not what the lock says
     :raises ToolError: when a channel or the disk fails
     """
+    from envbox.image.build import read_bytes
+    from envbox.prefix.seen import path_for
     from envbox.prefix.tree import find_tree
+    from envbox.prefix.unpacked import Wanted, obtain_tree
 
     spec_path = settings.jupyter or SPEC
     key = sha256(canonical_json([_read(spec_path), where.platform, where.glibc])).hexdigest()[:16]
     lock_path = settings.cache_dir / PLACE / f"{NAME}-{key}.conda-lock.yml"
-    memo = Memo.of(settings, MEMO_VERSION, "jupyter", key, where.seen_at, _read(CONFIGURATION))
-    if lock_path.is_file() and (known := memo.read("tree")):
-        tree = find_tree(settings.cache_dir, known["tree"])
-        if tree is not None:
-            return _seen(tree, settings)
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(lock_path.parent, error) from error
     with only_one(lock_path.parent / ".lock"):
         if not lock_path.is_file():
             _lock(spec_path, lock_path, where, settings, report)
-    tree = _obtain_tree(lock_path, where, settings, report)
+    data = read_bytes(lock_path)
+    digest = digest_of(data)
+    seen_at = JUPYTER if where.is_mounted else path_for(NAME, settings, digest, where.platform)
+    memo = Memo.of(settings, MEMO_VERSION, "jupyter", digest, where.platform, seen_at, _read(CONFIGURATION))
+    if known := memo.read("tree"):
+        tree = find_tree(settings.cache_dir, known["tree"])
+        if tree is not None:
+            return _seen(tree, settings)
+    wanted = Wanted(_locked(lock_path, data), where.platform, settings, seen_at, _own_files())
+    tree = obtain_tree(wanted, None, report).tree
     memo.write({"tree": tree.key})
     return _seen(tree, settings)
 
@@ -104,20 +115,15 @@ def _lock(spec_path: Path, lock_path: Path, where: Where, settings: Settings, re
     write_whole(lock_path, dumps(sealed(replace(solved, base=None))))  # it is put into whatever there is
 
 
-def _obtain_tree(lock_path: Path, where: Where, settings: Settings, report: Reporter) -> Tree:
-    from envbox.image.build import Locked, read_bytes
+def _locked(path: Path, data: bytes) -> Locked:
+    from envbox.image.build import Locked
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
-    from envbox.prefix.unpacked import Wanted, obtain_tree
 
-    data = read_bytes(lock_path)
     try:
-        lock = loads(data, lock_path)
+        return Locked(loads(data, path), data, Base("", {}, {}))
     except LockfileError as error:
         raise LockfileError(error.message, "envbox clean jupyter: it is locked anew") from error
-    locked = Locked(lock, data, lock.base or Base("", {}, {}))
-    wanted = Wanted(locked, where.platform, settings, where.seen_at, _own_files())
-    return obtain_tree(wanted, None, report).tree
 
 
 def _own_files() -> dict[str, FileEntry]:

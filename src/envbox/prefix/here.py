@@ -53,8 +53,10 @@ def path_here(environment: Environment, settings: Settings) -> str:
     :raises ToolError: when the cache's path could not stand in a script or in PATH
     """
     from envbox.image.build import read_bytes
+    from envbox.image.output import own_platform
 
-    return path_for(environment.name, settings, digest_of(read_bytes(environment.lock_path)))
+    lock_digest = digest_of(read_bytes(environment.lock_path))
+    return path_for(environment.name, settings, lock_digest, own_platform())
 
 
 def find_here(environment: Environment, settings: Settings, seen_at: str) -> Here | None:
@@ -132,4 +134,6 @@ def machine_glibc() -> str:
 
 
 def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo:
-    return Memo.of(settings, MEMO_VERSION, "here", environment.name, lock_digest, seen_at)
+    from envbox.image.output import own_platform  # machines of several architectures may share a cache
+
+    return Memo.of(settings, MEMO_VERSION, "here", environment.name, lock_digest, own_platform(), seen_at)

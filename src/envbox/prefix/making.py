@@ -36,6 +36,8 @@ from envbox.prefix.tree import (
     directory_mode,
     find_tree,
     is_damaged,
+    is_mounted,
+    read_tree,
 )
 
 FORMAT = 1
@@ -115,11 +117,15 @@ def make_tree(
     return tree
 
 
-def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
-    """Remove what killed processes left, and trees that were set aside, but those that containers have.
+def clear_leftovers(cache_dir: Path, in_use: Collection[str] | None) -> None:
+    """Remove what killed processes left, and trees that were set aside, but those that somebody has.
 
-    :param in_use: keys of trees
+    :param in_use: keys of trees that containers have; None: nobody knows, and only what no container can have
+        is removed
     """
+    if in_use is None:
+        _clear_unmounted(cache_dir)
+        return
     for mark in (cache_dir / PLACE).glob(f"*/{SUPERSEDED}"):
         is_used = mark.parent.name in in_use or is_held(mark.parent / RECORD)
         if not is_used and mark.stat().st_mtime < time.time() - _STARTING:
@@ -129,6 +135,15 @@ def clear_leftovers(cache_dir: Path, in_use: Collection[str]) -> None:
             if path.name.split(".")[1] not in in_use and not is_held(path / RECORD):
                 with suppress(OSError):
                     remove_folder(path)
+
+
+def _clear_unmounted(cache_dir: Path) -> None:
+    """Remove trees that were set aside, and were for a path of this machine: who has one holds it."""
+    for path in (cache_dir / PLACE).glob(f".*{PART}"):
+        tree = read_tree(path)
+        if tree and not is_mounted(tree.seen_at) and not is_held(path / RECORD):
+            with suppress(OSError):
+                remove_folder(path)
 
 
 def supersede(tree: Tree) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbox.errors import ToolError
 from envbox.files import is_held, write_whole
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.target import ROOT
@@ -29,6 +30,7 @@ HERE = Path("prefixes") / "here"
 """Where prefixes are seen that nobody mounts: links, one for each lock."""
 DIRECTORY_MODE = 0o755
 _SEALED_MODE = 0o555
+_BOOTS = 64  # machines that share a cache and need not look at all files in turn
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,14 +64,16 @@ def find_tree(cache_dir: Path, key: str) -> Tree | None:
     if tree is None or not _has_its_directories(tree):
         return None
     boot = boot_id()
-    if _last_boot(tree) != boot:
+    boots = _boots(tree)
+    if boot not in boots:
         from envbox.link.folders import read_folder
 
         folders = [read_folder(cache_dir, package) for package in tree.packages]
         whole = [f for f in folders if f is not None and not is_damaged(f, tree.prefix, tree.own)]
         if len(whole) < len(folders) or not _has_own_files(tree):
             return None
-        write_whole(path / BOOT, boot)
+        with suppress(ToolError):  # a cache that is only read here is looked at each time
+            write_whole(path / BOOT, b"\n".join([*boots, boot][-_BOOTS:]))
     return tree
 
 
@@ -156,11 +160,12 @@ def _has_own_files(tree: Tree) -> bool:
     return all((stat.S_IMODE(s.st_mode), s.st_size) == tree.own[path] for path, s in found.items())
 
 
-def _last_boot(tree: Tree) -> bytes:
+def _boots(tree: Tree) -> list[bytes]:
+    """Since which starts a tree was looked at, of all machines that share the cache."""
     try:
-        return (tree.path / BOOT).read_bytes()
+        return (tree.path / BOOT).read_bytes().split(b"\n")
     except OSError:
-        return b""
+        return []
 
 
 def boot_id() -> bytes:

@@ -72,7 +72,7 @@ def obtain_tree(
 ) -> Unpacked:
     """Have the tree of a lock.
 
-    :param in_use: keys of trees that containers have; None: nobody knows, so that none is removed
+    :param in_use: keys of trees that containers have; None: nobody knows, so that no such tree is removed
     :param at_once: do not wait for the byte-code of more than a few packages
     """
     settings = wanted.settings
@@ -80,7 +80,7 @@ def obtain_tree(
     (settings.cache_dir / PLACE).mkdir(parents=True, exist_ok=True)
     finisher = Finisher(settings.cache_dir, wanted.locked.lock.digest, wanted.platform, wanted.seen_at)
     with only_one(settings.cache_dir / PLACE / ".lock"):  # two at once would only do the same work twice
-        if in_use is not None and not finisher.is_anybody_at_work():
+        if not finisher.is_anybody_at_work():
             clear_leftovers(settings.cache_dir, in_use)
         compiled = not at_once or finisher.has_failed() or _is_quick(wanted, archives)
         found = _sound(wanted, archives, report, compiled=compiled)
