@@ -19,12 +19,14 @@ import pytest
 from containers import Lab
 from test_jupyter import call, execute
 
+from envbox.beside import Where, obtain_jupyter
 from envbox.engine import connect
 from envbox.inside import JUPYTER
 from envbox.launch.container import Launch, options_digest, run_argv
 from envbox.launch.here import here_argv
 from envbox.launch.identity import User
-from envbox.launch.jupyter_command import server_launch
+from envbox.launch.jupyter_command import beside_env, server_launch
+from envbox.report import SILENT
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -61,10 +63,18 @@ def test_its_programs_are_named_by_path_and_the_environments_by_name() -> None:
     [
         ({}, "/opt/envbox/share/jupyter"),
         ({"JUPYTER_PATH": "/mine"}, "/mine:/opt/envbox/share/jupyter"),
-        ({"JUPYTER_PATH": None}, "/opt/envbox/share/jupyter"),
+        ({"JUPYTER_PATH": None}, "/callers:/opt/envbox/share/jupyter"),
     ],
 )
-def test_it_is_led_to_the_environments_kernels_and_extensions(env: dict[str, Any], path: str) -> None:
+def test_it_is_led_to_the_environments_kernels_and_extensions(
+    env: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", "/callers")
+    (tmp_path / "env").write_text("JUPYTER_PATH=/of-the-file\n")
+    with_file = beside_env(replace(BESIDE, env_files=(tmp_path / "env",)), os.environ)["JUPYTER_PATH"]
+    assert with_file == "/of-the-file:/opt/envbox/share/jupyter"
+    here = beside_env(replace(BESIDE, prefix=Path("/p"), seen_at="/p"), os.environ)["JUPYTER_PATH"]
+    assert here == "/callers:/p/share/jupyter"
     assert server_launch(replace(BESIDE, env=env), 8890, Path("/t")).env["JUPYTER_PATH"] == path
     assert server_launch(replace(LAUNCH, env=env), 8890, Path("/t")).env.get("JUPYTER_PATH") == env.get(
         "JUPYTER_PATH"
@@ -187,12 +197,19 @@ def test_what_only_seems_to_have_a_kernel_is_found_out_by_the_server(elsewhere: 
 
 
 @pytest.mark.rig
-def test_an_image_that_somebody_pushed_gets_one_too(elsewhere: Lab) -> None:
-    reference = f"{elsewhere.environ['RIG_REGISTRY']}/{uuid4().hex}/kern:1"
-    pushed = elsewhere.run("push", "kern", reference, "--platform", "linux-64")
+@pytest.mark.parametrize("name", ["kern", "bare"])
+def test_an_image_that_somebody_pushed_gets_one_if_it_has_a_kernel(elsewhere: Lab, name: str) -> None:
+    reference = f"{elsewhere.environ['RIG_REGISTRY']}/{uuid4().hex}/{name}:1"
+    pushed = elsewhere.run("push", name, reference, "--platform", "linux-64")
     assert pushed.returncode == 0, pushed.stderr
     done = elsewhere.run("notebook", reference, "-d")
     try:
+        if name == "bare":
+            assert done.returncode == 1
+            assert "and no kernel for one beside it" in done.stderr
+            assert "hint" not in done.stderr
+            assert "locking" not in done.stderr
+            return
         assert done.returncode == 0, done.stderr
         assert json.loads(execute(done.stdout.strip(), FACTS)) == ["/opt/envbox", False, True, None]
     finally:
@@ -266,3 +283,18 @@ def test_the_classic_notebook_stands_beside_too(elsewhere: Lab) -> None:
         assert "/lab?token=" in again.stdout, again.stderr
     finally:
         elsewhere.run("stop", "--forget")
+
+
+@pytest.mark.rig
+def test_at_a_path_of_this_machine_each_has_its_own(place: Lab, tmp_path: Path) -> None:
+    """A server goes on to read its files while another, of another spec, comes up."""
+    spec = tmp_path / "another.yml"
+    spec.write_text("channels: [conda-forge]\ndependencies: [jupyterlab, six]\n")
+    where = Where("linux-64", "2.36", is_mounted=False)
+    settings = replace(place.settings, mirrors=place.settings.mirrors)
+    first = obtain_jupyter(where, settings, SILENT)
+    second = obtain_jupyter(where, replace(settings, jupyter=spec), SILENT)
+    assert first != second
+    assert first.resolve() != second.resolve()
+    assert obtain_jupyter(where, settings, SILENT) == first
+    assert (first / "bin/jupyter-lab").read_text().splitlines()[0] == f"#!{first}/bin/python3.11"

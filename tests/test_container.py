@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbox.engine import Ways
+from envbox.errors import LaunchError
 from envbox.launch.bindings import Volume
 from envbox.launch.container import Launch, client_env, options_digest, run_argv
 from envbox.launch.identity import User
@@ -66,13 +67,24 @@ def test_where_a_rootless_engine_makes_root_of_the_caller_he_is_that() -> None:
 
 @pytest.mark.parametrize(
     ("said", "devices"),
-    [("all", ["all"]), ("2", ["0", "1"]), ("device=1,3", ["1", "3"]), ("GPU-ab12", ["GPU-ab12"])],
+    [
+        ("all", ["all"]),
+        ("2", ["0", "1"]),
+        ("device=1,3", ["1", "3"]),
+        ('"device=0,1"', ["0", "1"]),
+        ("GPU-ab12", ["GPU-ab12"]),
+    ],
 )
 def test_podman_is_asked_for_gpus_by_name(said: str, devices: list[str]) -> None:
     words = argv(gpus=said, ways=Ways(is_podman=True))
     asked = [words[at + 1] for at, word in enumerate(words) if word == "--device"]
     assert asked == [f"nvidia.com/gpu={name}" for name in devices]
     assert "--gpus" not in words
+
+
+def test_what_podman_is_not_told_of_gpus_is_refused() -> None:
+    with pytest.raises(LaunchError, match="capabilities=utility"):
+        argv(gpus='"all,capabilities=utility"', ways=Ways(is_podman=True))
 
 
 def test_a_terminal_leaves_ctrl_p_to_the_shell() -> None:

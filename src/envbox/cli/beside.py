@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envbox.cli.context import Session
+from envbox.errors import LaunchError
 
 if TYPE_CHECKING:
     from envbox.beside import Where
@@ -24,40 +25,55 @@ def lacks_jupyter(session: Session, environment: Environment, app: App | None, *
     return path.is_file() and not has_jupyter(path.read_bytes(), environment.name, app)
 
 
-def with_jupyter(session: Session, environment: Environment | None, launch: Launch) -> Launch:
-    """Put a Jupyter server beside an environment that has none.
+def can_be_beside(session: Session, name: str, app: App | None) -> None:
+    """See that a Jupyter can be put beside a container, before anything is made.
 
-    :param environment: None for an image that somebody else made
+    :raises LaunchError: when nothing of the cache can be mounted
     """
-    from envbox.beside import obtain_jupyter
+    from envbox.launch.jupyter_command import no_jupyter
+    from envbox.prefix.place import obstacle
 
-    where = _where(session, environment, launch)
-    found = obtain_jupyter(where, session.settings, session.report)
-    session.report.say(f"{launch.name} has no Jupyter: envbox's own is put beside it")
-    return replace(launch, jupyter=found)
+    if words := obstacle(session.settings.cache_dir, session.engine):
+        session.report.say(f"no Jupyter can be put beside {name}, since {words}")
+        raise no_jupyter(name, app)
 
 
-def _where(session: Session, environment: Environment | None, launch: Launch) -> Where:
-    """What a Jupyter beside an environment is to run on."""
+def with_jupyter(session: Session, environment: Environment, launch: Launch, app: App | None) -> Launch:
+    """Put a Jupyter server beside an environment that has none, or not the one that is asked for."""
     from envbox.beside import Where
     from envbox.image.output import own_platform
-    from envbox.inside import JUPYTER, PREFIX
-    from envbox.launch.jupyter_command import no_jupyter
-    from envbox.launch.libc import glibc_inside
+    from envbox.inside import PREFIX
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.prefix.here import machine_glibc
-    from envbox.prefix.place import obstacle
-    from envbox.prefix.seen import path_for
 
     if launch.prefix is not None:
-        is_own = launch.seen_at != PREFIX
-        seen_at = path_for("jupyter", session.settings, machine_glibc()) if is_own else JUPYTER
-        return Where(own_platform(), machine_glibc(), seen_at)
-    if words := obstacle(session.settings.cache_dir, session.engine):
-        session.report.say(f"no Jupyter can be put beside {launch.name}, since {words}")
-        raise no_jupyter(launch.name, None)
-    platform = session.engine.platform
-    if environment is None or not environment.lock_path.is_file():
-        return Where(platform, glibc_inside(launch, session.engine, session.settings))
-    base = read_lockfile(environment.lock_path).base
-    return Where(platform, base.glibc.get(platform) if base else None)
+        return _beside(session, launch, Where(own_platform(), machine_glibc(), launch.seen_at == PREFIX), app)
+    platform, base = session.engine.platform, None
+    if environment.lock_path.is_file():
+        base = read_lockfile(environment.lock_path).base
+    return _beside(session, launch, Where(platform, base.glibc.get(platform) if base else None), app)
+
+
+def with_jupyter_beside_image(session: Session, launch: Launch, app: App | None) -> Launch:
+    """Put a Jupyter server beside an image that somebody else made.
+
+    :raises LaunchError: when it has no kernel, or a C library that conda's packages are not for
+    """
+    from envbox.beside import Where
+    from envbox.launch.inside import look_inside
+
+    can_be_beside(session, launch.name, app)
+    found = look_inside(launch, session.engine, session.settings)
+    if not found.has_kernels or found.glibc is None:
+        what = "no kernel for one beside it" if found.glibc else "no glibc for one beside it"
+        raise LaunchError(f"there is no Jupyter in {launch.name}, and {what}")
+    return _beside(session, launch, Where(session.engine.platform, found.glibc), app)
+
+
+def _beside(session: Session, launch: Launch, where: Where, app: App | None) -> Launch:
+    from envbox.beside import obtain_jupyter
+    from envbox.launch.jupyter_command import called
+
+    found = obtain_jupyter(where, session.settings, session.report)
+    session.report.say(f"{launch.name} has no {called(app)}: envbox's own is put beside it")
+    return replace(launch, jupyter=found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from envbox.cli.beside import lacks_jupyter, with_jupyter
+from envbox.cli.beside import can_be_beside, lacks_jupyter, with_jupyter
 from envbox.cli.context import Decorated, Session, frozen_option, name_argument
 from envbox.cli.here import answers_none, prepare_here
 
@@ -120,7 +120,9 @@ def prepare_launch(
     is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)
     if engine == "host" or (engine is None and not image and answers_none(session, environment.name)):
         launch = prepare_here(session, environment, launch, frozen=frozen)
-        return with_jupyter(session, environment, launch) if is_without else launch
+        return with_jupyter(session, environment, launch, app) if is_without else launch
+    if is_without:
+        can_be_beside(session, environment.name, app)
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
@@ -128,7 +130,7 @@ def prepare_launch(
     )
     launch = replace(launch, image=ready.image)
     if is_without:
-        launch = with_jupyter(session, environment, launch)
+        launch = with_jupyter(session, environment, launch, app)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.beside import with_jupyter
+from envbox.cli.beside import with_jupyter_beside_image
 from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
 from envbox.cli.launching import launch_options, prepare_launch, start
 
@@ -192,7 +192,7 @@ def _serve(session: Session, name: str | None, launch: Launch, options: ServeOpt
     except NoJupyterError:
         if launch.jupyter is not None or name is None or not is_reference(name):
             raise
-    launch = with_jupyter(session, None, launch)
+    launch = with_jupyter_beside_image(session, launch, options.app)
     return serve(launch, session.engine, session.settings, options, session.report)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from envbox.engine import AS_DOCKER, Ways
+from envbox.errors import LaunchError
 from envbox.inside import HOME as IMAGE_HOME
 from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
@@ -176,7 +177,11 @@ def _gpus(launch: Launch) -> tuple[str, ...]:
     """
     if not launch.gpus or not launch.ways.is_podman:
         return _option("--gpus", launch.gpus)
-    named = launch.gpus.removeprefix("device=").split(",")
+    named = launch.gpus.strip("\"'").removeprefix("device=").split(",")
+    if wrong := [name for name in named if "=" in name]:
+        raise LaunchError(
+            f"--gpus: podman is told no {wrong[0]}", "name devices: --gpus all, or --gpus device=0,1"
+        )
     if launch.gpus.isdigit():  # how many
         named = [str(number) for number in range(int(launch.gpus))]
     return tuple(word for name in named for word in ("--device", f"{_GPU}={name}"))

@@ -183,7 +183,7 @@ def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Laun
         *(("--allow-root",) if launch.user.uid == 0 else ()),
     )
     said = (missing.message, missing.hint or "", programs(options), place(launch))
-    env = {**launch.env, **beside_env(launch)}
+    env = {**launch.env, **beside_env(launch, os.environ)}
     return replace(launch, env=env, command=("sh", "-c", _SERVER, "jupyter", *said, *words))
 
 

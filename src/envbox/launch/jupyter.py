@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
@@ -179,7 +180,7 @@ def _join(
     if found.state == "paused":
         raise LaunchError(
             f"a server of {launch.name} is there already, but it is paused",
-            f"docker unpause {found.name}; or envbox stop {launch.name}, to start anew",
+            f"{_client(engine)} unpause {found.name}; or envbox stop {launch.name}, to start anew",
         )
     token = read_token(found)
     if token is None:
@@ -212,6 +213,10 @@ def _join(
             f"the server of {launch.name} that runs here has no {page}", f"envbox stop {launch.name}"
         )
     return replace(server, url=door.url(page))
+
+
+def _client(engine: Engine) -> str:
+    return Path(engine.client_argv()[0]).name
 
 
 def _digest(launch: Launch, options: ServeOptions, token: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import LOOPBACK, Bind, Volume
 from envbox.launch.container import Launch
 from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABEL, container_name
+from envbox.launch.variables import values_in
 
 App = Literal["lab", "classic"]
 PAGES: dict[App, str] = {"lab": "/lab", "classic": "/tree"}
@@ -30,7 +33,7 @@ _PACKAGES: dict[App | None, str] = {
     "classic": "notebook|nbclassic",
     None: "jupyterlab|notebook|nbclassic|jupyter[_-]server",
 }
-_KERNELS = r"[\w-]*kernel[\w-]*|xeus-[\w-]+"  # ipykernel, r-irkernel, bash_kernel, calysto…
+_KERNELS = r"(?!kernel-headers)[\w-]*kernel[\w-]*|xeus-[\w-]+"  # ipykernel, r-irkernel, bash_kernel, calysto…
 _FIRST_PACKAGE: dict[App | None, str] = {"lab": "jupyterlab", "classic": "notebook", None: "jupyterlab"}
 # What Jupyter and IPython keep is led into the volume, except where somebody mounts a folder of his own; what
 # was of the kernels of the last server is of no use. Which program there is, is known in the container.
@@ -95,11 +98,19 @@ def kernels_path(launch: Launch) -> str:
     return f"{launch.seen_at}/share/jupyter/kernels" if launch.jupyter is not None else ""
 
 
-def beside_env(launch: Launch) -> dict[str, str | None]:
-    """What a server that stands beside its environment is told, to find what Jupyter has in there."""
+def beside_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """What a server that stands beside its environment is told, to find what Jupyter has in there.
+
+    :param environ: of the caller
+    """
     if launch.jupyter is None:
         return {}
-    said = launch.env.get("JUPYTER_PATH")
+    known = dict(environ) if launch.prefix is not None else {}
+    for file in launch.env_files:
+        known |= values_in(file, environ)
+    said = known.get("JUPYTER_PATH")
+    if "JUPYTER_PATH" in launch.env:
+        said = launch.env["JUPYTER_PATH"] or environ.get("JUPYTER_PATH")
     return {"JUPYTER_PATH": ":".join([*filter(None, [said]), f"{launch.seen_at}/share/jupyter"])}
 
 
@@ -159,7 +170,7 @@ def server_launch(
             Bind(token_path, IMAGE_TOKEN, read_only=True),
             Volume(f"{name}:{KEPT}"),
         ),
-        env={**launch.env, **beside_env(launch), "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
+        env={**launch.env, **beside_env(launch, os.environ), "JUPYTER_TOKEN_FILE": IMAGE_TOKEN},
         labels={
             **launch.labels,
             PORT_LABEL: str(port),
@@ -203,8 +214,14 @@ def has_jupyter(locked: bytes, name: str, app: App | None) -> bool:
 
 def no_jupyter(name: str, app: App | None) -> NoJupyterError:
     """Say what is missing, and the way out."""
-    what = {"lab": "JupyterLab", "classic": "classic Notebook", None: "Jupyter"}[app]
-    return NoJupyterError(f"there is no {what} in {name}", f"envbox add --name {name} {_FIRST_PACKAGE[app]}")
+    return NoJupyterError(
+        f"there is no {called(app)} in {name}", f"envbox add --name {name} {_FIRST_PACKAGE[app]}"
+    )
+
+
+def called(app: App | None) -> str:
+    """What people call it."""
+    return {"lab": "JupyterLab", "classic": "classic Notebook", None: "Jupyter"}[app]
 
 
 def no_kernel(name: str) -> LaunchError:
