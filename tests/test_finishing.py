@@ -21,7 +21,8 @@ from envbox.prefix import unpacked
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import clear_leftovers
 from envbox.prefix.tree import PLACE, SUPERSEDED, find_tree
-from envbox.prefix.unpacked import Unpacked, Wanted, obtain_tree, unpack
+from envbox.prefix.unpacked import Unpacked, obtain_tree, unpack
+from envbox.prefix.wanted import Wanted
 from envbox.report import SILENT
 from envbox.settings import Settings
 

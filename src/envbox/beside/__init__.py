@@ -57,7 +57,8 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
     from envbox.image.build import read_bytes
     from envbox.prefix.seen import path_for
     from envbox.prefix.tree import find_tree
-    from envbox.prefix.unpacked import Wanted, obtain_tree
+    from envbox.prefix.unpacked import obtain_tree
+    from envbox.prefix.wanted import Wanted
 
     spec_path = settings.jupyter or SPEC
     key = sha256(canonical_json([_read(spec_path), where.platform, where.glibc])).hexdigest()[:16]

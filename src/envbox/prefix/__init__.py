@@ -88,7 +88,8 @@ def mount(
     from envbox.image.activation import image_env
     from envbox.image.assemble import image_labels
     from envbox.image.build import read_bytes, read_locked, working_beside
-    from envbox.prefix.unpacked import Wanted, obtain_tree
+    from envbox.prefix.unpacked import obtain_tree
+    from envbox.prefix.wanted import Wanted
 
     if found := find_mounted(environment, settings, engine):
         return found

@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING
 
 from envbox.files import is_held, write_whole
 from envbox.inside import PREFIX
-from envbox.report import SILENT
 
 if TYPE_CHECKING:
     from envbox.prefix.tree import Tree
-    from envbox.prefix.unpacked import Wanted
+    from envbox.prefix.wanted import Wanted
 
 FOLDER = Path("prefixes") / "unfinished"
 _LOCK = FOLDER / ".lock"  # held by who is at work
-_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.prefix.finishing import finish; finish({handle})"
-_LEAST = 19  # nice(2)
+_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.prefix.behind import finish; finish({handle})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +88,3 @@ class Finisher:
         path = self.cache_dir / _LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def finish(handle: int) -> None:
-    """Be the process: what to do comes on stdin.
-
-    :param handle: a file; who has it locked is the one at work
-    """
-    from envbox.fetch import fetch_archives
-    from envbox.link.folders import forget_folder, read_folder
-    from envbox.prefix.making import supersede
-    from envbox.prefix.unpacked import unpack
-
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    os.nice(_LEAST)
-    finisher, wanted, without = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
-    packages = wanted.locked.lock.for_platform(wanted.platform)
-    done = unpack(wanted, fetch_archives(packages, wanted.settings), SILENT)
-    supersede(without)
-    for key in set(without.packages) - set(done.tree.packages):
-        if folder := read_folder(finisher.cache_dir, key):
-            forget_folder(folder)
-    finisher.note.unlink(missing_ok=True)

@@ -96,7 +96,8 @@ def obtain_here(
     from envbox.image.output import own_platform
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
-    from envbox.prefix.unpacked import Wanted, obtain_tree
+    from envbox.prefix.unpacked import obtain_tree
+    from envbox.prefix.wanted import Wanted
 
     data = read_bytes(environment.lock_path)
     lock, platform = loads(data, environment.lock_path), own_platform()

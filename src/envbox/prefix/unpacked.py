@@ -8,49 +8,26 @@ another process makes the one with it, for the next session; nothing that is mou
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.fetch import fetch_archives
 from envbox.files import only_one
 from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
-from envbox.inside import PREFIX
 from envbox.link.folders import forget_folder
-from envbox.link.packages import Installation
 from envbox.link.unpacking import left_to_compile, unpack_packages
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
 from envbox.prefix.tree import PLACE, Tree, find_tree
+from envbox.prefix.wanted import Wanted
 from envbox.report import Reporter
-from envbox.settings import Settings
 
 if TYPE_CHECKING:
     from envbox.image.activation import Activation
-    from envbox.image.build import Locked
-    from envbox.link.fragments import FileEntry
 
 FEW = 8
 """Packages that are compiled while somebody waits: about a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a tree is to be made of.
-
-    :param seen_at: the path of its prefix for what runs in it, which is written into its files
-    :param own: files besides those that every environment has, by path relative to `/`, all in the prefix
-    """
-
-    locked: Locked
-    platform: str
-    settings: Settings
-    seen_at: str = PREFIX
-    own: Mapping[str, FileEntry] = field(default_factory=dict)
-
-    def installation(self, archives: Mapping[str, Path]) -> Installation:
-        """With the packages downloaded."""
-        return Installation(self.locked.lock, self.platform, archives, self.seen_at)
 
 
 @dataclass(frozen=True, slots=True)
