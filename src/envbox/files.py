@@ -170,8 +170,6 @@ def _lock(handle: int, how: int, path: Path) -> None:
 
     try:
         fcntl.flock(handle, how)
-    except BlockingIOError:
-        raise
     except OSError as error:
         raise ToolError(
             f"{path} cannot be locked: {error.strerror}",
