@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import pexpect
 import pytest
 from conftest import Rig
+from here_place import ENVBOX, Place, exit_code, locked_place
 
 from envbox.errors import LaunchError
 from envbox.files import held, is_held
@@ -23,8 +21,6 @@ from envbox.launch.container import Launch
 from envbox.launch.variables import values_in
 
 needs_rig = pytest.mark.rig
-ENVBOX = [sys.executable, "-m", "envbox"]
-SPEC = "channels: [conda-forge]\ndependencies: [python, ipykernel]\nvariables: {COLOUR: blue}\n"
 NOWHERE = "unix:///there/is/none.sock"
 
 
@@ -118,33 +114,9 @@ def test_a_file_is_held_as_long_as_a_process_that_inherits_it(tmp_path: Path) ->
 # --- for real
 
 
-@dataclass
-class Place:
-    """A project whose environment has Python and a kernel."""
-
-    root: Path
-    env: dict[str, str]
-
-    def run(self, *argv: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*ENVBOX, *argv], cwd=self.root, env={**os.environ, **self.env, **env},
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0 or not check, done.stderr
-        return done
-
-    def python(self, code: str, **env: str) -> str:
-        return self.run("run", "--engine", "host", "work", "--", "python", "-c", code, **env).stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def place(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    root = tmp_path_factory.mktemp("with space")
-    (root / "environments").mkdir()
-    (root / "environments/work.yml").write_text(SPEC)
-    env = {**rig.env, "ENVBOX_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
-    found = Place(root, env)
-    found.run("lock", "work")
+    found = locked_place(rig, tmp_path_factory.mktemp("with space"), tmp_path_factory.mktemp("cache"))
     done = found.run("run", "--engine", "host", "work", "--", "true")
     if "does not let you mount" in done.stderr:
         pytest.skip(done.stderr)
@@ -197,18 +169,11 @@ def test_a_shell_shows_the_environment_and_reads_no_rc_file_of_the_user_s(
     place: Place, tmp_path: Path
 ) -> None:
     (tmp_path / ".bashrc").write_text("echo from the rc file\n")
-    env = {**os.environ, **place.env, "HOME": str(tmp_path), "TERM": "dumb"}
-    shell = pexpect.spawn(
-        ENVBOX[0], [*ENVBOX[1:], "shell", "--engine", "host", "work"], cwd=str(place.root), env=env,
-        timeout=60, encoding="utf-8",
-    )  # fmt: skip
-    shell.expect(r"\(work\) .*[#$] ")
+    shell = place.shell(HOME=str(tmp_path))
     assert "from the rc file" not in str(shell.before)
     shell.sendline("echo $((40 + 2)) $CONDA_DEFAULT_ENV; exit 5")
     shell.expect("42 work")
-    shell.expect(pexpect.EOF)
-    shell.close()
-    assert shell.exitstatus == 5
+    assert exit_code(shell) == 5
 
 
 @needs_rig

@@ -8,22 +8,20 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
-import pexpect
 import pytest
 from conftest import Rig
+from here_place import ENVBOX, Place, exit_code, locked_place
 from test_jupyter import call, execute
 
 from envbox.errors import PackageError
 from envbox.link.placeholder import python_shebang, replace_prefix
 
 needs_rig = pytest.mark.rig
-WALLED = [sys.executable, str(Path(__file__).with_name("walled.py"))]
-ENVBOX = [sys.executable, "-m", "envbox"]
-SPEC = "channels: [conda-forge]\ndependencies: [python, ipykernel]\nvariables: {COLOUR: blue}\n"
+WALLED = (sys.executable, str(Path(__file__).with_name("walled.py")))
 CODE = "import os, sys; print(sys.prefix, os.environ['CONDA_PREFIX'], os.environ['COLOUR'])"
 
 
@@ -40,40 +38,9 @@ def test_a_first_line_that_linux_cannot_read_becomes_another() -> None:
     ]
 
 
-@dataclass
-class Place:
-    """A project whose environment has Python and a kernel, and a cache."""
-
-    root: Path
-    env: dict[str, str]
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.env["ENVBOX_CACHE_DIR"])
-
-    def run(
-        self, *argv: str, walled: bool = True, check: bool = True, **env: str
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*(WALLED if walled else []), *ENVBOX, *argv], cwd=self.root,
-            env={**os.environ, **self.env, **env}, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0 or not check, done.stderr
-        return done
-
-    def python(self, code: str, *, walled: bool = True, **env: str) -> str:
-        argv = ("run", "--engine", "host", "work", "--", "python", "-c", code)
-        return self.run(*argv, walled=walled, **env).stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def place(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    root = tmp_path_factory.mktemp("project")
-    (root / "environments").mkdir()
-    (root / "environments/work.yml").write_text(SPEC)
-    found = Place(root, {**rig.env, "ENVBOX_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))})
-    found.run("lock", "work")
-    return found
+    return locked_place(rig, tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("cache"), WALLED)
 
 
 @needs_rig
@@ -88,14 +55,12 @@ def test_it_is_at_a_path_in_the_cache_and_that_is_said(place: Place) -> None:
 @needs_rig
 def test_both_roads_share_a_cache_and_each_has_its_own_path(place: Place) -> None:
     own = place.python(CODE)
-    if (
-        "does not let you mount"
-        in place.run("run", "--engine", "host", "work", "--", "true", walled=False).stderr
-    ):
+    free = replace(place, before=())
+    if "does not let you mount" in free.run("run", "--engine", "host", "work", "--", "true").stderr:
         pytest.skip("nothing can be mounted here at all")
-    assert place.python(CODE, walled=False).startswith("/opt/envbox /opt/envbox")
+    assert free.python(CODE).startswith("/opt/envbox /opt/envbox")
     assert place.python(CODE) == own
-    assert place.python(CODE, walled=False, ENVBOX_OWN_PATH="1") == own
+    assert free.python(CODE, ENVBOX_OWN_PATH="1") == own
 
 
 @needs_rig
@@ -171,15 +136,10 @@ def test_a_path_that_is_longer_than_a_binary_has_room_for_is_refused() -> None:
 
 @needs_rig
 def test_a_shell_has_the_environment_s_prompt(place: Place) -> None:
-    argv = [*WALLED, *ENVBOX, "shell", "--engine", "host", "work"]
-    env = {**os.environ, **place.env, "TERM": "dumb"}
-    shell = pexpect.spawn(argv[0], argv[1:], cwd=str(place.root), env=env, timeout=60, encoding="utf-8")
-    shell.expect(r"\(work\) .*[#$] ")
+    shell = place.shell()
     shell.sendline("python -c 'import sys; print(sys.prefix)'; exit 5")
     shell.expect("prefixes/here/[0-9a-f]{12}")
-    shell.expect(pexpect.EOF)
-    shell.close()
-    assert shell.exitstatus == 5
+    assert exit_code(shell) == 5
 
 
 @needs_rig
