@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,13 +145,21 @@ def handed_over(made: Machine, lab: Lab) -> None:
 
 
 @contextmanager
-def machine(kind: str, folder: Path, environ: dict[str, str]) -> Iterator[Machine]:
-    """A machine with podman for a while.
+def machine(kind: str, environ: dict[str, str]) -> Iterator[Machine]:
+    """A machine with podman for a while, in a folder that anybody may enter.
 
     :param kind: `podman`, `podman5`; or a user's own, `rootless`, `rootless5`, `rootless-docker`
-    :param folder: that anybody may enter
     :param environ: which envbox is told of channels and registries by
     """
+    with tempfile.TemporaryDirectory(prefix="envbox-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with _machine_in(folder, kind, environ) as made:
+            yield made
+
+
+@contextmanager
+def _machine_in(folder: Path, kind: str, environ: dict[str, str]) -> Iterator[Machine]:
     for tool in ("nsenter", "unshare", "setpriv"):
         if not shutil.which(tool):
             pytest.skip(f"a machine with podman alone is made with {tool}")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,37 +29,31 @@ PROMPT = r"\(lab\) /work[^\r\n]*[$#] "
 @pytest.fixture(scope="module")
 def podman(lab: Lab) -> Iterator[Machine]:
     """Root's podman, with the image of the environment, brought there by `build`."""
-    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
-        Path(folder).chmod(0o755)
-        with machine("podman", Path(folder), lab.environ) as made:
-            furnished(made, lab)
-            environment = read_project(made.project).environment("lab")
-            built = ready_image(environment, settings_of(made, lab), made.engine, SILENT)
-            assert built.id == lab.image
-            yield made
+    with machine("podman", lab.environ) as made:
+        furnished(made, lab)
+        environment = read_project(made.project).environment("lab")
+        built = ready_image(environment, settings_of(made, lab), made.engine, SILENT)
+        assert built.id == lab.image
+        yield made
 
 
 @pytest.fixture(scope="module")
 def rootless(lab: Lab) -> Iterator[Machine]:
     """A user's own podman, with the environment's files in the user's cache."""
-    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
-        Path(folder).chmod(0o755)
-        with machine("rootless", Path(folder), lab.environ) as made:
-            handed_over(made, lab)
-            (made.project / "team.txt").write_text("for the group\n")
-            os.chown(made.project / "team.txt", 0, made.uid + 1)
-            (made.project / "team.txt").chmod(0o640)
-            yield made
+    with machine("rootless", lab.environ) as made:
+        handed_over(made, lab)
+        (made.project / "team.txt").write_text("for the group\n")
+        os.chown(made.project / "team.txt", 0, made.uid + 1)
+        (made.project / "team.txt").chmod(0o640)
+        yield made
 
 
 @pytest.fixture(scope="module")
 def rootless_docker(lab: Lab) -> Iterator[Machine]:
     """A user's own Docker, likewise."""
-    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
-        Path(folder).chmod(0o755)
-        with machine("rootless-docker", Path(folder), lab.environ) as made:
-            handed_over(made, lab)
-            yield made
+    with machine("rootless-docker", lab.environ) as made:
+        handed_over(made, lab)
+        yield made
 
 
 def a_notebook(path: Path, *cells: str) -> None:
