@@ -88,9 +88,12 @@ class LazyGroup(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("--offline", is_flag=True, help="Fetch nothing: what the cache has must do.")
+@click.option(
+    "--trust-python", is_flag=True, help="Let a lockfile's Python compile byte-code without confining it."
+)
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline: bool) -> None:
+def cli(ctx: click.Context, /, directory: str, **said: bool) -> None:
     """Lock conda environments, assemble them into reproducible images, launch them.
 
     \b
@@ -98,7 +101,7 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline:
     envbox shell maps        a shell with that environment, in this directory
     envbox notebook maps     JupyterLab with it
     """
-    ctx.obj = Session(directory, quiet=quiet, verbose=verbose, offline=offline)
+    ctx.obj = Session(directory, **said)
 
 
 def main() -> None:

@@ -26,11 +26,20 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Session:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
-    def __init__(self, directory: str, *, quiet: bool, verbose: bool, offline: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        quiet: bool,
+        verbose: bool,
+        offline: bool = False,
+        trust_python: bool = False,
+    ) -> None:
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
         self.offline = offline
+        self.trust_python = trust_python
 
     @cached_property
     def report(self) -> Reporter:
@@ -51,7 +60,11 @@ class Session:
         """The settings that hold here."""
         from envbox.settings import read_settings
 
-        return read_settings(self.root, os.environ, {"offline": self.offline or None})
+        return read_settings(
+            self.root,
+            os.environ,
+            {"offline": self.offline or None, "trust_python": self.trust_python or None},
+        )
 
     @cached_property
     def project(self) -> Project:
@@ -75,7 +88,8 @@ class Session:
         if name is None or not name.endswith(".ipynb"):
             return None
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
-        session = Session(str(path.parent), quiet=self.quiet, verbose=self.verbose, offline=self.offline)
+        said = {key: getattr(self, key) for key in ("quiet", "verbose", "offline", "trust_python")}
+        session = Session(str(path.parent), **said)
         session.__dict__["report"] = self.report  # one screen has one
         return (self if session.root == self.root else session), path
 

@@ -23,7 +23,7 @@ from envbox.errors import ImageError, ToolError
 from envbox.files import PART, disk_error, whole_file
 from envbox.image.build import image_reference
 from envbox.image.publication import Made, Publication, Wanted, make
-from envbox.link.bytecode import host_platform
+from envbox.link.compiler import host_platform
 from envbox.link.tar import DIRECTORY, END, header, padding
 from envbox.oci import INDEX_TYPE, Descriptor, canonical_json
 from envbox.registry.upload import Blob

@@ -43,6 +43,7 @@ class Source:
     :param excluded: paths relative to `/` that another package's file takes
     :param slim: kinds of files to leave out
     :param prefix: where it is seen when it runs
+    :param compiler: a digest of the Python that compiles here, where byte-code of it may be in the entries
     """
 
     package: LockedPackage
@@ -51,6 +52,7 @@ class Source:
     excluded: frozenset[str] = frozenset()
     slim: tuple[str, ...] = ()
     prefix: str = PREFIX
+    compiler: str | None = None
 
 
 def link_package(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from envbox.files import write_whole
 from envbox.inside import PREFIX
 from envbox.link import bytecode
+from envbox.link.compiler import compiler_digest, locked_python, obtain_compiler
 from envbox.link.conda import Source, link_package
 from envbox.link.conflicts import Claim, settle
 from envbox.link.entries import EntryWriter
@@ -146,7 +147,11 @@ def package_keys(installation: Installation, settings: Settings) -> list[tuple[L
 def sources_of(installation: Installation, settings: Settings) -> list[Source]:
     """What is to be linked, each package as if it were alone."""
     python = _python_layout(installation, settings)
-    return [_source(p, installation, python) for p in installation.lock.for_platform(installation.platform)]
+    compiler = compiler_digest(installation.lock)
+    return [
+        _source(p, installation, python, compiler)
+        for p in installation.lock.for_platform(installation.platform)
+    ]
 
 
 def obtain(
@@ -158,7 +163,7 @@ def obtain(
     missing = [(s, k) for s, k in zip(sources, keys, strict=True) if found[k] is None]
     if missing:
         compilers = {
-            version: bytecode.obtain_compiler(lock, version, settings, report)
+            version: obtain_compiler(lock, version, settings, report)
             for version in {s.python.version for s, _ in missing if s.python and s.python.has_hash_pycs}
             if maker.compiles
         }
@@ -198,13 +203,13 @@ def _at(prefix: str, source: Source) -> Source:
 def _key(source: Source, compiles: bool) -> str:
     """A hash over everything that a package's entries, as a fragment, are a function of."""
     package, python = source.package, source.python
-    policy = bytecode.POLICY if compiles else None
+    made_by = [bytecode.POLICY, source.compiler] if compiles else [None]
     said = {
         "format": FORMAT,
         "codec": CODEC,
         "prefix": source.prefix,
         "sha256": package.sha256,
-        "python": [python.version, python.site_packages, policy] if python else None,
+        "python": [python.version, python.site_packages, *made_by] if python else None,
         "excluded": sorted(source.excluded),
         # what conda-meta says that is not in the archive
         "record": [package.url, package.md5, sorted(package.depends.items())],
@@ -214,7 +219,9 @@ def _key(source: Source, compiles: bool) -> str:
     return hashlib.sha256(canonical_json(said)).hexdigest()
 
 
-def _source(package: LockedPackage, installation: Installation, python: PythonLayout | None) -> Source:
+def _source(
+    package: LockedPackage, installation: Installation, python: PythonLayout | None, compiler: str | None
+) -> Source:
     """A package has to do with Python when it is one for it; others stay the same when Python changes."""
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends
@@ -224,6 +231,7 @@ def _source(package: LockedPackage, installation: Installation, python: PythonLa
         python if needs else None,
         slim=installation.lock.slim,
         prefix=installation.prefix,
+        compiler=compiler if needs else None,
     )
 
 
@@ -239,7 +247,7 @@ def linked_name(package: LockedPackage) -> str:
 
 def _python_layout(installation: Installation, settings: Settings) -> PythonLayout | None:
     """Where the locked Python has its site-packages: it says so itself when it is not the usual place."""
-    python = bytecode.locked_python(installation.lock, installation.platform)
+    python = locked_python(installation.lock, installation.platform)
     if python is None:
         return None
     memo = settings.cache_dir / "fragments" / f"python-{python.sha256}.json"

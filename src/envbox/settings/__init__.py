@@ -24,6 +24,7 @@ from envbox.settings.values import (
     ENVIRONMENT_KEYS,
     KEYS,
     MAY_HOLD_SECRETS,
+    USERS_OWN,
     Parser,
     WrongError,
 )
@@ -78,6 +79,7 @@ class Settings:
     :param engine: `docker`, or `host` for sessions without a container; None: docker, where it answers
     :param own_path: whether sessions without a container use an environment at a path in the cache, as they
         do where nothing can be mounted
+    :param trust_python: whether a lockfile's Python, which compiles byte-code, is run without being confined
     """
 
     cache_dir: Path
@@ -96,6 +98,7 @@ class Settings:
     jupyter: Path | None = None
     engine: str | None = None
     own_path: bool = False
+    trust_python: bool = False
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:
@@ -124,7 +127,7 @@ def read_settings(
     layers = [
         {k: v for k, v in (overrides or {}).items() if v is not None},
         _from_environ(environ, faults),
-        _from_file(project_settings_file(directory), faults),
+        _from_project(directory, faults),
         _from_file(user_settings_file(environ), faults),
     ]
     merged: dict[str, Any] = {}
@@ -210,6 +213,18 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
     if environments:
         parsed["environments"] = _parse_environments(environments, path, faults)
     return _rooted(parsed, path.parent)
+
+
+def _from_project(directory: Path, faults: list[str]) -> dict[str, Any]:
+    """What a project says, and it may not say everything."""
+    path = project_settings_file(directory)
+    found = _from_file(path, faults)
+    for key in USERS_OWN:
+        if found.pop(key, None) is not None:
+            faults.append(
+                f"{key} in {path} is not a project's to say: set {_variable(key)}, or your own settings file"
+            )
+    return found
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -186,7 +186,11 @@ KEYS: dict[str, Parser] = {
     "jupyter": _path,
     "engine": _engine,
     "own_path": _flag,
+    "trust_python": _flag,
 }
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""
+USERS_OWN = ("trust_python",)
+"""What nobody but the user can say: not a project's file."""
+
 MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env", "extra_index_urls")
