@@ -18,10 +18,10 @@ from paper_registry import PaperRegistry, serving
 from second_python import libraries
 from test_bytecode import real_sources
 from test_reproducible import SOURCE, World, build, mirrors
-from tiny import make_tiny, python
+from tiny import make_tiny, own_compiler, python
 
 from envbox.base import fetch_layers, pull_base, resolve_base
-from envbox.link.bytecode import Compiler, obtain_compiler
+from envbox.link.compiler import obtain_compiler
 from envbox.report import SILENT
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def machines(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Machines:
                 if member.name.removeprefix("./").startswith(NEEDED):
                     tar.extract(member, root)
     executable = root / f"opt/conda/bin/python{version.rpartition('.')[0]}"
-    native = obtain_compiler(locked, version, settings, SILENT).executable
+    program = obtain_compiler(locked, version, settings, SILENT).program
+    native = program.folder / program.executable
     return Machines(native, (qemu, "-L", str(root), str(executable)), version)
 
 
@@ -90,8 +91,8 @@ def test_byte_code_is_the_same_for_both_architectures(machines: Machines, tmp_pa
     emulated.chmod(0o755)
     sources = [source for name in PACKAGES for source in real_sources(name)]
     assert len(sources) > 200
-    native = Compiler(machines.native, machines.version).compile_sources(sources)
-    assert native == Compiler(emulated, machines.version).compile_sources(sources)
+    native = own_compiler(machines.native, machines.version).compile_sources(sources)
+    assert native == own_compiler(emulated, machines.version).compile_sources(sources)
     assert sum(data is not None for data in native) > 200
 
 

@@ -2,24 +2,28 @@ from __future__ import annotations
 
 import importlib.util
 import marshal
+import os
 import random
+import shutil
+import struct
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packages import File, Package, lock_of
+from tiny import own_compiler
 
 from envbox.errors import LockfileError, ToolError
 from envbox.link import bytecode
-from envbox.link.bytecode import Compiler, host_platform, obtain_compiler
+from envbox.link.compiler import SEAL, compiler_digest, host_platform, obtain_compiler
 from envbox.lockfile import LockedPackage
 from envbox.report import SILENT
 from envbox.settings import Settings
 
-VERSION = ".".join(map(str, sys.version_info[:3]))
-THIS = Compiler(Path(sys.executable), VERSION)
+THIS = own_compiler()
 
 
 def real_sources(name: str) -> list[tuple[str, bytes]]:
@@ -101,7 +105,7 @@ def test_the_same_sources_are_compiled_once_ever(tmp_path: Path) -> None:
     keeping = replace(THIS, store=tmp_path / "store")
     assert keeping.compile_sources(sources) == expected
     (stored,) = (tmp_path / "store").iterdir()
-    blind = replace(keeping, executable=tmp_path / "none")
+    blind = replace(keeping, program=replace(THIS.program, folder=tmp_path / "none"))
     assert blind.compile_sources(sources) == expected
     for other in ([("/c.py", b"x = 1\n"), sources[1]], [("/a.py", b"x = 2\n"), sources[1]], sources[:1]):
         with pytest.raises(ToolError, match="cannot run"):
@@ -116,13 +120,14 @@ def test_the_same_sources_are_compiled_once_ever(tmp_path: Path) -> None:
 
 
 def test_a_python_that_does_not_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="cannot run the locked Python"):
-        Compiler(tmp_path / "python", "3.11.0").compile_sources([])
-    broken = tmp_path / "broken"
+    with pytest.raises(ToolError, match=r"cannot run .*/python: No such file"):
+        own_compiler(tmp_path / "bin/python", "3.11.0").compile_sources([])
+    broken = tmp_path / "bin/broken"
+    broken.parent.mkdir()
     broken.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 127\n")
     broken.chmod(0o755)
     with pytest.raises(ToolError, match="127: no such library") as caught:
-        Compiler(broken, "3.11.0").compile_sources([])
+        own_compiler(broken, "3.11.0").compile_sources([])
     assert str(caught.value.hint).endswith(": envbox clean compilers")
 
 
@@ -147,27 +152,211 @@ def test_another_python_for_this_machine_is_said(tmp_path: Path) -> None:
     assert str(caught.value.hint).startswith("write `python ==3.11.9` in its spec")
 
 
-def fake_python(folder: Path, version: str, says: str) -> LockedPackage:
-    """A package of a program that says it is a Python: enough to see how one is installed."""
-    script = f"#!/bin/sh\necho {says}\n".encode()
-    package = Package(name="python", version=version, files=[("bin/python3.11", File(script, mode=0o755))])
-    path = package.write(folder)
-    return replace(package.locked(path, host_platform()), url=path.as_uri())
+def fake_python(folder: Path, version: str, says: str = "", name: str = "") -> LockedPackage:
+    """A package of a program that is this Python, but says another version: enough to see it installed.
+
+    :param name: of a file that makes it another package of the same version
+    """
+    script = f"""#!/bin/sh
+case "$*" in
+  *version_info*) echo {says or f"cpython.{version}"}; echo sys;;
+  *) exec {sys.executable} "$@";;
+esac
+"""
+    files = [("bin/python3.11", File(script.encode(), mode=0o755)), (f"share/it{name}", File(b""))]
+    path = Package(name="python", version=version, files=files).write(folder)
+    return replace(Package("python", version).locked(path, host_platform()), url=path.as_uri())
+
+
+def trusting(cache: Path) -> Settings:
+    return Settings(cache, trust_python=True)
+
+
+def installed(locked: LockedPackage, settings: Settings) -> Path:
+    """Where the compiler is that one gets."""
+    program = obtain_compiler(lock_of(locked), locked.version, settings, SILENT).program
+    return program.folder / program.executable
 
 
 def test_the_compiler_is_installed_once_from_the_lock(tmp_path: Path) -> None:
-    locked = fake_python(tmp_path / "channel", "3.11.9", "cpython.3.11.9")
-    settings = Settings(tmp_path / "cache")
+    locked, settings = fake_python(tmp_path / "channel", "3.11.9"), trusting(tmp_path / "cache")
     compiler = obtain_compiler(lock_of(locked), "3.11.9", settings, SILENT)
-    before = compiler.executable.stat()
+    before = installed(locked, settings).stat()
     assert obtain_compiler(lock_of(locked), "3.11.9", settings, SILENT) == compiler
-    assert compiler.executable.stat().st_mtime_ns == before.st_mtime_ns
+    assert installed(locked, settings).stat().st_ino == before.st_ino
     assert {p.suffix for p in (settings.cache_dir / "compilers").iterdir()} == {"", ".lock"}
+    assert compiler.magic == importlib.util.MAGIC_NUMBER.hex()
+    assert compiler.is_hash_known
 
 
 def test_a_python_that_says_it_is_another_is_refused_and_not_kept(tmp_path: Path) -> None:
     locked = fake_python(tmp_path / "channel", "3.11.9", "cpython.3.11.4")
-    settings = Settings(tmp_path / "cache")
+    settings = trusting(tmp_path / "cache")
     with pytest.raises(ToolError, match=r"says it is cpython\.3\.11\.4"):
         obtain_compiler(lock_of(locked), "3.11.9", settings, SILENT)
     assert not [p for p in (settings.cache_dir / "compilers").iterdir() if p.suffix != ".lock"]
+
+
+def test_a_file_in_place_of_the_compiler_s_folder_goes(tmp_path: Path) -> None:
+    locked, settings = fake_python(tmp_path / "channel", "3.11.9"), trusting(tmp_path / "cache")
+    folder = installed(locked, settings).parent.parent
+    shutil.rmtree(folder)
+    folder.write_text("x")
+    assert installed(locked, settings).is_file()
+    shutil.rmtree(folder)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    folder.symlink_to(tmp_path / "kept")
+    assert installed(locked, settings).is_file()
+    assert (tmp_path / "kept/file").exists()
+
+
+def _other_bytes(folder: Path) -> None:
+    path = folder / "bin/python3.11"
+    before = path.stat()
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"exec", b"EXEC"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _other_file(folder: Path) -> None:
+    (folder / "lib").mkdir(exist_ok=True)
+    (folder / "lib/libc.so.6").write_bytes(b"x")
+
+
+def _other_owner(folder: Path) -> None:
+    os.chown(folder / "bin/python3.11", 12345, 12345)
+
+
+TAMPERING: dict[str, Callable[[Path], object]] = {
+    "other bytes, of the same size and times": _other_bytes,
+    "a file that was not there": _other_file,
+    "a file that is gone": lambda folder: next((folder / "conda-meta").glob("*.json")).unlink(),
+    "a file that others may write to": lambda folder: (folder / "bin/python3.11").chmod(0o777),
+    "a folder that others may write to": lambda folder: (folder / "bin").chmod(0o775),
+    "a folder that others may write to, the top": lambda folder: folder.chmod(0o777),
+    "no seal": lambda folder: (folder / SEAL).unlink(),
+    "a seal of nothing": lambda folder: (folder / SEAL).write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERING)
+def test_a_compiler_that_is_not_as_it_was_installed_is_installed_anew(how: str, tmp_path: Path) -> None:
+    locked, settings = fake_python(tmp_path / "channel", "3.11.9"), trusting(tmp_path / "cache")
+    before = installed(locked, settings)
+    data = before.read_bytes()
+    kept = before.parent / "kept"  # shows that it is another folder now
+    TAMPERING[how](before.parent.parent)
+    kept.touch()
+    assert installed(locked, settings) == before
+    assert before.read_bytes() == data
+    assert not kept.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of another user can be made by root alone")
+def test_a_compiler_of_another_user_is_not_run(tmp_path: Path) -> None:
+    TAMPERING["somebody else's"] = _other_owner
+    test_a_compiler_that_is_not_as_it_was_installed_is_installed_anew("somebody else's", tmp_path)
+
+
+def test_a_compiler_that_came_by_a_copy_is_installed_anew(tmp_path: Path) -> None:
+    """A cache in somebody's repository or archive: its seal cannot be right, whoever wrote it."""
+    locked = fake_python(tmp_path / "channel", "3.11.9")
+    first = installed(locked, trusting(tmp_path / "cache"))
+    for path in (tmp_path / "cache").rglob("*.lock"):
+        path.unlink()
+    shutil.copytree(tmp_path / "cache", tmp_path / "clone", symlinks=True)
+    second = tmp_path / "clone" / first.relative_to(tmp_path / "cache")
+    second.write_text("#!/bin/sh\ntouch /ran")
+    assert installed(locked, trusting(tmp_path / "clone")) == second
+    assert second.read_bytes() == first.read_bytes()
+
+
+def test_nobody_else_can_write_in_a_compiler_and_it_lends_no_rights(tmp_path: Path) -> None:
+    files = [("bin/suid", File(b"x", mode=0o4777)), ("bin/open", File(b"x", mode=0o666))]
+    real = fake_python(tmp_path / "plain", "3.11.9")
+    script = installed(real, trusting(tmp_path / "cache")).read_bytes()
+    package = Package("python", "3.11.9", files=[*files, ("bin/python3.11", File(script, mode=0o755))])
+    path = package.write(tmp_path / "channel")
+    locked = replace(package.locked(path, host_platform()), url=path.as_uri())
+    before = os.umask(0)
+    try:
+        folder = installed(locked, trusting(tmp_path / "cache")).parent.parent
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o7777 for path in (folder, *folder.rglob("*"))}
+    assert modes <= {0o755, 0o644}
+
+
+def test_another_build_of_the_same_version_is_another_compiler(tmp_path: Path) -> None:
+    """What a hostile Python answers is not taken for what an honest one of the same X.Y.Z would answer."""
+    settings = trusting(tmp_path / "cache")
+    pythons = [fake_python(tmp_path / name, "3.11.9", name=name) for name in ("one", "two")]
+    one, two = (obtain_compiler(lock_of(p), "3.11.9", settings, SILENT) for p in pythons)
+    assert one.program.folder != two.program.folder
+    assert one.closure != two.closure
+    sources = [("/opt/envbox/a.py", b"x = 1\n")]
+    assert one.store == two.store
+    assert one.store is not None
+    one.compile_sources(sources)
+    assert len(list(one.store.iterdir())) == 1
+    two.compile_sources(sources)
+    assert len(list(one.store.iterdir())) == 2
+
+
+def test_what_a_python_depends_on_is_part_of_what_it_is(tmp_path: Path) -> None:
+    honest = fake_python(tmp_path / "channel", "3.11.9")
+    python = replace(honest, depends={"libz": "*", "tzdata": "*"})
+    other = replace(python, name="libz", version="1", depends={})
+    libraries = [replace(other, sha256=digit * 64) for digit in "12"]
+    one, two = (compiler_digest(lock_of(python, library)) for library in libraries)
+    assert one != two
+    zones = [replace(other, name="tzdata", sha256=digit * 64) for digit in "34"]
+    one, two = (compiler_digest(lock_of(python, libraries[0], zone)) for zone in zones)
+    assert one == two  # it is not installed
+
+
+# --- what a Python answers ----------------------------------------------------------------------------------
+
+GOOD = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(b"x = 1\n")
+CODE = marshal.dumps(compile("x = 1\n", "/a.py", "exec"))
+
+
+def packed(*results: bytes | None) -> bytes:
+    return b"".join(struct.pack("<q", -1 if r is None else len(r)) + (r or b"") for r in results)
+
+
+ANSWERS = {
+    "nothing": b"",
+    "too few": b"\0" * 7,
+    "one more": packed(GOOD + CODE, GOOD + CODE),
+    "a byte more": packed(GOOD + CODE) + b"x",
+    "a size that is none": struct.pack("<q", -2),
+    "a size without its bytes": struct.pack("<q", 1 << 40) + GOOD + CODE,
+    "no code": packed(GOOD),
+    "an empty file": packed(b""),
+    "something else than code": packed(GOOD + marshal.dumps("x")),
+    "another magic number": packed(b"\0\0\r\n" + GOOD[4:] + CODE),
+    "checked": packed(GOOD[:4] + b"\3\0\0\0" + GOOD[8:] + CODE),
+    "by time": packed(GOOD[:4] + b"\0\0\0\0" + GOOD[8:] + CODE),
+    "of another source": packed(GOOD[:8] + importlib.util.source_hash(b"x = 2\n") + CODE),
+    "text": b"Hello, I am a Python\n",
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_what_is_no_byte_code_of_its_source_is_refused_and_not_kept(what: str, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "answer").write_bytes(ANSWERS[what])
+    liar = tmp_path / "bin/python"
+    liar.write_text(f"#!/bin/sh\ncat >/dev/null; cat {tmp_path}/answer\n")
+    liar.chmod(0o755)
+    magic = importlib.util.MAGIC_NUMBER.hex()
+    compiler = replace(
+        own_compiler(liar), magic=magic, is_hash_known=True, store=tmp_path / "store", closure="1"
+    )
+    with pytest.raises(ToolError, match=f"{liar} answered (no byte-code of /a.py|more than it was asked)"):
+        compiler.compile_sources([("/a.py", b"x = 1\n")])
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "answer").write_bytes(packed(GOOD + CODE))
+    assert compiler.compile_sources([("/a.py", b"x = 1\n")]) == [GOOD + CODE]

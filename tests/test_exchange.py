@@ -495,6 +495,7 @@ def test_import_export_and_lock_on_the_command_line(
 ) -> None:
     rules = " ".join(f"{old}={new}" for old, new in world.settings.mirrors.rules.items())
     monkeypatch.setenv("ENVBOX_MIRRORS", rules)
+    monkeypatch.setenv("ENVBOX_TRUST_PYTHON", "1")
     monkeypatch.setenv("ENVBOX_BASE", world.settings.base)
     monkeypatch.setenv("ENVBOX_CACHE_DIR", str(world.settings.cache_dir))
     project = tmp_path / "project"

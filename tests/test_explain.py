@@ -255,8 +255,7 @@ def test_the_command_explains_and_a_dry_run_loads_nothing(tiny: Tiny, tmp_path: 
     folder.mkdir()
     name = tiny.environment.name
     (folder / f"{name}.conda-lock.yml").write_bytes(tiny.environment.lock_path.read_bytes())
-    mirrors = " ".join(f"{old}={new}" for old, new in tiny.rules.items())
-    environ = {**os.environ, "ENVBOX_CONFIG": os.devnull, "ENVBOX_MIRRORS": mirrors}
+    environ = {**os.environ, "ENVBOX_CONFIG": os.devnull, **tiny.environ}
     environ["ENVBOX_CACHE_DIR"] = str(tmp_path / "cache")
 
     def run(*words: str) -> str:

@@ -16,11 +16,12 @@ from typing import IO, Any
 import pytest
 from oracle import compare_with_rattler, lock_of_channel
 from packages import File, Package, Wheel, lock_of
+from tiny import own_compiler
 
 from envbox.errors import PackageError, ToolError
 from envbox.fetch import fetch_archives
-from envbox.link import bytecode, fragments
-from envbox.link.bytecode import Compiler, host_platform
+from envbox.link import fragments, packages
+from envbox.link.compiler import host_platform
 from envbox.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
 from envbox.link.frames import decompress
 from envbox.link.tar import TarReader
@@ -63,8 +64,7 @@ def place(tmp_path: Path) -> Place:
 def python(place: Place, monkeypatch: pytest.MonkeyPatch) -> LockedPackage:
     """A package named python of this interpreter's version; this interpreter compiles for it."""
     version = ".".join(map(str, sys.version_info[:3]))
-    compiler = Compiler(Path(sys.executable), version)
-    monkeypatch.setattr(bytecode, "obtain_compiler", lambda *_: compiler)
+    monkeypatch.setattr(packages, "obtain_compiler", lambda *_: own_compiler())
     path = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     index = {"python_site_packages_path": path}
     return place.add(Package("python", version, index=index, files=[("bin/python", File(b"x", mode=0o755))]))

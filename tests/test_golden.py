@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,11 +18,13 @@ import pytest
 from packages import PLACEHOLDER, File, Package, Wheel
 from paper_registry import BASE
 from tampering import tar_of
+from tiny import own_compiler
 
 from envbox.base import BaseImage, BaseLayer
 from envbox.image.assemble import IMAGE_FORMAT
 from envbox.image.build import Locked, make_image
-from envbox.link.bytecode import Compiler, host_platform, obtain_compiler
+from envbox.link.bytecode import Compiler
+from envbox.link.compiler import host_platform, obtain_compiler
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.mirrors import Mirrors
@@ -253,7 +254,7 @@ def check_byte_code(compiler: Compiler) -> None:
 
 
 def test_the_byte_code_of_this_python_is_what_it_was() -> None:
-    check_byte_code(Compiler(Path(sys.executable), "{}.{}.{}".format(*sys.version_info[:3])))
+    check_byte_code(own_compiler())
 
 
 @pytest.mark.rig

@@ -22,7 +22,7 @@ from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.image.output import own_platform, write_output
 from envbox.image.publication import build_platforms
 from envbox.image.push import push
-from envbox.link import bytecode
+from envbox.link.compiler import host_platform
 from envbox.mirrors import Mirrors
 from envbox.report import SILENT
 
@@ -138,7 +138,7 @@ def test_without_a_platform_it_is_this_machine_s(monkeypatch: pytest.MonkeyPatch
     assert own_platform() in ("linux-64", "linux-aarch64")
     monkeypatch.setattr("envbox.image.output.host_platform", lambda: "osx-arm64")
     assert own_platform() == "linux-aarch64"
-    assert bytecode.host_platform() != "osx-arm64"
+    assert host_platform() != "osx-arm64"
 
 
 # --- where it may be written

@@ -127,7 +127,9 @@ def test_it_has_the_files_of_the_image_and_nothing_else(
     found = seen(made(shop, settings).prefix)
     ours = {f"opt/envbox/{p}" for p in ("share/envbox", "share/envbox/own", "conda-meta/history")}
     assert ours <= found.keys()
-    elsewhere = Settings(cache_dir=tmp_path / "other", base=settings.base, mirrors=settings.mirrors, jobs=1)
+    elsewhere = Settings(
+        cache_dir=tmp_path / "other", base=settings.base, mirrors=settings.mirrors, jobs=1, trust_python=True
+    )
     expected = said(shop, elsewhere)
     assert {path: what for path, what in found.items() if path not in ours} == expected
     assert {"opt/envbox/share/link", "opt/envbox/bin/wheeled"} <= expected.keys()
@@ -138,7 +140,9 @@ def test_it_is_the_same_from_archives_and_from_fragments(
     shop: Tiny, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from_archives = unpacked(shop, settings)
-    other = Settings(cache_dir=tmp_path / "other", base=settings.base, mirrors=settings.mirrors, jobs=1)
+    other = Settings(
+        cache_dir=tmp_path / "other", base=settings.base, mirrors=settings.mirrors, jobs=1, trust_python=True
+    )
     archives = fetch_archives(shop.lock.for_platform("linux-64"), other)
     link_packages(shop.lock, "linux-64", archives, other, SILENT)
     monkeypatch.setattr(folders_module.Task, "link", None)  # no package is linked a second time
@@ -197,7 +201,12 @@ def test_the_umask_and_a_group_s_folder_change_nothing(
     other.chmod(0o2770)  # new folders in it have its group, and this bit
     before = os.umask(0o077)
     try:
-        again = made(shop, Settings(cache_dir=other, base=settings.base, mirrors=settings.mirrors, jobs=1))
+        again = made(
+            shop,
+            Settings(
+                cache_dir=other, base=settings.base, mirrors=settings.mirrors, jobs=1, trust_python=True
+            ),
+        )
     finally:
         os.umask(before)
     assert seen(again.prefix) == first
@@ -419,7 +428,8 @@ from envbox.report import SILENT
 from envbox.settings import Settings
 
 lock, cache, rules = sys.argv[1:]
-settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=2)
+settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=2,
+                    trust_python=True)
 print(mount(Environment("tiny", Path(lock), Path(lock)), settings, connect(settings), SILENT).prefix)
 """
 
@@ -650,7 +660,8 @@ from envbox.ready import ready_environment
 from envbox.settings import Settings
 
 lock, cache, rules = sys.argv[1:]
-settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=1)
+settings = Settings(cache_dir=Path(cache), base="a/b:1", mirrors=Mirrors(json.loads(rules)), jobs=1,
+                    trust_python=True)
 report = TerminalReporter(sys.stderr, {}, quiet=False, verbose=False)
 environment = Environment("tiny-2", Path("none"), Path(lock))
 ready = ready_environment(environment, settings, connect(settings), report)

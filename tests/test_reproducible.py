@@ -126,7 +126,7 @@ def expected(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def mirrors(tiny: Tiny) -> dict[str, str]:
-    return {"ENVBOX_MIRRORS": " ".join(f"{here}={there}" for here, there in tiny.rules.items())}
+    return tiny.environ
 
 
 WORLDS: dict[str, tuple[World, dict[str, Any]]] = {

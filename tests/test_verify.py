@@ -482,15 +482,14 @@ def test_an_image_in_a_registry_is_compared_to_its_manifest(shop: Shop) -> None:
 
 def envbox(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in the project of the shop."""
-    mirrors = " ".join(f"{here}={there}" for here, there in shop.tiny.rules.items())
     environ = {
         **os.environ,
-        "ENVBOX_MIRRORS": mirrors,
+        **shop.tiny.environ,
         "ENVBOX_CACHE_DIR": str(shop.tiny.folder / "cache"),
         "ENVBOX_CONFIG": os.devnull,
     }
     return subprocess.run(
-        [sys.executable, "-m", "envbox", "-C", str(shop.tiny.folder), *arguments],
+        [sys.executable, "-m", "envbox", "--trust-python", "-C", str(shop.tiny.folder), *arguments],
         env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """A tiny environment that has one of everything: what linking and compiling do, in a tenth of a second.
 
-Its `python` starts the Python that runs the tests, so its byte-code is real; its other packages are by hand.
+Its `python` starts the Python that runs the tests, so its byte-code is real, and it must be trusted:
+confined, it would find none. Its other packages are by hand.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from packages import PLACEHOLDER, File, Package, Wheel
 from paper_registry import BASE, PaperRegistry
 
 from envbox.base import resolve_base
+from envbox.confine.running import Program
+from envbox.link.bytecode import Compiler
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
@@ -36,6 +39,12 @@ def python(command: str = sys.executable, version: str = VERSION, subdir: str = 
     script = f'#!/bin/sh\nexec {command} "$@"\n'.encode()
     short = version.rpartition(".")[0]
     return Package("python", version, files=[(f"bin/python{short}", File(script, mode=0o755))], subdir=subdir)
+
+
+def own_compiler(executable: Path = Path(sys.executable), version: str = VERSION) -> Compiler:
+    """A Python that is here already, as it is."""
+    folder = executable.parent.parent
+    return Compiler(Program(folder, str(executable.relative_to(folder)), str(executable)), version, "trusted")
 
 
 def pure() -> Package:
@@ -112,7 +121,19 @@ class Tiny:
 
     def settings(self, cache: str = "cache", jobs: int = 1) -> Settings:
         """Settings that use it, with a cache folder."""
-        return Settings(cache_dir=self.folder / cache, base=BASE_NAME, mirrors=Mirrors(self.rules), jobs=jobs)
+        return Settings(
+            cache_dir=self.folder / cache,
+            base=BASE_NAME,
+            mirrors=Mirrors(self.rules),
+            jobs=jobs,
+            trust_python=True,
+        )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that make the command use it."""
+        rules = " ".join(f"{here}={there}" for here, there in self.rules.items())
+        return {"ENVBOX_MIRRORS": rules, "ENVBOX_TRUST_PYTHON": "1"}
 
 
 def make_tiny(
