@@ -179,18 +179,19 @@ def filter_calls(steps: bytes) -> None:
     call("prctl", SET_SECCOMP, FILTER, program, 0, 0)
 
 
-def become(setup: dict[str, object], request: dict[str, object], files: list[int]) -> None:
+def become(setup: dict[str, object], request: dict[str, object], parent: _socket.socket) -> None:
     """Confine this process, and be the program; without one, end with 0: everything could be done."""
     os.setsid()
-    for number, handle in enumerate(files):
-        os.dup2(handle, number)
+    drop_rights()
+    call("prctl", PARENT_DIED, _signal.SIGKILL, 0, 0, 0)  # forgotten when rights change
+    parent.send(b"?")
+    if not parent.recv(1):
+        os._exit(FAILED)  # it died before it would have been noticed
     os.closerange(3, 1 << 20)
     os.umask(0o077)
     os.chdir("/")
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-    drop_rights()
-    call("prctl", PARENT_DIED, _signal.SIGKILL, 0, 0, 0)
     restrict(setup["readable"])  # type: ignore[arg-type]
     os.closerange(3, 64)
     argv: list[str] = request["argv"]  # type: ignore[assignment]
@@ -201,6 +202,20 @@ def become(setup: dict[str, object], request: dict[str, object], files: list[int
     os._exit(0)
 
 
+def begin(
+    setup: dict[str, object], request: dict[str, object], files: list[int], parent: _socket.socket
+) -> None:
+    """Be the program, or end and say why not."""
+    try:
+        for number, handle in enumerate(files):
+            os.dup2(handle, number)
+        become(setup, request, parent)
+    except OSError as error:
+        os.write(2, f"cannot start it: {error.filename or 'files'}: {error.strerror}\n".encode())
+    finally:
+        os._exit(FAILED)
+
+
 def start(setup: dict[str, object], request: dict[str, object], files: list[int], answer: int) -> None:
     """In a process between: make the process namespace, start the program, and say how it ended."""
     parent = os.getppid()
@@ -208,11 +223,16 @@ def start(setup: dict[str, object], request: dict[str, object], files: list[int]
     try:
         if setup["road"] == "namespaces":
             call("unshare", NEW_PIDS)
+        near, far = _socket.socketpair()
         child = os.fork()
         if child == 0:
-            become(setup, request, files)
+            near.close()
+            begin(setup, request, files, far)
+        far.close()
+        if near.recv(1):
+            near.send(b"!")
     except OSError as error:
-        os.write(files[2], f"cannot start it: {error.filename or ''} {error.strerror}\n".encode())
+        os.write(files[2], f"cannot start it: {error.filename or 'files'}: {error.strerror}\n".encode())
         os._exit(FAILED)
     for handle in files:
         os.close(handle)

@@ -1,7 +1,7 @@
 """Talk with a program within bounds: feed it, take its answer, and end it when it oversteps.
 
 The program is believed to be hostile: it may read nothing, answer without end, complain without end, or never
-end. Whatever happens, when `converse` returns, it has ended.
+end. Whatever happens, when `converse` returns, it has ended or been killed.
 """
 
 from __future__ import annotations
