@@ -7,7 +7,8 @@ import random
 import shutil
 import struct
 import sys
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from packages import File, Package, lock_of
 from tiny import own_compiler
 
-from envbox.errors import LockfileError, ToolError
+from envbox.errors import LockfileError, PackageError, ToolError
 from envbox.link import bytecode
 from envbox.link.compiler import SEAL, compiler_digest, host_platform, obtain_compiler
 from envbox.lockfile import LockedPackage
@@ -272,8 +273,8 @@ def test_a_compiler_that_came_by_a_copy_is_installed_anew(tmp_path: Path) -> Non
     assert second.read_bytes() == first.read_bytes()
 
 
-def test_nobody_else_can_write_in_a_compiler_and_it_lends_no_rights(tmp_path: Path) -> None:
-    files = [("bin/suid", File(b"x", mode=0o4777)), ("bin/open", File(b"x", mode=0o666))]
+def test_nobody_else_can_write_in_a_compiler(tmp_path: Path) -> None:
+    files = [("bin/open", File(b"x", mode=0o777)), ("share/open", File(b"x", mode=0o666))]
     real = fake_python(tmp_path / "plain", "3.11.9")
     script = installed(real, trusting(tmp_path / "cache")).read_bytes()
     package = Package("python", "3.11.9", files=[*files, ("bin/python3.11", File(script, mode=0o755))])
@@ -314,6 +315,62 @@ def test_what_a_python_depends_on_is_part_of_what_it_is(tmp_path: Path) -> None:
     zones = [replace(other, name="tzdata", sha256=digit * 64) for digit in "34"]
     one, two = (compiler_digest(lock_of(python, libraries[0], zone)) for zone in zones)
     assert one == two  # it is not installed
+
+
+# --- what a package can write -------------------------------------------------------------------------------
+
+LINK = File(kind=tarfile.SYMTYPE, link="OUT")
+NEW = File(b"x")
+HARMFUL: dict[str, Sequence[tuple[str, File]]] = {
+    "a path upwards": [("../../../../outside/new", NEW)],
+    "a path upwards in the middle": [("lib/../../../../../outside/new", NEW)],
+    "an absolute path": [("OUT/new", NEW)],
+    "through a link": [("link", LINK), ("link/new", NEW)],
+    "through a link upwards": [("link", replace(LINK, link="../../../../outside")), ("link/new", NEW)],
+    "a link, then a file of its name": [("link", replace(LINK, link="OUT/victim")), ("link", NEW)],
+    "a link in place of the records' folder": [("conda-meta", LINK)],
+    "a link in place of the byte-code's folder": [
+        ("lib/python3.11/__pycache__", LINK),
+        ("lib/python3.11/sys.py", NEW),
+    ],
+    "a device": [("null", File(kind=tarfile.CHRTYPE, listed={"path_type": "hardlink"}))],
+    "a program that lends rights": [("bin/su", File(b"x", mode=0o4755))],
+}
+
+
+@pytest.mark.parametrize("how", HARMFUL)
+def test_no_package_writes_outside_the_compiler_s_folder(how: str, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").write_text("as it was")
+    files = [
+        (name.replace("OUT", str(outside)), replace(file, link=file.link.replace("OUT", str(outside))))
+        for name, file in HARMFUL[how]
+    ]
+    package = Package("python", "3.11.9", files=[("bin/python3.11", File(b"x", mode=0o755)), *files])
+    path = package.write(tmp_path / "channel")
+    locked = replace(package.locked(path, host_platform()), url=path.as_uri())
+    settings = trusting(tmp_path / "cache")
+    with pytest.raises((PackageError, ToolError), match=r"python-3\.11\.9-h0_0\.conda"):
+        installed(locked, settings)
+    assert [p.name for p in outside.iterdir()] == ["victim"]
+    assert (outside / "victim").read_text() == "as it was"
+    assert [p for p in (settings.cache_dir / "compilers").iterdir() if p.suffix != ".lock"] == []
+
+
+def test_two_packages_that_have_one_path_are_installed_or_refused(tmp_path: Path) -> None:
+    honest = fake_python(tmp_path / "channel", "3.11.9")
+    for number, (name, fits) in enumerate({"share/it": True, "share/it/below": False}.items()):
+        other = Package("other", files=[(name, File(b"other"))], subdir=host_platform())
+        path = other.write(tmp_path / "channel" / str(number))
+        locked = replace(other.locked(path, host_platform()), url=path.as_uri())
+        lock = lock_of(replace(honest, depends={"other": "*"}), locked)
+        if fits:
+            folder = obtain_compiler(lock, "3.11.9", trusting(tmp_path / "c"), SILENT).program.folder
+            assert (folder / name).read_bytes() == b"other"
+            continue
+        with pytest.raises(PackageError, match=r"conda has .*, where another package has something else"):
+            obtain_compiler(lock, "3.11.9", trusting(tmp_path / "c"), SILENT)
 
 
 # --- what a Python answers ----------------------------------------------------------------------------------

@@ -70,6 +70,23 @@ def python(place: Place, monkeypatch: pytest.MonkeyPatch) -> LockedPackage:
     return place.add(Package("python", version, index=index, files=[("bin/python", File(b"x", mode=0o755))]))
 
 
+@pytest.mark.parametrize("path", ["../../../../tmp", "/tmp", "lib/../../../tmp", "lib//x"])
+def test_a_python_whose_modules_belong_elsewhere_is_refused(place: Place, path: str) -> None:
+    index = {"python_site_packages_path": path}
+    place.add(Package("python", "3.11.9", index=index, files=[("bin/python", File(b"x", mode=0o755))]))
+    with pytest.raises(PackageError, match=r"python-3\.11\.9-h0_0\.conda has a path that leads out"):
+        place.link()
+
+
+@pytest.mark.parametrize("build", ["x/../../../../tmp/new", "../x", "x/y"])
+def test_a_build_that_is_a_path_leads_nowhere(place: Place, build: str) -> None:
+    """It is part of the name of the package's record."""
+    package = Package("one", files=[("a", File(b"x"))], index={"build": build})
+    place.add(package, build=build)
+    with pytest.raises(PackageError, match=r"one-1\.0-h0_0\.conda (says it is|has a path that leads out)"):
+        place.link()
+
+
 def contents(fragment: Fragment) -> dict[str, bytes]:
     with fragment.path.open("rb") as file:
         raw = io.BytesIO(b"".join(decompress(file)))

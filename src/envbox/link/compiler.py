@@ -17,20 +17,18 @@ import shutil
 import stat
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from envbox import coroutines
 from envbox.confine.roads import choose_road
 from envbox.confine.running import Program
 from envbox.errors import LockfileError, ToolError
 from envbox.fetch import fetch_archives
 from envbox.files import PART, disk_error, only_one, write_whole
-from envbox.inside import PREFIX
 from envbox.link.bytecode import STORE, Compiler, hash_of
+from envbox.link.install import install_packages
 from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.oci import canonical_json
 from envbox.report import Reporter
@@ -38,9 +36,9 @@ from envbox.settings import Settings
 
 SEAL = ".envbox-seal.json"
 NOT_LOADED = frozenset({"ca-certificates", "pip", "setuptools", "tzdata", "wheel"})
-"""What a Python may depend on and does not load to compile: not installed, so not part of what it is."""
+"""What a Python may depend on and does not load to compile, besides all that is noarch: not installed, and so
+not part of what it is."""
 
-_LOOKS, _MOST_LOOKS, _PAUSE = 6, 100, 0.05  # s; what rattler still writes comes within some hundredths
 _MOST_MODULES = 500
 _TRY = """\
 import sys, importlib.util, marshal, struct
@@ -125,14 +123,18 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
             for leftover in (folder, *folder.parent.glob(f".{folder.name}.*{PART}")):
                 _remove(leftover)  # nobody else is at it: we hold the lock
             report.detail(f"installing python {version} for {host}, to compile byte-code")
-            return _install(sorted(archives.values()), made)
+            return _install(closure, archives, made)
     except OSError as error:
         raise disk_error(folder, error) from error
 
 
 def _closure(python: LockedPackage, packages: Sequence[LockedPackage]) -> list[LockedPackage]:
     """Python and everything it depends on that it could load."""
-    by_name = {p.name: p for p in packages if p.manager == "conda" and p.name not in NOT_LOADED}
+    by_name = {
+        p.name: p
+        for p in packages
+        if p.manager == "conda" and p.subdir != "noarch" and p.name not in NOT_LOADED
+    }
     found = {python.name: python}
     todo = list(python.depends)
     while todo:
@@ -150,38 +152,18 @@ def _digest(closure: Sequence[LockedPackage]) -> str:
 # -- installing ----------------------------------------------------------------------------------------------
 
 
-def _install(archives: Sequence[Path], compiler: Compiler) -> Compiler:
+def _install(closure: Sequence[LockedPackage], archives: Mapping[str, Path], compiler: Compiler) -> Compiler:
     """Install aside, try, rename, seal: a half-installed Python is never found under the key."""
-    from rattler import install
-    from rattler.repo_data.record import RepoDataRecord
-
-    async def work(prefix: Path, cache: Path) -> None:
-        records = [await RepoDataRecord.from_package_archive(archive) for archive in archives]
-        await install(
-            records,
-            target_prefix=prefix,
-            cache_dir=cache,
-            show_progress=False,
-            execute_link_scripts=False,
-            alternative_target_prefix=PREFIX,  # a cache folder's path may be longer than the placeholder
-        )
-
     folder = compiler.program.folder
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PART, dir=folder.parent))
-    prefix = temporary / "prefix"
     try:
-        try:
-            coroutines.run(work, prefix, temporary / "cache")
-        except Exception as error:
-            raise ToolError(f"cannot install {compiler.program.who}: {error}") from error
-        _close_to_others(prefix)
+        prefix = temporary / "prefix"
+        install_packages(closure, archives, prefix)
         tried = _try(replace(compiler, program=replace(compiler.program, folder=prefix)))
-        _remove(folder / SEAL)
+        _close_to_others(prefix)
         prefix.rename(folder)
-    except BaseException:
-        _remove_for_good(temporary)
-        raise
-    shutil.rmtree(temporary, ignore_errors=True)  # before the seal: it takes hard links away
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     made = replace(compiler, magic=tried.magic, is_hash_known=tried.is_hash_known)
     said = {"magic": made.magic, "hashes": made.is_hash_known, "tree": _tree(folder)}
     write_whole(folder / SEAL, canonical_json(said))
@@ -193,17 +175,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _remove_for_good(folder: Path) -> None:
-    """Remove it until it stays away: after Ctrl-C rattler's threads still write what they had begun."""
-    absent = 0
-    for _ in range(_MOST_LOOKS):
-        shutil.rmtree(folder, ignore_errors=True)
-        absent = 0 if folder.exists() else absent + 1
-        if absent == _LOOKS:
-            break
-        time.sleep(_PAUSE)
 
 
 def _try(compiler: Compiler) -> Compiler:

@@ -299,7 +299,7 @@ def _refuse_another_package(package: LockedPackage, info: PackageInfo) -> None:
     said = (info.index["name"].lower(), info.index["version"], info.index["build"])
     if (
         said != (package.name.lower(), package.version, package.build)
-        or "/" in package.name + package.version
+        or "/" in f"{package.name}{package.version}{package.build}"
     ):
         raise PackageError(
             f"says it is {' '.join(said)}, the lock says {package.name} {package.version} {package.build}"

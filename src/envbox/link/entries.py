@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from envbox.errors import PackageError
 from envbox.link.tar import CHUNK, DIRECTORY, FILE, SYMLINK, header, padding
 
 EXECUTABLE, PLAIN = 0o755, 0o644
@@ -45,6 +46,7 @@ class EntryWriter:
 
     def directory(self, path: str) -> None:
         """Ask for an empty folder."""
+        _check(path)
         self.directories.add(path)
         self._parents(path)
 
@@ -56,6 +58,7 @@ class EntryWriter:
     def _add(self, path: str) -> None:
         if path in self.paths:
             raise ValueError(f"{path} is written twice")
+        _check(path)
         self.paths.add(path)
         self._parents(path)
 
@@ -65,6 +68,15 @@ class EntryWriter:
             self._known_parents.add(parent)
             self.directories.add(parent)
             parent = parent.rpartition("/")[0]
+
+
+def _check(path: str) -> None:
+    """See that a path stays below `/`, however it was put together: here everything comes by.
+
+    :raises PackageError: when it does not
+    """
+    if path.startswith("/") or any(part in ("", ".", "..") for part in path.rstrip("/").split("/")):
+        raise PackageError(f"has a path that leads out of the prefix: {path!r}")
 
 
 def directory_entries(directories: Iterable[str]) -> bytes:

@@ -23,7 +23,7 @@ from envbox.link.conda import Source, link_package
 from envbox.link.conflicts import Claim, settle
 from envbox.link.entries import EntryWriter
 from envbox.link.frames import CODEC
-from envbox.link.package import open_package
+from envbox.link.package import open_package, safe_path
 from envbox.link.target import PythonLayout
 from envbox.link.wheel import link_wheel
 from envbox.link.workers import run_all
@@ -256,6 +256,8 @@ def _python_layout(installation: Installation, settings: Settings) -> PythonLayo
     except (OSError, ValueError, KeyError, TypeError):
         with open_package(installation.archives[python.sha256], python.sha256) as archive:
             site_packages = archive.info.index.get("python_site_packages_path")
+            if isinstance(site_packages, str):
+                site_packages = safe_path(site_packages)
         if not isinstance(site_packages, str):
             site_packages = f"lib/python{'.'.join(python.version.split('.')[:2])}/site-packages"
         write_whole(memo, canonical_json({"site_packages": site_packages}))
