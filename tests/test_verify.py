@@ -19,11 +19,11 @@ import pytest
 import zstandard
 from paper_registry import PaperRegistry, serving
 from tampering import Loose, Members, saved, taken_apart, tar_of
-from tiny import SHORT, Tiny, make_tiny
+from tiny import SHORT, VERSION, Tiny, make_tiny
 
 from envbox.base import BaseLayer, fetch_layers, pull_base
 from envbox.engine import connect
-from envbox.errors import ImageError, LockfileError, PackageError
+from envbox.errors import ImageError, LockfileError, PackageError, ToolError
 from envbox.image.build import build, make_image, read_locked, repository
 from envbox.oci import MANIFEST_TYPE, digest_of
 from envbox.project import read_project
@@ -306,6 +306,58 @@ def test_another_lockfile_than_the_one_inside(shop: Shop, tmp_path: Path) -> Non
     said = {(d.path, d.field, d.package) for d in found.differences}
     assert ("/opt/envbox/etc/conda/activate.d/act.sh", "extra", None) in said
     assert (f"/{LOCKFILE}", "content", "environment") in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "file://server/share/one-1.0-h0_0.conda",
+        "ftp://server/one-1.0-h0_0.conda",
+        "/etc/linux-64/one-1.0-h0_0.conda",
+        "https:///linux-64/one-1.0-h0_0.conda",
+    ],
+)
+def test_the_lockfile_of_an_image_leads_to_servers_alone(shop: Shop, url: str) -> None:
+    def forge(info: tarfile.TarInfo, data: bytes) -> bytes:
+        old = next(p.url for p in shop.tiny.lock.packages if p.name == "one")
+        assert old.encode() in data
+        return data.replace(old.encode(), url.encode())
+
+    loose = shop.loose()
+    loose.change(LOCKFILE, forge)
+    with pytest.raises((ImageError, LockfileError), match="says that one is at|no URL|not a URL|url"):
+        shop.verify(loose)
+
+
+def test_a_lockfile_s_python_is_confined_whatever_is_set(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny environment's Python is a script that finds no shell where it is confined."""
+    from envbox.cli import verifying
+    from envbox.cli.context import Session
+
+    archive = shop.loose().archive("it:1")
+    monkeypatch.setattr(
+        verifying, "_find", lambda *_: lambda hashed: saved(archive, is_lockfile, hashed=hashed)
+    )
+    for name, value in shop.tiny.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENVBOX_CACHE_DIR", str(tmp_path / "cache"))
+    session = Session(str(tmp_path), quiet=True, verbose=False)
+    assert session.settings.trust_python
+    with pytest.raises(ToolError, match=rf"the locked Python \(python-{VERSION}-h0_0.conda\) failed"):
+        verifying._compare(session, "it:1", None, None, False)
+    trusting = Session(str(tmp_path), quiet=True, verbose=False, trust_python=True)
+    verifying._compare(trusting, "it:1", None, None, False)
+
+
+def test_a_layer_of_endless_entries_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from envbox.verify import saved as reading
+
+    monkeypatch.setattr(reading, "_MOST_ENTRIES", 3)
+    with pytest.raises(ImageError, match="a layer is damaged: it has more than 3 entries"):
+        shop.verify(shop.loose())
 
 
 def test_a_file_and_its_record_changed_together_are_found_by_making_it_anew_only(shop: Shop) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,9 @@ def _compare(
     from envbox.verify.rebuild import is_lockfile, verify_image
 
     read = _find(session, image, platform, is_lockfile)
-    found = verify_image(read, session.settings, session.report, lockfile, fresh=fresh)
+    # it may be anybody's image: what the user has set for his own lockfiles does not count
+    settings = replace(session.settings, trust_python=session.trust_python)
+    found = verify_image(read, settings, session.report, lockfile, fresh=fresh)
     for note in found.notes:
         session.report.say(note)
     return found

@@ -3,6 +3,9 @@
 Nothing that was made before is used: fragments, layers, byte-code and the Python that compiles it are made in
 a cache folder of their own, which is gone afterwards. Archives as they were downloaded may come from the
 cache, since they are held against the lock's hash when they are opened; so may the base's config.
+
+An image may be anybody's, and so is the lockfile inside it. Its Python compiles confined, as any other's; its
+packages come from servers, by the user's own mirrors and logins, and no other place is looked at.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from envbox.base import BaseLayer, fetch_layers, pull_base
 from envbox.errors import ImageError
@@ -24,8 +28,9 @@ from envbox.image.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
 from envbox.image.build import Locked, make_image
 from envbox.inside import FORMAT_LABEL
 from envbox.link.frames import CODEC
-from envbox.lockfile import Base
+from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import loads
+from envbox.mirrors import public
 from envbox.oci import Digest, digest_of, parse_digest
 from envbox.project import LOCK_SUFFIX
 from envbox.registry import blob_path
@@ -97,6 +102,8 @@ def verify_image(
         )
     title = saved.labels.get(_TITLE) or "image"
     lock = loads(data, lockfile or Path(f"{title}{LOCK_SUFFIX}"))
+    if lockfile is None:
+        _refuse_odd_places(lock, saved.name)
     lock.for_platform(platform)  # else it is said before anything is fetched
     base = lock.base or _base_of(saved, platform)
     with _fresh_cache(settings, base, platform, fresh=fresh) as apart:
@@ -117,6 +124,21 @@ def verify_image(
         tuple(differences),
         tuple(notes),
     )
+
+
+def _refuse_odd_places(lock: Lock, name: str) -> None:
+    """See that a lockfile, which an image brought, sends us to servers alone; logins in it were left out when it was read.
+
+    :raises ImageError: naming the package and where it is said to be
+    """
+    for package in lock.packages:
+        parts = urlsplit(package.url)
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ImageError(
+                f"the lockfile in {name} says that {package.name} is at {public(package.url)}, "
+                "which is no server's address",
+                "if you have that lockfile from somebody you trust: envbox verify IMAGE --lock FILE",
+            )
 
 
 def _base_of(saved: SavedImage, platform: str) -> Base:

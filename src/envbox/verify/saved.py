@@ -21,6 +21,7 @@ from envbox.oci import Digest, conda_platform, digest_of
 
 _KEPT_LIMIT = 64 << 20  # of one file that is kept; the largest conda-meta record is about 30 MB
 _DOCUMENT_LIMIT = 16 << 20  # configs, manifests
+_MOST_ENTRIES = 2_000_000  # of a layer; large images have a tenth of it in all their layers
 
 Keep = Callable[[str], bool]
 """Whether the content of the file at a path (relative to `/`) is wanted."""
@@ -185,6 +186,8 @@ def _read_layer(
         buffered = io.BufferedReader(raw, CHUNK)
         reader = TarReader(cast(BinaryIO, buffered))
         for member in reader:
+            if len(entries) == _MOST_ENTRIES:
+                raise TarError(f"it has more than {_MOST_ENTRIES:,} entries")
             path = member.name.removeprefix("./").rstrip("/")
             sha256 = ""
             if member.kind == FILE and member.size <= _KEPT_LIMIT and keep(path):
