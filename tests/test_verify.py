@@ -326,7 +326,7 @@ def test_the_lockfile_of_an_image_leads_to_servers_alone(shop: Shop, url: str) -
 
     loose = shop.loose()
     loose.change(LOCKFILE, forge)
-    with pytest.raises((ImageError, LockfileError), match="says that one is at|no URL|not a URL|url"):
+    with pytest.raises((ImageError, LockfileError), match=r"says that one is at|url"):
         shop.verify(loose)
 
 

@@ -127,7 +127,7 @@ def verify_image(
 
 
 def _refuse_odd_places(lock: Lock, name: str) -> None:
-    """See that a lockfile, which an image brought, sends us to servers alone; logins in it were left out when it was read.
+    """See that a lockfile, which an image brought, sends us to servers and nowhere else.
 
     :raises ImageError: naming the package and where it is said to be
     """
