@@ -173,14 +173,15 @@ def open_file(path: Path) -> IO[bytes]:
 
     :raises OSError: when it is not there, may not be read, or is something else
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    file = open(path, "rb", opener=_plainly)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def _plainly(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def read_file(path: Path) -> bytes:
@@ -199,6 +200,11 @@ def is_regular(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def is_only_read(folder: Path) -> bool:
+    """Whether a folder is there that the caller cannot write to."""
+    return folder.is_dir() and not os.access(folder, os.W_OK)
 
 
 def remove(path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
-from envbox.files import write_whole
+from envbox.files import disk_error, make_folder, write_whole
 from envbox.inside import LOCK_LABEL
 from envbox.launch.bindings import LOOPBACK
 from envbox.launch.container import Launch, options_digest
@@ -117,7 +117,10 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
 def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOptions) -> Server:
     had_volume = engine.has_volume(container_name(launch))
     folder = settings.cache_dir / "servers" / container_name(launch)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        make_folder(folder, 0o700)
+    except OSError as error:
+        raise disk_error(folder, error) from error
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)
