@@ -34,11 +34,12 @@ def nobodys_envbox() -> tuple[tuple[str, ...], dict[str, str]]:
     env = {"PYTHONPATH": ":".join([str(SOURCE), *dict.fromkeys(packages)]), "PYTHONDONTWRITEBYTECODE": "1"}
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        argv = (*before, python, "-m", "envbox")
+        probe = "import os, sys, envbox.cli; sys.exit(not os.access(sys.executable, os.X_OK))"
         try:
-            done = subprocess.run([*argv, "--version"], env=os.environ | env, cwd="/", capture_output=True)  # noqa: PLW1510
-        except OSError:
+            subprocess.run(
+                [*before, python, "-c", probe], env=os.environ | env, cwd="/", capture_output=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
             continue
-        if done.returncode == 0:
-            return argv, env
+        return (*before, python, "-m", "envbox"), env
     pytest.skip("there is no Python that another user may run")
