@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from other_user import NOBODY, nobodys_envbox
 from paper_registry import PaperRegistry, serving
-from tiny import Tiny, make_tiny
+from tiny import Tiny, make_tiny, python
 
 ROUNDS = int(os.environ.get("ENVBOX_TEST_ROUNDS", "2"))
 SEED = int(os.environ.get("ENVBOX_TEST_SEED", "1"))
@@ -70,16 +71,28 @@ class Field:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    with serving(PaperRegistry()) as registry:
-        yield make_tiny(tmp_path_factory.mktemp("shop"), registry)
+def ground() -> Iterator[Path]:
+    """A folder that everybody may enter."""
+    with tempfile.TemporaryDirectory(prefix="envbox-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
-def warm(shop: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Field, str]:
-    """A cache in which everything is, and the digest that a build prints."""
-    root = tmp_path_factory.mktemp("project")
-    (root / "environments").mkdir()
+def shop(ground: Path) -> Iterator[Tiny]:
+    (ground / "shop").mkdir()
+    command = nobodys_envbox()[0][-3] if os.getuid() == 0 else sys.executable
+    said = subprocess.run([command, "-V"], capture_output=True, text=True, check=True).stdout
+    with serving(PaperRegistry()) as registry:
+        pythons = [python(command, said.split()[1])]
+        yield make_tiny(ground / "shop", registry, pythons=pythons)
+
+
+@pytest.fixture(scope="module")
+def warm(shop: Tiny, ground: Path) -> tuple[Field, str]:
+    """A plain user's cache in which everything is, and the digest that a build prints."""
+    root = ground / "project"
+    (root / "environments").mkdir(parents=True)
     shutil.copy(shop.environment.lock_path, root / LOCKFILE)
     rules = shop.settings().mirrors.rules
     env = {
@@ -89,7 +102,12 @@ def warm(shop: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Field, s
         "ENVBOX_JOBS": "2",
         "HOME": str(root),
     }
-    field = Field(root, root / "cache", env)
+    if os.getuid() == 0:
+        argv, own = nobodys_envbox()
+        os.chown(root, NOBODY, NOBODY)
+        field = Field(root, root / "cache", {**env, **own}, argv)
+    else:
+        field = Field(root, root / "cache", env)
     digest = field.mended(*OUTPUT)
     for command in (*COMMANDS, HOST):
         field.mended(*command)
@@ -97,7 +115,15 @@ def warm(shop: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Field, s
 
 
 def damage(path: Path, dice: random.Random, elsewhere: Path) -> str:
-    """Do something to an entry; what is said."""
+    """Do something to an entry, as its owner would; what is said."""
+    owner = path.lstat()
+    way = _damage(path, dice, elsewhere)
+    for each in (path, *path.glob("*")) if os.path.lexists(path) and os.getuid() == 0 else ():
+        os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    return way
+
+
+def _damage(path: Path, dice: random.Random, elsewhere: Path) -> str:
     ways = ["folder", "fifo", "dangling", "link", "socket", "empty", "gone", "unreadable"]
     if path.is_file() and not path.is_symlink() and path.stat().st_size:
         ways += ["short", "flip"]
@@ -177,6 +203,8 @@ def test_a_folder_that_is_none_is_made_anew(
         os.mkfifo(field.cache / kind)
     else:
         (field.cache / kind).symlink_to(tmp_path / "nowhere")
+    if os.getuid() == 0:
+        os.chown(field.cache / kind, NOBODY, NOBODY, follow_symlinks=False)
     command = {"prefixes": HOST, "sizes": ("size", NAME), "gzip": COMMANDS[1]}.get(kind, OUTPUT)
     said = field.mended(*command)
     assert command != OUTPUT or said == digest

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from envbox.cache.using import release
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
 from envbox.files import disk_error, make_folder, write_whole
@@ -102,6 +103,7 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
     with stopping_signals():
         try:
             announce(server)
+            release()
             exit_code = engine.wait(server.container)
             if exit_code != 0:
                 ending = engine.ending(server.container) or Ending(exit_code)
