@@ -22,13 +22,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from envbox.errors import ToolError
 
 PART = ".part"
 CACHE_MARKER = ".envbox-cache"
 """The file that makes a folder a cache."""
+Made = TypeVar("Made")
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
 _ASIDE = re.compile(rf"\..+{re.escape(PART)}")
 _LONG = 24 * 3600  # seconds; no download or install takes a day
@@ -42,8 +43,9 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
     :raises ToolError: when the disk is full or the directory cannot be written
     """
     try:
-        make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+        handle, name = _in_folder(
+            path.parent, lambda: tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+        )
     except OSError as error:
         raise disk_error(path, error, is_cache) from error
     part = Path(name)
@@ -108,8 +110,10 @@ def whole_folder(path: Path, stays: Callable[[], object] = lambda: False) -> Ite
     """
     part = None
     try:
-        make_folder(path.parent)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent))
+        part = _in_folder(
+            path.parent,
+            lambda: Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)),
+        )
         yield part
         while True:
             try:
@@ -230,19 +234,34 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
     """
     try:
         path.mkdir(mode, parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
+    except (FileExistsError, NotADirectoryError, PermissionError):
         if not clear_way(path, is_folder=True):
             raise
         path.mkdir(mode, parents=True, exist_ok=True)
 
 
+def _in_folder(folder: Path, make: Callable[[], Made]) -> Made:
+    """Make something in a folder, and the folder if need be."""
+    make_folder(folder)
+    try:
+        return make()
+    except OSError:
+        if not clear_way(folder, is_folder=True):
+            raise
+        make_folder(folder)
+        return make()
+
+
 def clear_way(path: Path, *, is_folder: bool = False) -> bool:
     """Remove what stands where a cache has a file or a folder, and is none; nothing outside a cache.
 
+    A folder that is the caller's, and that no caller can enter, is opened.
+
     :param is_folder: whether a folder is to be there
-    :returns: whether something was removed
+    :returns: whether something was changed
     :raises OSError: when that cannot be
     """
+    is_opened = False
     below: list[Path] = []
     for folder in path.parents:
         if is_regular(folder / CACHE_MARKER):
@@ -253,11 +272,15 @@ def clear_way(path: Path, *, is_folder: bool = False) -> bool:
     for folder in (*reversed(below), *([path] if is_folder else [])):
         if not os.path.lexists(folder):
             return False
-        if not folder.is_dir() or (folder == path and folder.is_symlink()):
+        if not os.path.isdir(folder) or (folder == path and folder.is_symlink()):  # noqa: PTH112  # never raises
             remove(folder)
             return True
-    if is_folder or stat.S_ISREG(path.lstat().st_mode):
-        return False
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+            folder.chmod(stat.S_IMODE(found.st_mode) | 0o700)
+            is_opened = True
+    if is_folder or not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode):
+        return is_opened
     remove(path)
     return True
 

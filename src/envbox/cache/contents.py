@@ -136,7 +136,7 @@ def _folders(cache_dir: Path) -> list[Path]:
     """The kinds' folders; a link with such a name has nothing in it that is the cache's."""
     names = NAMES - set(LIVE)
     return [
-        path for path in _entries(cache_dir) if path.name in names and (path.is_dir() or path.is_symlink())
+        path for path in _entries(cache_dir) if path.name in names and (path.is_symlink() or path.is_dir())
     ]
 
 

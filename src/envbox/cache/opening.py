@@ -59,7 +59,7 @@ def open_cache(path: Path, project: Path, environ: Mapping[str, str]) -> Path:
     except PermissionError as error:
         raise ToolError(
             f"not allowed to look into the cache {path}: {error.strerror}",
-            "have its owner let you read it, or set ENVBOX_CACHE_DIR to a folder of your own",
+            f"chmod u+rwx '{path}', or have its owner let you read it, or set ENVBOX_CACHE_DIR to another folder",
         ) from error
     except OSError as error:
         raise disk_error(path, error) from error
@@ -129,7 +129,7 @@ def _folders(path: Path) -> list[Path]:
             mode = each.lstat().st_mode
         except FileNotFoundError:
             continue
-        if not stat.S_ISDIR(mode) and not each.is_dir():
+        if not stat.S_ISDIR(mode) and not os.path.isdir(each):  # noqa: PTH112  # one that leads astray is none
             if _format(path) is not None:  # else it is not ours
                 with suppress(OSError):  # who only reads it finds nothing there
                     remove(each)
