@@ -207,8 +207,10 @@ def is_regular(path: Path) -> bool:
 
 
 def is_only_read(folder: Path) -> bool:
-    """Whether a folder is there that the caller cannot write to."""
-    return folder.is_dir() and not os.access(folder, os.W_OK)
+    """Whether a folder of a cache is there that the caller cannot write to."""
+    with suppress(OSError):
+        clear_way(folder, is_folder=True)
+    return os.path.isdir(folder) and not os.access(folder, os.W_OK)  # noqa: PTH112  # never raises
 
 
 def remove(path: Path) -> None:

@@ -88,6 +88,7 @@ class Removal:
     def set_aside(self, kinds: tuple[str, ...], in_use: Collection[Path] = ()) -> None:
         """Take folders away from their names; parameters and errors as for `free`."""
         self._kinds = kinds
+        in_use = [path for path in in_use if os.path.lexists(path)]  # containers may have another cache's
         for kind in kinds:
             tops = _leftovers(self._cache_dir) if kind == LEFTOVERS else [self._cache_dir / kind]
             for path in tops:

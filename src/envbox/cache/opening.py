@@ -27,7 +27,7 @@ from envbox.cache.shapes import (
 )
 from envbox.cache.using import hold
 from envbox.errors import SettingsError, ToolError
-from envbox.files import CACHE_MARKER, disk_error, read_file, remove, write_whole
+from envbox.files import CACHE_MARKER, disk_error, is_regular, read_file, remove, write_whole
 
 _MARKER = re.compile(rb"envbox cache, format (\d+)\n")
 _NOT_NOW = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -59,7 +59,7 @@ def open_cache(path: Path, project: Path, environ: Mapping[str, str]) -> Path:
     except PermissionError as error:
         raise ToolError(
             f"not allowed to look into the cache {path}: {error.strerror}",
-            f"chmod u+rwx '{path}', or have its owner let you read it, or set ENVBOX_CACHE_DIR to another folder",
+            f"chmod u+rwx '{path}', have its owner let you read it, or set ENVBOX_CACHE_DIR to another one",
         ) from error
     except OSError as error:
         raise disk_error(path, error) from error
@@ -134,17 +134,25 @@ def _folders(path: Path) -> list[Path]:
                 with suppress(OSError):  # who only reads it finds nothing there
                     remove(each)
             continue
+        if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+            with suppress(OSError):  # it is somebody else's
+                each.chmod(stat.S_IMODE(mode) | 0o700)
         found.append(each)
     return found
 
 
 def _format(path: Path) -> int | None:
-    """The format that a cache's marker names; None without a sound one."""
-    try:
-        found = _MARKER.fullmatch(read_file(path / CACHE_MARKER))
-    except OSError:
-        return None
-    return int(found[1]) if found else None
+    """The format that a cache's marker names; None without a sound one, and without our tag.
+
+    Where the marker is damaged, the tag tells that the folder is ours.
+    """
+    with suppress(OSError):
+        if found := _MARKER.fullmatch(read_file(path / CACHE_MARKER)):
+            return int(found[1])
+    with suppress(OSError):
+        if read_file(path / TAG) == TAG_TEXT.encode():
+            return 0
+    return None
 
 
 def _mark(path: Path) -> None:
@@ -163,10 +171,19 @@ def _mark(path: Path) -> None:
             "use that envbox, or set ENVBOX_CACHE_DIR to another folder",
         )
     with suppress(ToolError):  # where it is only read, or the disk is full
-        if known is None:
+        if not known:
+            _clear(path / CACHE_MARKER)
             write_whole(path / CACHE_MARKER, MARKER_TEXT.format(FORMAT).encode())
-        if known is None or not os.path.lexists(path / TAG):
+        if not known or not is_regular(path / TAG):
+            _clear(path / TAG)
             write_whole(path / TAG, TAG_TEXT.encode())
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or whatever cannot be replaced, from where one of our own files should be."""
+    with suppress(OSError):
+        if path.is_dir():
+            remove(path)
 
 
 def _foreign(path: Path) -> Iterator[str]:

@@ -7,15 +7,17 @@ another process makes the one with it, for the next session; nothing that is mou
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.fetch import fetch_archives
-from envbox.files import is_only_read, only_one, read_file
+from envbox.files import is_only_read, only_one, open_file
 from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
-from envbox.link.folders import Folder, forget_folder
+from envbox.link.folders import Folder, UnpackedFile, forget_folder
 from envbox.link.unpacking import left_to_compile, unpack_packages
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
@@ -97,10 +99,22 @@ def _variables(folders: Collection[Folder]) -> dict[str, bytes]:
         for file in folder.files:
             if is_variables_file(file.path):
                 try:
-                    found[file.path] = read_file(Path(file.source))
+                    found[file.path] = _unchanged(file)
                 except OSError as error:
                     raise DamagedError(Path(file.source), [folder]) from error
     return found
+
+
+def _unchanged(file: UnpackedFile) -> bytes:
+    """A file's bytes, if it is as it was unpacked.
+
+    :raises OSError: when it is not
+    """
+    with open_file(Path(file.source)) as opened:
+        found = os.fstat(opened.fileno())
+        if (found.st_size, int(found.st_mtime)) != (file.size, file.mtime):
+            raise OSError(errno.EIO, "not as it was unpacked", file.source)
+        return opened.read()
 
 
 def _as_it_is(wanted: Wanted, archives: Mapping[str, Path], report: Reporter) -> Unpacked:
