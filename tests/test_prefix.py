@@ -443,7 +443,7 @@ def engine(shop: Tiny) -> Iterator[Engine]:
     """The engine, and in the end no image that these tests made."""
     engine = connect(shop.settings())
     yield engine
-    memos = (json.loads(path.read_bytes()) for path in shop.folder.rglob("builds/*.json"))
+    memos = (json.loads(sealed_content(path.read_bytes())) for path in shop.folder.rglob("builds/*.json"))
     for image in {memo["image"] for memo in memos if "prefix" in memo}:
         engine.remove_image(image)
 

@@ -257,7 +257,7 @@ def _in_folder(folder: Path, make: Callable[[], Made]) -> Made:
 def clear_way(path: Path, *, is_folder: bool = False) -> bool:
     """Remove what stands where a cache has a file or a folder, and is none; nothing outside a cache.
 
-    A folder that is the caller's, and that no caller can enter, is opened.
+    What is the caller's, and was closed to its owner, is opened.
 
     :param is_folder: whether a folder is to be there
     :returns: whether something was changed
@@ -281,7 +281,13 @@ def clear_way(path: Path, *, is_folder: bool = False) -> bool:
         if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
             folder.chmod(stat.S_IMODE(found.st_mode) | 0o700)
             is_opened = True
-    if is_folder or not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode):
+    if is_folder or not os.path.lexists(path):
+        return is_opened
+    found = path.lstat()
+    if stat.S_ISREG(found.st_mode):
+        if found.st_uid == os.geteuid() and found.st_mode & 0o600 != 0o600:
+            path.chmod(stat.S_IMODE(found.st_mode) | 0o600)
+            is_opened = True
         return is_opened
     remove(path)
     return True
