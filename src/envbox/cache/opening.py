@@ -86,7 +86,7 @@ def _make(path: Path, owners: Iterable[int]) -> None:
 
 def _protected(project: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     """What no cache may contain."""
-    homes = [environ.get("HOME", "")]
+    homes = [os.path.normpath(environ.get("HOME", "") or ".")]
     with suppress(ImportError, KeyError):
         import pwd
 
@@ -97,27 +97,30 @@ def _protected(project: Path, environ: Mapping[str, str]) -> Iterator[tuple[str,
 
 
 def _refuse_protected(path: Path, protected: Iterable[tuple[str, Path]]) -> None:
-    if _same(path, Path("/")):
-        raise SettingsError(
-            "the cache cannot be /: all that envbox does not know in it would be at risk", _ELSEWHERE
-        )
+    own = _identity(path)
+    if str(path) == "/" or own == _identity("/"):
+        raise SettingsError("the cache cannot be /: everything lies in it", _ELSEWHERE)
     for name, inside in protected:
-        for above in {*_up(inside), *_up(Path(os.path.realpath(inside)))}:
-            if path == above or _same(path, above):
-                what = f"{name}" if above == inside else f"a folder that {name} is in"
+        for above in dict.fromkeys((*_up(str(inside)), *_up(os.path.realpath(inside)))):
+            if str(path) == above or (own and own == _identity(above)):
+                what = name if above == str(inside) else f"a folder that {name} is in"
                 raise SettingsError(f"the cache cannot be {path}: that is {what}", _ELSEWHERE)
 
 
-def _up(path: Path) -> tuple[Path, ...]:
-    return (path, *path.parents)
+def _up(path: str) -> Iterator[str]:
+    path = os.path.abspath(path)  # noqa: PTH100  # a Path for each takes longer than the call
+    while (above := os.path.dirname(path)) != path:  # noqa: PTH120  # as above
+        yield path
+        path = above
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one folder: through links, or by another mount of it."""
+def _identity(path: Path | str) -> tuple[int, int] | None:
+    """What tells whether two paths lead to one folder: through links, or by another mount of it."""
     try:
-        return one.samefile(other)
+        found = os.stat(path)  # noqa: PTH116  # as above
     except OSError:
-        return False
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _folders(path: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from envbox.files import disk_error, lock_file
 _PATIENCE = 10.0  # seconds; who has it alone only renames some folders
 _PAUSE = 0.02
 _held: dict[Path, int] = {}
+_known: set[Path] = set()  # that this process has opened, whether they could be locked or not
 
 Use = Literal["alone", "shared", "unknown"]
 
@@ -30,6 +31,7 @@ def hold(cache: Path) -> None:
     """Say that a cache is in use, as long as this process lives."""
     import fcntl
 
+    _known.add(cache)
     if cache in _held or (handle := _opened(cache)) is None:
         return
     give_up = time.monotonic() + _PATIENCE
@@ -50,11 +52,6 @@ def release() -> None:
     """Say that this process will need nothing of a cache any more, though it lives on."""
     while _held:
         os.close(_held.popitem()[1])
-
-
-def opened_caches() -> list[Path]:
-    """The caches that this process has opened."""
-    return list(_held)
 
 
 @contextmanager
@@ -99,7 +96,7 @@ def fault_in_cache(error: OSError) -> ToolError | None:
     for name in (error.filename, error.filename2):
         if isinstance(name, str | bytes):
             path = Path(os.fsdecode(name))
-            if any(path.is_relative_to(cache) for cache in _held):
+            if any(path.is_relative_to(cache) for cache in _known):
                 return disk_error(path, error)
     return None
 
