@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from envbox.errors import ToolError
-from envbox.files import disk_error, whole_file, whole_folder, write_whole
+from envbox.files import (
+    CACHE_MARKER,
+    clear_way,
+    disk_error,
+    is_leftover,
+    is_regular,
+    only_one,
+    read_file,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path: Path) -> None:
@@ -74,3 +87,80 @@ def test_a_folder_that_another_has_made_meanwhile_stays_if_it_is_as_good(tmp_pat
         (path / "theirs").touch()
     assert [entry.name for entry in path.iterdir()] == ["theirs" if stays else "ours"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+# --- what stands where a cache's file should be -------------------------------------------------------------
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """A cache, and beside it what is none."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / CACHE_MARKER).write_text("envbox cache, format 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/kept").write_text("kept")
+    return tmp_path
+
+
+def put(path: Path, what: str, elsewhere: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what == "folder":
+        (path / "x/y").mkdir(parents=True)
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "file":
+        path.write_text("x")
+    else:
+        path.symlink_to({"dangling": "nowhere", "link": elsewhere, "file link": elsewhere / "kept"}[what])
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "dangling", "link", "file link"])
+def test_what_is_no_file_is_none_and_is_replaced(marked: Path, what: str) -> None:
+    path = marked / "cache/builds/a.json"
+    put(path, what, marked / "elsewhere")
+    assert not is_regular(path)
+    with pytest.raises(OSError):  # noqa: PT011  # by kind: not regular, a loop, a folder
+        read_file(path)
+    write_whole(path, b"new")
+    assert read_file(path) == b"new"
+    with only_one(path):
+        pass
+    assert (marked / "elsewhere/kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize("what", ["fifo", "dangling", "file", "file link"])
+@pytest.mark.parametrize("at", ["builds", "builds/deep"])
+def test_what_is_no_folder_is_replaced(marked: Path, what: str, at: str) -> None:
+    put(marked / "cache" / at, what, marked / "elsewhere")
+    write_whole(marked / "cache/builds/deep/x", b"new")
+    with whole_folder(marked / "cache/builds/deep/folder") as part:
+        (part / "in it").touch()
+    assert (marked / "cache/builds/deep/x").read_bytes() == b"new"
+    assert (marked / "elsewhere/kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "dangling", "file", "link"])
+def test_nothing_outside_a_cache_is_removed(marked: Path, what: str) -> None:
+    path = marked / "project/there"
+    put(path, what, marked / "elsewhere")
+    before = path.lstat()
+    assert not clear_way(path)
+    assert not clear_way(path / "below")
+    assert path.lstat() == before
+
+
+@pytest.mark.parametrize("ahead", [-25 * 3600, 25 * 3600])
+def test_what_was_written_aside_before_the_clock_was_set_back_is_a_leftover(
+    tmp_path: Path, ahead: float
+) -> None:
+    part = tmp_path / ".x.1234.part"
+    part.touch()
+    assert not is_leftover(part)
+    os.utime(part, (time.time() + ahead,) * 2)
+    assert is_leftover(part)
+
+
+def test_a_quota_that_is_used_up_is_called_one() -> None:
+    fault = disk_error(Path("/home/ada/x"), OSError(errno.EDQUOT, "Disk quota exceeded"))
+    assert "quota" in fault.message
+    assert "ENVBOX_CACHE_DIR" in str(fault.hint)

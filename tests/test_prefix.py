@@ -24,6 +24,7 @@ from tiny import Tiny, make_tiny
 
 from envbox.base import pull_base
 from envbox.cache import free
+from envbox.cache.memo import sealed, sealed_content
 from envbox.engine import Engine, connect
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
@@ -172,7 +173,8 @@ def test_a_damaged_fragment_is_not_unpacked(shop: Tiny, settings: Settings, dama
     data = torn if damage == "torn" else compress(raw.replace(b"one\n", b"two\n"))
     one.path.write_bytes(data)
     record = one.path.with_name(f"{one.key}.json")
-    record.write_bytes(record.read_bytes().replace(b'"size":%d' % one.size, b'"size":%d' % len(data)))
+    said = sealed_content(record.read_bytes())
+    record.write_bytes(sealed(said.replace(b'"size":%d' % one.size, b'"size":%d' % len(data))))
     folder = next(folder for folder in unpacked(shop, settings) if folder.name == "one")
     assert folder.paths == one.paths
     assert b"one\n" in _data(folder)
@@ -451,7 +453,7 @@ def engine(shop: Tiny) -> Iterator[Engine]:
     """The engine, and in the end no image that these tests made."""
     engine = connect(shop.settings())
     yield engine
-    memos = (json.loads(path.read_bytes()) for path in shop.folder.rglob("builds/*.json"))
+    memos = (json.loads(sealed_content(path.read_bytes())) for path in shop.folder.rglob("builds/*.json"))
     for image in {memo["image"] for memo in memos if "prefix" in memo}:
         engine.remove_image(image)
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from containers import Lab
 
+from envbox.cache.memo import sealed_content
 from envbox.engine import connect
 from envbox.launch.bindings import Bind
 from envbox.launch.container import Launch, run_argv
@@ -245,7 +246,7 @@ def test_an_image_that_is_there_is_taken(lab: Lab, mounted: Lab) -> None:
     assert " /opt/envbox " not in said(mounted, "run", "lab", "--image", "--", "cat", "/proc/mounts")
     assert " /opt/envbox " not in said(mounted, "run", "lab", "--", "cat", "/proc/mounts")  # it is there now
     for memo in (mounted.settings.cache_dir / "builds").glob("*.json"):
-        if "reference" in json.loads(memo.read_bytes()):
+        if "reference" in json.loads(sealed_content(memo.read_bytes())):
             memo.unlink()
     assert " /opt/envbox " in said(mounted, "run", "lab", "--", "cat", "/proc/mounts")
 

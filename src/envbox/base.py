@@ -16,13 +16,14 @@ import threading
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from envbox.cache import Memo
 from envbox.errors import ImageError, LockfileError
-from envbox.files import write_whole
+from envbox.files import open_file, remove
 from envbox.lockfile import Base, LockedPackage, lock_anew
 from envbox.oci import (
     LAYER_GZIP_TYPE,
@@ -41,7 +42,9 @@ from envbox.registry import (
     fetch_blob,
     fetch_blobs,
     fetch_manifest,
+    is_cached,
     parse_reference,
+    read_blob,
     resolve,
 )
 from envbox.report import Reporter
@@ -144,7 +147,7 @@ def fetch_layers(
 
     :raises ImageError: when the registry lacks one, or sends something else under its name
     """
-    missing = [layer.blob for layer in layers if not layer.path.is_file()]
+    missing = [layer.blob for layer in layers if not is_cached(settings, layer.blob)]
     if not missing:
         return
     access = _access(base.reference, base.digest, settings, stop)
@@ -202,7 +205,7 @@ def _access(
 
 
 def _config(access: Access, manifest: Manifest, settings: Settings) -> dict[str, Any]:
-    data = fetch_blob(access, manifest.config, settings).read_bytes()
+    data = read_blob(access, manifest.config, settings)
     try:
         config = json.loads(data)
         diff_ids = [parse_digest(d) for d in config["rootfs"]["diff_ids"]]
@@ -235,13 +238,10 @@ def _layers(
 def _glibc(access: Access, label: str, settings: Settings, report: Reporter) -> str:
     reference, digest = access.reference, access.reference.digest
     assert digest
-    memo = settings.cache_dir / "bases" / f"{digest.removeprefix('sha256:')}.json"
-    try:
-        known = json.loads(memo.read_bytes())
-        if known["version"] == _FACTS_VERSION:
-            return str(known["glibc"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    path = settings.cache_dir / "bases" / f"{digest.removeprefix('sha256:')}.json"
+    memo = Memo(path, _known_glibc, lambda glibc: {"version": _FACTS_VERSION, "glibc": glibc})
+    if known := memo.read():
+        return known
     manifest = fetch_manifest(access, digest, settings)
     layers = _layers(manifest, _config(access, manifest, settings), reference, settings)
     found = _Facts()
@@ -252,8 +252,14 @@ def _glibc(access: Access, label: str, settings: Settings, report: Reporter) -> 
         if found.glibc and found.has_shell:
             break
     glibc = found.checked(str(reference))
-    write_whole(memo, json.dumps({"version": _FACTS_VERSION, "glibc": glibc}).encode())
+    memo.write(glibc)
     return glibc
+
+
+def _known_glibc(known: Any) -> str:
+    if known["version"] != _FACTS_VERSION:
+        raise ValueError
+    return str(known["glibc"])
 
 
 @dataclass
@@ -275,7 +281,7 @@ class _Facts:
 def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
     try:
         with ExitStack() as stack:
-            file = stack.enter_context(layer.path.open("rb"))
+            file = stack.enter_context(open_file(layer.path))
             tar = stack.enter_context(tarfile.open(fileobj=_uncompressed(layer, file, stack), mode="r|"))
             for member in tar:
                 path = member.name.removeprefix("./").lstrip("/")
@@ -287,7 +293,12 @@ def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
                     version = _GLIBC_VERSION.search(content.read())
                     found.glibc = version[1].decode() if version else found.glibc
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise ImageError(f"cannot read layer {layer.blob.digest} of {name}: {error}") from error
+        with suppress(OSError):
+            remove(layer.path)
+        raise ImageError(
+            f"cannot read layer {layer.blob.digest} of {name}: {error}",
+            "it was removed from the cache; run the command again",
+        ) from error
 
 
 def _uncompressed(layer: BaseLayer, file: IO[bytes], stack: ExitStack) -> IO[bytes]:

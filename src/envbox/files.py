@@ -4,6 +4,10 @@ The one rule behind "any command can be killed at any moment": a path either has
 new content. Temporary names begin with `.` and end in `.part`, in the same directory, so a rename never
 crosses a filesystem and a leftover is recognised. Once it is older than a day, whoever wrote it is gone:
 `envbox clean` frees it, and a lockfile's or a compiler's is swept when the next one is made.
+
+A cache heals: what stands in one where a file or a folder should be, and is none (a FIFO, a link, a
+folder), is not there for those who read, and is removed by those who write. It never blocks anybody, and
+nothing outside a folder with a cache's marker is ever removed for it.
 """
 
 from __future__ import annotations
@@ -12,16 +16,20 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from envbox.errors import ToolError
 
 PART = ".part"
+CACHE_MARKER = ".envbox-cache"
+"""The file that makes a folder a cache."""
+Made = TypeVar("Made")
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
 _ASIDE = re.compile(rf"\..+{re.escape(PART)}")
 _LONG = 24 * 3600  # seconds; no download or install takes a day
@@ -35,8 +43,9 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
     :raises ToolError: when the disk is full or the directory cannot be written
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+        handle, name = _in_folder(
+            path.parent, lambda: tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+        )
     except OSError as error:
         raise disk_error(path, error, is_cache) from error
     part = Path(name)
@@ -46,7 +55,7 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
             file.flush()
             os.fsync(file.fileno())
         part.chmod(mode)
-        part.replace(path)
+        _take_place(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(path, error, is_cache) from error
@@ -66,10 +75,13 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644, is_cache: bool = Tru
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether it was written aside, and so long ago that nobody can be at it any more."""
+    """Whether it was written aside, and so long ago that nobody can be at it any more.
+
+    What is as far ahead was written before the clock was set back.
+    """
     try:
-        return bool(_ASIDE.fullmatch(path.name)) and path.lstat().st_mtime < time.time() - _LONG
-    except FileNotFoundError:  # it has its name now
+        return bool(_ASIDE.fullmatch(path.name)) and abs(time.time() - path.lstat().st_mtime) > _LONG
+    except (FileNotFoundError, NotADirectoryError):  # it has its name now
         return False
 
 
@@ -98,13 +110,17 @@ def whole_folder(path: Path, stays: Callable[[], object] = lambda: False) -> Ite
     """
     part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent))
+        part = _in_folder(
+            path.parent,
+            lambda: Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)),
+        )
         yield part
         while True:
             try:
                 part.rename(path)
             except OSError as error:
+                if error.errno == errno.ENOTDIR and clear_way(path, is_folder=True):
+                    continue
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 if stays():
@@ -128,9 +144,17 @@ def remove_folder(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except PermissionError:
-        for folder, _, _ in os.walk(path):
-            os.chmod(folder, 0o700)  # noqa: PTH101  # a Path for each takes longer than the call
+        _unseal(path)
         shutil.rmtree(path)
+
+
+def _unseal(path: Path | str) -> None:
+    """Let everything in a folder be removed, links not followed."""
+    os.chmod(path, 0o700)  # noqa: PTH101  # a Path for each takes longer than the call
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _unseal(entry.path)
 
 
 def discard_folder(path: Path) -> None:
@@ -148,17 +172,175 @@ def discard_folder(path: Path) -> None:
         raise disk_error(path, error) from error
 
 
+def open_file(path: Path) -> IO[bytes]:
+    """Open a regular file to read it. A FIFO would let wait for ever, and a link leads elsewhere.
+
+    :raises OSError: when it is not there, may not be read, or is something else
+    """
+    file = open(path, "rb", opener=_plainly)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def _plainly(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a regular file, and nothing else.
+
+    :raises OSError: as `open_file`
+    """
+    with open_file(path) as file:
+        return file.read()
+
+
+def is_regular(path: Path) -> bool:
+    """Whether a regular file with something in it is there: no link, no FIFO, nothing cut off at once."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def is_only_read(folder: Path) -> bool:
+    """Whether a folder of a cache is there that the caller cannot write to."""
+    with suppress(OSError):
+        clear_way(folder, is_folder=True)
+    return os.path.isdir(folder) and not os.access(folder, os.W_OK)  # noqa: PTH112  # never raises
+
+
+def remove(path: Path) -> None:
+    """Remove whatever is there: a folder with all in it; of a link only the link.
+
+    :raises OSError: when that cannot be
+    """
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (IsADirectoryError, PermissionError):  # what a folder is refused with, by system
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise
+        with suppress(FileNotFoundError):  # another was quicker
+            remove_folder(path)
+
+
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Have a folder, and those that it is in.
+
+    :raises OSError: when that cannot be
+    """
+    try:
+        path.mkdir(mode, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError):
+        if not clear_way(path, is_folder=True):
+            raise
+        path.mkdir(mode, parents=True, exist_ok=True)
+
+
+def _in_folder(folder: Path, make: Callable[[], Made]) -> Made:
+    """Make something in a folder, and the folder if need be."""
+    make_folder(folder)
+    try:
+        return make()
+    except OSError:
+        if not clear_way(folder, is_folder=True):
+            raise
+        make_folder(folder)
+        return make()
+
+
+def clear_way(path: Path, *, is_folder: bool = False) -> bool:
+    """Remove what stands where a cache has a file or a folder, and is none; nothing outside a cache.
+
+    What is the caller's, and was closed to its owner, is opened.
+
+    :param is_folder: whether a folder is to be there
+    :returns: whether something was changed
+    :raises OSError: when that cannot be
+    """
+    is_opened = False
+    below: list[Path] = []
+    for folder in path.parents:
+        if is_regular(folder / CACHE_MARKER):
+            break
+        below.append(folder)
+    else:
+        return False
+    for folder in (*reversed(below), *([path] if is_folder else [])):
+        if not os.path.lexists(folder):
+            return False
+        if not os.path.isdir(folder) or (folder == path and folder.is_symlink()):  # noqa: PTH112  # never raises
+            remove(folder)
+            return True
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+            folder.chmod(stat.S_IMODE(found.st_mode) | 0o700)
+            is_opened = True
+    if is_folder or not os.path.lexists(path):
+        return is_opened
+    found = path.lstat()
+    if stat.S_ISREG(found.st_mode):
+        if found.st_uid == os.geteuid() and found.st_mode & 0o600 != 0o600:
+            path.chmod(stat.S_IMODE(found.st_mode) | 0o600)
+            is_opened = True
+        return is_opened
+    remove(path)
+    return True
+
+
+def _take_place(part: Path, path: Path) -> None:
+    """Rename what is finished to its name."""
+    try:
+        part.replace(path)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        if not clear_way(path):
+            raise
+        part.replace(path)
+
+
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Let one process at a time into the block; ends with the process, however it ends.
 
-    :param path: a file to lock, made when it is not there; its folder must be
+    :param path: a file of the cache to lock, made when it is not there, with its folder
+    :raises ToolError: when it cannot be made, or the filesystem has no locks
     """
     import fcntl
 
-    with path.open("w") as file:
-        _lock(file.fileno(), fcntl.LOCK_EX, path)
+    handle = lock_file(path)
+    try:
+        _lock(handle, fcntl.LOCK_EX, path)
         yield
+    finally:
+        os.close(handle)
+
+
+def lock_file(path: Path) -> int:
+    """Open a file of the cache that is there to be locked.
+
+    :raises ToolError: when it cannot be made
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        make_folder(path.parent)
+        try:
+            handle = os.open(path, flags, 0o644)
+        except OSError:
+            if not clear_way(path):
+                raise
+            handle = os.open(path, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):  # a FIFO can be opened
+            os.close(handle)
+            clear_way(path)
+            handle = os.open(path, flags | os.O_EXCL, 0o644)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return handle
 
 
 def _lock(handle: int, how: int, path: Path) -> None:
@@ -178,10 +360,16 @@ def _lock(handle: int, how: int, path: Path) -> None:
 
 
 def held(path: Path) -> int:
-    """Open a file in a way that says it is in use, as long as this process or one that inherits it lives."""
+    """Open a file in a way that says it is in use, as long as this process or one that inherits it lives.
+
+    :raises ToolError: when it is gone, or the filesystem has no locks
+    """
     import fcntl
 
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise disk_error(path, error) from error
     _lock(handle, fcntl.LOCK_SH, path)
     return handle
 
@@ -191,7 +379,9 @@ def is_held(path: Path) -> bool:
     import fcntl
 
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # on NFS, only who may write can lock alone
+        handle = os.open(
+            path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # on NFS, only who may write can lock alone
     except OSError:
         return False
     try:
@@ -207,15 +397,30 @@ def is_held(path: Path) -> bool:
 
 def disk_error(path: Path, error: OSError, is_cache: bool = True) -> ToolError:
     """Say an OSError met at `path` in words, with a way out."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno == errno.ENOSPC:
         return ToolError(
             f"no space left on the disk while writing {path}",
             "free some space" + ", or set ENVBOX_CACHE_DIR to a folder on another disk" * is_cache,
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EDQUOT:
+        return ToolError(
+            f"your quota on the disk is used up: no space left for you while writing {path}",
+            "remove files of yours there" + ", or set ENVBOX_CACHE_DIR to a folder elsewhere" * is_cache,
+        )
+    if error.errno == errno.EROFS:
+        return ToolError(
+            f"not allowed to write {path}: {error.strerror}",
+            "set ENVBOX_CACHE_DIR to a folder that can be written" if is_cache else None,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
         return ToolError(
             f"not allowed to write {path}: {error.strerror}",
             "check the folder's permissions" + ", or set ENVBOX_CACHE_DIR to one that is yours" * is_cache,
+        )
+    if isinstance(error, FileNotFoundError) and is_cache:
+        return ToolError(
+            f"cannot write {path}: {error.strerror}",
+            "if it was removed meanwhile, run the command again; else set ENVBOX_CACHE_DIR to another folder",
         )
     return ToolError(
         f"cannot write {path}: {error.strerror or error}",

@@ -13,11 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbox import __version__
+from envbox.cache import Memo, memo_key
 from envbox.errors import LockfileError, SpecError
-from envbox.files import disk_error, only_one, write_whole
+from envbox.files import is_regular, only_one, write_whole
 from envbox.inside import JUPYTER
 from envbox.oci import canonical_json, digest_of
-from envbox.prefix.memo import Memo
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -63,24 +64,23 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
     spec_path = settings.jupyter or SPEC
     key = sha256(canonical_json([_read(spec_path), where.platform, where.glibc])).hexdigest()[:16]
     lock_path = settings.cache_dir / PLACE / f"{NAME}-{key}.conda-lock.yml"
-    try:
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(lock_path.parent, error) from error
-    with only_one(lock_path.parent / ".lock"):
-        if not lock_path.is_file():
-            _lock(spec_path, lock_path, where, settings, report)
+    if not is_regular(lock_path):
+        with only_one(lock_path.parent / ".lock"):
+            if not is_regular(lock_path):
+                _lock(spec_path, lock_path, where, settings, report)
     data = read_bytes(lock_path)
     digest = digest_of(data)
     seen_at = JUPYTER if where.is_mounted else path_for(NAME, settings, digest, where.platform)
-    memo = Memo.of(settings, MEMO_VERSION, "jupyter", digest, where.platform, seen_at, _read(CONFIGURATION))
-    if known := memo.read("tree"):
-        tree = find_tree(settings.cache_dir, known["tree"])
+    made_of = (__version__, MEMO_VERSION, "jupyter", digest, where.platform, seen_at, _read(CONFIGURATION))
+    path = settings.cache_dir / "builds" / f"{memo_key(*made_of)}.json"
+    memo = Memo(path, lambda known: str(known["tree"]), lambda tree: {"tree": tree})
+    if known := memo.read():
+        tree = find_tree(settings.cache_dir, known)
         if tree is not None:
             return _seen(tree, settings)
     wanted = Wanted(_locked(lock_path, data), where.platform, settings, seen_at, _own_files())
     tree = obtain_tree(wanted, None, report).tree
-    memo.write({"tree": tree.key})
+    memo.write(tree.key)
     return _seen(tree, settings)
 
 

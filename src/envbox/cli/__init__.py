@@ -134,6 +134,13 @@ def run(arguments: list[str]) -> int:
     except EnvboxError as error:
         show_error(error)
         return 1
+    except OSError as error:
+        from envbox.cache.using import fault_in_cache
+
+        if (fault := fault_in_cache(error)) is None:
+            raise
+        show_error(fault)
+        return 1
 
 
 def show_error(error: EnvboxError) -> None:

@@ -8,6 +8,8 @@ import click
 
 from envbox.cli.context import Session, json_option, print_json
 
+_NAMED = 5  # of what is not envbox's
+
 
 @click.command()
 @click.argument("kinds", nargs=-1, metavar="[WHAT]...")
@@ -18,16 +20,21 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
     """Show what the cache holds; remove WHAT is named, or --all.
 
     Nothing is lost: whatever is needed again is fetched or made again. Images in the engine stay, and so do
-    prefixes that containers and other sessions have.
+    prefixes that containers and other sessions have. While another command works with the cache, only
+    leftovers are removed, which is said. What is in the folder and is not envbox's is never removed.
     """
-    from envbox.cache import free, holdings
+    from envbox.cache import holdings
+    from envbox.cache.contents import foreign
 
     folder = session.settings.cache_dir
     found = holdings(folder)
     if everything or kinds:
-        freed = free(folder, tuple(h.kind for h in found) if everything else kinds, _in_use(session))
+        freed = _freed(session, tuple(h.kind for h in found) if everything else kinds)
         session.report.say(f"freed {freed / 1e6:,.0f} MB in {folder}")
         found = holdings(folder)
+    if not_ours := foreign(folder):
+        more = f" and {len(not_ours) - _NAMED} more" if len(not_ours) > _NAMED else ""
+        session.report.say(f"not envbox's, and left as it is: {', '.join(not_ours[:_NAMED])}{more}")
     if as_json:
         print_json(
             {
@@ -39,6 +46,35 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
         for h in found:
             click.echo(f"{h.kind:<12} {h.size / 1e6:10,.1f} MB  {h.files:7,} files  {h.meaning}")
         click.echo(f"{'in all':<12} {sum(h.size for h in found) / 1e6:10,.1f} MB  {folder}")
+
+
+def _freed(session: Session, kinds: tuple[str, ...]) -> int:
+    """Free what nobody uses, and give how many bytes that were."""
+    from envbox.cache.contents import Removal
+    from envbox.cache.shapes import LEFTOVERS
+    from envbox.cache.using import alone, users
+
+    folder = session.settings.cache_dir
+    in_use = _in_use(session)
+    removal = Removal(folder)
+    removal.check(kinds)
+    with alone(folder) as use:
+        if use == "shared":
+            kept = [kind for kind in kinds if kind != LEFTOVERS]
+            others = ", ".join(users(folder)) or "it may be on another machine"
+            if kept:
+                session.report.warn(
+                    f"{', '.join(kept)} stay: another command works with the cache ({others}); "
+                    "clean again when it has ended"
+                )
+            kinds = tuple(kind for kind in kinds if kind == LEFTOVERS)
+        elif use == "unknown":
+            session.report.warn(
+                f"nothing can be locked in {folder}: a command that works with the cache now may have to be "
+                "run again"
+            )
+        removal.set_aside(kinds, in_use)
+    return removal.finish()
 
 
 def _in_use(session: Session) -> list[Path]:

@@ -57,14 +57,14 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings that hold here."""
+        """The settings that hold here; the cache is opened."""
+        from envbox.cache.opening import open_cache
         from envbox.settings import read_settings
 
-        return read_settings(
-            self.root,
-            os.environ,
-            {"offline": self.offline or None, "trust_python": self.trust_python or None},
-        )
+        overrides = {"offline": self.offline or None, "trust_python": self.trust_python or None}
+        settings = read_settings(self.root, os.environ, overrides)
+        open_cache(settings.cache_dir, self.root, os.environ)
+        return settings
 
     @cached_property
     def project(self) -> Project:

@@ -111,9 +111,12 @@ def ps(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def logs(session: Session, name: str | None, follow: bool) -> None:
     """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
+    from envbox.cache.using import release
     from envbox.launch import servers
 
-    for chunk in servers.logs(_find(session, name), session.engine, follow=follow):
+    server = _find(session, name)
+    release()
+    for chunk in servers.logs(server, session.engine, follow=follow):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 

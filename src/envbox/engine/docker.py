@@ -15,7 +15,7 @@ from envbox.engine import Container, Ending, Present, Ways
 from envbox.engine.address import Address
 from envbox.engine.ask import SECONDS, ask
 from envbox.engine.client import Client, Facts, facts_of, find_client, ways_of
-from envbox.engine.memo import Memo
+from envbox.engine.memo import EngineMemo
 from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
@@ -78,8 +78,8 @@ class DockerEngine:
         return platform
 
     @property
-    def _memo(self) -> Memo:
-        return Memo(self._folder, self._address, self._ping.get("server"))
+    def _memo(self) -> EngineMemo:
+        return EngineMemo(self._folder, self._address, self._ping.get("server"))
 
     @property
     def _is_podman(self) -> bool:

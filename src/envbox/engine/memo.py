@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from envbox.cache import Memo
 from envbox.engine.address import Address
-from envbox.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
-class Memo:
+class EngineMemo:
     """Of one engine: of this very socket (a new engine makes a new one) and version.
 
     What is elsewhere is asked each time: behind an address of the network there may now be a new machine.
@@ -27,21 +26,19 @@ class Memo:
 
     def read(self, subject: str) -> str | None:
         """What was kept; None when nothing was, or it cannot be read."""
-        path = self._path(subject)
-        with suppress(OSError, UnicodeDecodeError):
-            return None if path is None else path.read_text(encoding="ascii")
-        return None
+        note = self._note(subject)
+        return note.read() if note else None
 
     def keep(self, subject: str, text: str) -> None:
         """Keep something for the next call."""
-        path = self._path(subject)
-        if path is not None and text.isascii():
-            write_whole(path, text.encode())
+        if note := self._note(subject):
+            note.write(text)
 
-    def _path(self, subject: str) -> Path | None:
+    def _note(self, subject: str) -> Memo[str] | None:
         try:
             found = (self.address.socket_path or Path("/dev/null/none")).stat()
         except OSError:
             return None
         about = [found.st_dev, found.st_ino, found.st_ctime_ns, self.server, self.address.url]
-        return self.folder / subject / sha256(repr(about).encode()).hexdigest()[:32]
+        path = self.folder / subject / sha256(repr(about).encode()).hexdigest()[:32]
+        return Memo(path, str, str)

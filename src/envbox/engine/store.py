@@ -11,16 +11,14 @@ https://docs.docker.com/reference/api/engine/version/v1.47/#tag/Image/operation/
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from envbox.cache import Memo
 from envbox.engine import Present
-from envbox.errors import ImageError
-from envbox.files import write_whole
 from envbox.oci import Digest, chain_ids, parse_digest
 
 _BLOB_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
@@ -50,7 +48,7 @@ class Store:
         """What may be left out of an archive to load."""
         images = self._images()
         if self.keeps_blobs:
-            loaded = (_read(self._loads(image)) for image, is_whole in images.items() if is_whole)
+            loaded = (self._loads(image).read() for image, is_whole in images.items() if is_whole)
             return Present(blobs=frozenset(blob for blobs in loaded for blob in blobs or ()))
         chains = (chain_ids(self._diff_ids(image)) for image in images)
         return Present(frozenset(chain_id for chain in chains for chain_id in chain), keeps_layers=True)
@@ -64,26 +62,26 @@ class Store:
     def remember(self, image: str, blobs: Collection[Digest]) -> None:
         """Note what an image consists of that is there whole."""
         if self.keeps_blobs:
-            write_whole(self._loads(image), "\n".join(blobs).encode())
+            self._loads(image).write(list(blobs))
 
     def _images(self) -> dict[str, bool]:
         """The IDs of all images, and whether all of each is there."""
         return {image["Id"]: _is_whole(image) for image in self.ask("/images/json?manifests=1") or ()}
 
-    def _loads(self, image: str) -> Path:
+    def _loads(self, image: str) -> Memo[list[Digest]]:
         """Where it is noted what an image of this engine, and no other, was loaded with."""
         engine = sha256(str(self._info.get("ID")).encode()).hexdigest()[:16]
-        return self.folder / "loads" / engine / image.removeprefix("sha256:")
+        return _digests(self.folder / "loads" / engine / image.removeprefix("sha256:"))
 
     def _diff_ids(self, image: str) -> list[Digest]:
         """An image's layers: its ID is the digest of what says so, so that asked once is asked for good."""
-        memo = self.folder / "images" / image.removeprefix("sha256:")
-        if (known := _read(memo)) is not None:
+        memo = _digests(self.folder / "images" / image.removeprefix("sha256:"))
+        if (known := memo.read()) is not None:
             return known
         inspected = self.ask(f"/images/{image}/json") or {}  # none when it was removed in between
         diff_ids = [parse_digest(layer) for layer in inspected.get("RootFS", {}).get("Layers") or ()]
         if inspected:
-            write_whole(memo, "\n".join(diff_ids).encode())
+            memo.write(diff_ids)
         return diff_ids
 
 
@@ -93,8 +91,5 @@ def _is_whole(image: dict[str, Any]) -> bool:
     return all(manifest.get("Available") for manifest in manifests if manifest.get("Kind") == "image")
 
 
-def _read(memo: Path) -> list[Digest] | None:
-    """What was noted; None when nothing was, or it is damaged."""
-    with suppress(OSError, UnicodeDecodeError, ImageError):
-        return [parse_digest(line) for line in memo.read_text(encoding="ascii").split()]
-    return None
+def _digests(path: Path) -> Memo[list[Digest]]:
+    return Memo(path, lambda known: [parse_digest(digest) for digest in known], list)

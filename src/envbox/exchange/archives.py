@@ -14,6 +14,7 @@ from pathlib import Path
 from envbox.errors import PackageError
 from envbox.exchange.ours import locked
 from envbox.fetch import archive_path, fetch_archives, fetch_unhashed
+from envbox.files import is_regular, make_folder
 from envbox.lockfile.foreign import ForeignPackage
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -64,8 +65,8 @@ def _first_seen(package: ForeignPackage, settings: Settings, transport: Transpor
                 raise PackageError(f"{package.file_name} has {kind} {value}, and {expected} in the file")
         found = _of_archive(replace(package, sha256=came.sha256, md5=came.md5), path)
         kept = archive_path(locked(found, [found]), settings)
-        if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
+        if not is_regular(kept):
+            make_folder(kept.parent)
             path.replace(kept)
         return found
     finally:

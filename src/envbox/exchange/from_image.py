@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.errors import ImageError, LockfileError, ToolError
+from envbox.files import open_file
 from envbox.image.activation import LOCKFILE
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.project import Project, is_reference
@@ -101,6 +102,6 @@ def _own_platform() -> str:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while data := file.read(1 << 20):
             yield data

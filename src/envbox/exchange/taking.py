@@ -19,7 +19,7 @@ from envbox.exchange.complete import complete
 from envbox.exchange.find import ENVIRONMENT, joined, kind_of, read_bytes, read_foreign
 from envbox.exchange.pip import with_pip
 from envbox.exchange.roots import SELECTORS, channel_name, spec_text
-from envbox.files import write_whole
+from envbox.files import is_regular, write_whole
 from envbox.lockfile import Base, Lock, LockedPackage, conda_lock_foreign
 from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, dumps, loads, sealed
 from envbox.project import Environment, Project, check_name, name_of_foreign, single_spec
@@ -135,7 +135,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
     said = repr((FORMAT, environment.name, own.base, own.slim, own.cuda, settings.channels))
     key = hashlib.sha256(read_bytes(path) + said.encode()).hexdigest()[:32]
     kept = settings.cache_dir / "foreign" / key / f"{environment.name}.conda-lock.yml"
-    if not kept.is_file():
+    if not is_regular(kept):
         report.say(
             f"{environment.name}: from {path.name}, as it is (envbox import {path.name} makes it yours)"
         )

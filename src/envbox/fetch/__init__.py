@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from envbox.errors import PackageError, ToolError
 from envbox.fetch.receiving import Part, Progress, new_md5, receive
-from envbox.files import whole_file
+from envbox.files import is_regular, whole_file
 from envbox.lockfile import LockedPackage, is_file_name, lock_anew
 from envbox.mirrors import public, shown
 from envbox.report import SILENT, Reporter
@@ -51,7 +51,7 @@ def fetch_archives(
     :raises ToolError: when a server cannot be reached or does not have the file, or nothing may be fetched
     """
     paths = {package.sha256: archive_path(package, settings) for package in packages}
-    wanted = {p.sha256: p for p in packages if not paths[p.sha256].is_file()}
+    wanted = {p.sha256: p for p in packages if not is_regular(paths[p.sha256])}
     if not wanted:
         return paths
     if settings.offline and (missing := [p for p in wanted.values() if not _is_near(p, settings)]):
@@ -140,7 +140,7 @@ def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
 
 
 def _fetch(address: str, dest: Path, sha256: str, transport: Transport, progress: Progress | None) -> Path:
-    if dest.is_file():
+    if is_regular(dest):
         return dest
     with whole_file(dest) as file:
         part = Part(file)

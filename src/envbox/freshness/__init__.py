@@ -9,14 +9,13 @@ reads three files and imports nothing.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from envbox import __version__
-from envbox.errors import SpecError, ToolError
-from envbox.files import write_whole
+from envbox.cache import Memo
+from envbox.errors import SpecError
 from envbox.freshness.asked import Asked, read_asked, read_quickly
 from envbox.freshness.satisfied import broken, unmet, unmet_wheels
 from envbox.lockfile import Lock
@@ -46,8 +45,8 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
     :raises SpecError: when the spec cannot be read
     :raises LockfileError: when the lockfile is missing or damaged
     """
-    memo = settings.cache_dir / "fresh" / _key(environment, settings)
-    known = _remembered(memo)
+    memo = _memo(environment, settings)
+    known = memo.read()
     if known is not None:
         return known
     from envbox.lockfile.conda_lock_v1 import read_lockfile
@@ -55,8 +54,7 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
     lock = read_lockfile(environment.lock_path)
     told = policy_differences(lock, settings, settings.for_environment(environment.name))
     found = (*_found(environment, lock, settings), *told)
-    with suppress(ToolError):  # without a memo the next check is slower, and this one as right
-        write_whole(memo, json.dumps(found).encode())
+    memo.write(found)
     return found
 
 
@@ -73,7 +71,17 @@ def _found(environment: Environment, lock: Lock, settings: Settings) -> Sequence
 
 def remember_fresh(environment: Environment, settings: Settings) -> None:
     """Spare the next command the check of a lockfile that was just made from the spec."""
-    write_whole(settings.cache_dir / "fresh" / _key(environment, settings), b"[]")
+    _memo(environment, settings).write(())
+
+
+def _memo(environment: Environment, settings: Settings) -> Memo[tuple[str, ...]]:
+    return Memo(settings.cache_dir / "fresh" / _key(environment, settings), _lines, list)
+
+
+def _lines(known: Any) -> tuple[str, ...]:
+    if not all(isinstance(line, str) for line in known):
+        raise TypeError
+    return tuple(known)
 
 
 def _key(environment: Environment, settings: Settings) -> str:
@@ -94,13 +102,6 @@ def _bytes(path: Path) -> bytes:
         return b""  # the one who reads it says so in words
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _remembered(memo: Path) -> tuple[str, ...] | None:
-    try:
-        return tuple(json.loads(memo.read_bytes()))
-    except (OSError, ValueError):
-        return None  # never asked, or not ours: then it is worked out
 
 
 # --- the comparison -----------------------------------------------------------------------------------------

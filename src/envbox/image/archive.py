@@ -22,6 +22,7 @@ from typing import IO, cast
 from envbox.base import BaseLayer
 from envbox.engine import NOTHING, Present
 from envbox.errors import ToolError
+from envbox.files import open_file, remove
 from envbox.image.assemble import Image
 from envbox.image.layers import Layer
 from envbox.link.frames import HashingReader
@@ -150,12 +151,13 @@ def _checked(layer: BaseLayer) -> Iterator[HashingReader]:
     """A base's layer in the cache, to be read to its end: an engine's refusal would not mend a bad one."""
     import zstandard
 
-    with layer.path.open("rb") as file, suppress(zstandard.ZstdError):
+    with suppress(zstandard.ZstdError, OSError), open_file(layer.path) as file:
         reader = HashingReader(file)
         yield reader
         if reader.digest.hexdigest() == layer.blob.digest.removeprefix("sha256:"):
             return
-    layer.path.unlink(missing_ok=True)
+    with suppress(OSError):
+        remove(layer.path)
     raise ToolError(
         f"a layer of the base was damaged in the cache, and is removed: {layer.blob.digest}",
         "run the same again: it is fetched anew",

@@ -8,21 +8,20 @@ is a question to the engine and two names.
 from __future__ import annotations
 
 import io
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from envbox import __version__
+from envbox.cache import Memo, memo_key
 from envbox.errors import ImageError
-from envbox.files import write_whole
-from envbox.oci import Digest, canonical_json, digest_of
+from envbox.files import open_file
+from envbox.oci import Digest, digest_of
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -99,7 +98,7 @@ def build(
         _tag(built, engine)
     remember_record(built.id, record_of(image, locked.lock, platform), settings)
     if locked.lock.base is not None:  # else what the base's tag means may change
-        _remember(_memo_path(environment.name, digest_of(data), platform, settings), built)
+        _memo(environment.name, digest_of(data), platform, settings).write(built)
     return built
 
 
@@ -111,7 +110,11 @@ def find_built(
     :raises LockfileError: when there is no lockfile
     """
     digest = digest_of(read_bytes(environment.lock_path))
-    return _remembered(_memo_path(environment.name, digest, platform, settings), engine)
+    built = _memo(environment.name, digest, platform, settings).read()
+    if built is None or not engine.has_image(built.id):
+        return None
+    _tag(built, engine)
+    return built
 
 
 def image_reference(name: str, image_id: Digest) -> str:
@@ -141,24 +144,13 @@ def read_bytes(path: Path) -> bytes:
         raise
 
 
-def _memo_path(name: str, lock_digest: Digest, platform: str, settings: Settings) -> Path:
-    key = canonical_json([MEMO_VERSION, __version__, name, lock_digest, platform])
-    return settings.cache_dir / "builds" / f"{sha256(key).hexdigest()}.json"
-
-
-def _remember(path: Path, built: BuiltImage) -> None:
-    write_whole(path, canonical_json({key: value for key, value in asdict(built).items() if key != "is_new"}))
-
-
-def _remembered(path: Path, engine: Engine) -> BuiltImage | None:
-    try:
-        built = BuiltImage(is_new=False, **json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-    if not engine.has_image(built.id):
-        return None
-    _tag(built, engine)
-    return built
+def _memo(name: str, lock_digest: Digest, platform: str, settings: Settings) -> Memo[BuiltImage]:
+    key = memo_key(MEMO_VERSION, __version__, name, lock_digest, platform)
+    return Memo(
+        settings.cache_dir / "builds" / f"{key}.json",
+        lambda known: BuiltImage(is_new=False, **known),
+        lambda built: {key: value for key, value in asdict(built).items() if key != "is_new"},
+    )
 
 
 def _tag(built: BuiltImage, engine: Engine) -> None:
@@ -291,7 +283,7 @@ def _file_in(fragment: Fragment, path: str) -> bytes:
 
     from envbox.link.tar import TarReader
 
-    with fragment.path.open("rb") as file:
+    with open_file(fragment.path) as file:
         reader = TarReader(io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)))
         for member in reader:
             if member.name == path:

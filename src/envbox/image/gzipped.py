@@ -9,15 +9,16 @@ is kept.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from envbox.cache import Memo
 from envbox.errors import ToolError
-from envbox.files import whole_file, write_whole
+from envbox.files import is_regular, open_file, remove, whole_file
 from envbox.link.tar import CHUNK
 from envbox.oci import LAYER_GZIP_TYPE, Descriptor, Digest, canonical_json
 from envbox.settings import Settings
@@ -42,10 +43,7 @@ def gzip_layer(diff_id: Digest, open_raw: Callable[[], Iterable[bytes]], setting
 
     :param open_raw: its uncompressed tar
     """
-    try:
-        return _read_record(_path(diff_id, settings))
-    except (OSError, ValueError, KeyError, TypeError):
-        return _compress(diff_id, open_raw, settings)
+    return _memo(diff_id, settings).read() or _compress(diff_id, open_raw, settings)
 
 
 def open_gzip(
@@ -56,9 +54,10 @@ def open_gzip(
     :raises ToolError: when what is in the cache is damaged; it is removed, to be made again
     """
     path = _path(diff_id, settings)
-    if not path.is_file():
-        _compress(diff_id, open_raw, settings)
-    yield from verified(path, _read_record(path).digest)
+    known = _memo(diff_id, settings).read()
+    if known is None or not is_regular(path):
+        known = _compress(diff_id, open_raw, settings)
+    yield from verified(path, known.digest)
 
 
 def verified(path: Path, digest: Digest) -> Iterator[bytes]:
@@ -67,12 +66,13 @@ def verified(path: Path, digest: Digest) -> Iterator[bytes]:
     :raises ToolError: then, at the end
     """
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with suppress(OSError), open_file(path) as file:
         while piece := file.read(CHUNK):
             found.update(piece)
             yield piece
     if f"sha256:{found.hexdigest()}" != digest:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(path)
         raise ToolError(f"{path} in the cache is damaged", "it was removed; run the command again")
 
 
@@ -94,14 +94,17 @@ def _compress(diff_id: Digest, open_raw: Callable[[], Iterable[bytes]], settings
             digest.update(piece)
             size += len(piece)
             file.write(piece)
-    known = {"digest": f"sha256:{digest.hexdigest()}", "size": size}
-    write_whole(path.with_suffix(".json"), canonical_json(known))
-    return _read_record(path)
+    known = Descriptor(LAYER_GZIP_TYPE, Digest(f"sha256:{digest.hexdigest()}"), size)
+    _memo(diff_id, settings).write(known)
+    return known
 
 
-def _read_record(path: Path) -> Descriptor:
-    known = json.loads(path.with_suffix(".json").read_bytes())
-    return Descriptor(LAYER_GZIP_TYPE, Digest(known["digest"]), int(known["size"]))
+def _memo(diff_id: Digest, settings: Settings) -> Memo[Descriptor]:
+    return Memo(
+        _path(diff_id, settings).with_suffix(".json"),
+        lambda known: Descriptor(LAYER_GZIP_TYPE, Digest(known["digest"]), int(known["size"])),
+        lambda blob: {"digest": blob.digest, "size": blob.size},
+    )
 
 
 def _path(diff_id: Digest, settings: Settings) -> Path:

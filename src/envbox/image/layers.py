@@ -10,21 +10,20 @@ for everything: 2,982 MB; sorted by size with a merged rest: 873 MB).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from envbox.files import write_whole
+from envbox.cache import Memo, memo_key
+from envbox.files import open_file
 from envbox.link.entries import directory_entries
 from envbox.link.fragments import Fragment, damaged
 from envbox.link.frames import CODEC, HashingReader, check_codec, compress, decompress
 from envbox.link.tar import CHUNK, END
-from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, Digest, canonical_json
+from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, Digest
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -158,7 +157,7 @@ def _end_frame() -> bytes:
 
 
 def _stored_fragment(fragment: Fragment) -> Iterator[bytes]:
-    with _whole(fragment), fragment.path.open("rb") as file:
+    with _whole(fragment), open_file(fragment.path) as file:
         reader = HashingReader(file)
         while data := reader.read(CHUNK):
             yield data
@@ -166,7 +165,7 @@ def _stored_fragment(fragment: Fragment) -> Iterator[bytes]:
 
 
 def _raw_fragment(fragment: Fragment, total: Any = None) -> Iterator[bytes]:
-    with _whole(fragment), fragment.path.open("rb") as file:
+    with _whole(fragment), open_file(fragment.path) as file:
         reader = HashingReader(file, total)
         size = 0
         for raw in decompress(reader):
@@ -195,26 +194,34 @@ def _whole(fragment: Fragment) -> Iterator[None]:
         raise damaged(fragment) from error
 
 
-def _record_path(fragments: Sequence[Fragment], settings: Settings) -> Path:
-    key = hashlib.sha256(canonical_json(["layer", CODEC, [f.key for f in fragments]])).hexdigest()
-    return settings.cache_dir / "layers" / f"{key}.json"
+def _memo(fragments: Sequence[Fragment], settings: Settings) -> Memo[Layer]:
+    key = memo_key("layer", CODEC, [f.key for f in fragments])
+    return Memo(settings.cache_dir / "layers" / f"{key}.json", _layer, _said)
 
 
 def _remembered(fragments: tuple[Fragment, ...], settings: Settings) -> Layer | None:
-    try:
-        return _layer(json.loads(_record_path(fragments, settings).read_bytes()), fragments)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    known = _memo(fragments, settings).read()
+    return known and replace(known, packages=tuple(f.name for f in fragments), fragments=fragments)
 
 
-def _layer(known: Mapping[str, Any], fragments: tuple[Fragment, ...]) -> Layer:
+def _layer(known: Mapping[str, Any]) -> Layer:
+    """A layer of what was noted, without its fragments."""
     return Layer(
         diff_id=Digest(known["diff_id"]),
         blob=Descriptor(LAYER_ZSTD_TYPE, Digest(known["digest"]), known["size"]),
         raw_size=known["raw_size"],
-        packages=tuple(fragment.name for fragment in fragments),
-        fragments=fragments,
+        packages=(),
+        fragments=(),
     )
+
+
+def _said(layer: Layer) -> Mapping[str, Any]:
+    return {
+        "diff_id": layer.diff_id,
+        "digest": layer.blob.digest,
+        "raw_size": layer.raw_size,
+        "size": layer.blob.size,
+    }
 
 
 def _measure(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
@@ -237,11 +244,12 @@ def _measure(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
         raw_size += fragment.raw_size
         size += fragment.size
     add(END)
-    known = {
-        "diff_id": f"sha256:{raw.hexdigest()}",
-        "digest": f"sha256:{blob.hexdigest()}",
-        "raw_size": raw_size,
-        "size": size,
-    }
-    write_whole(_record_path(fragments, settings), canonical_json(known))
-    return _layer(known, fragments)
+    layer = Layer(
+        diff_id=Digest(f"sha256:{raw.hexdigest()}"),
+        blob=Descriptor(LAYER_ZSTD_TYPE, Digest(f"sha256:{blob.hexdigest()}"), size),
+        raw_size=raw_size,
+        packages=tuple(fragment.name for fragment in fragments),
+        fragments=fragments,
+    )
+    _memo(fragments, settings).write(layer)
+    return layer

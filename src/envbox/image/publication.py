@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envbox import __version__
+from envbox.cache import Memo, memo_key
 from envbox.errors import LockfileError
-from envbox.files import write_whole
 from envbox.image.build import read_bytes
 from envbox.link.frames import CODEC
 from envbox.oci import (
@@ -137,15 +135,8 @@ class Made:
 
 def remembered(wanted: Wanted, settings: Settings) -> Publication | None:
     """A publication of which everything was made once; None when that is not known."""
-    try:
-        known = json.loads(_memo_path(wanted, settings).read_bytes())
-        images = [
-            PlatformImage(i["platform"], i["about"], Document(MANIFEST_TYPE, i["manifest"].encode()))
-            for i in known["images"]
-        ]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return Publication(wanted.environment.name, tuple(images)) if images else None
+    images = _memo(wanted, settings).read()
+    return Publication(wanted.environment.name, images) if images else None
 
 
 def make(wanted: Wanted, settings: Settings, report: Reporter) -> Made:
@@ -169,7 +160,7 @@ def make(wanted: Wanted, settings: Settings, report: Reporter) -> Made:
         made.append((*_published(image, base, wanted, settings, report), base))
     publication = Publication(environment.name, tuple(image for image, _, _ in made))
     if is_pinned:  # else what the base's tag means may change
-        _remember(_memo_path(wanted, settings), publication)
+        _memo(wanted, settings).write(publication.images)
     blobs = {blob.descriptor.digest: blob for _, found, _ in made for blob in found}
     return Made(publication, tuple(blobs.values()), tuple(base for _, _, base in made))
 
@@ -241,7 +232,7 @@ def _gzip_manifest(image: Image, layers: Sequence[Blob], report: Reporter) -> by
     return Manifest(config, tuple(b.descriptor for b in layers), {CODEC_ANNOTATION: gzip_codec()}).dumps()
 
 
-def _memo_path(wanted: Wanted, settings: Settings) -> Path:
+def _memo(wanted: Wanted, settings: Settings) -> Memo[tuple[PlatformImage, ...]]:
     codec = CODEC
     if wanted.is_compat:
         from envbox.image.gzipped import gzip_codec
@@ -249,15 +240,21 @@ def _memo_path(wanted: Wanted, settings: Settings) -> Path:
         codec = gzip_codec()
     lock = digest_of(read_bytes(wanted.environment.lock_path))
     platforms = sorted(set(wanted.platforms))
-    key = canonical_json(
-        [MEMO_VERSION, __version__, "publication", wanted.environment.name, lock, platforms, codec]
+    key = memo_key(MEMO_VERSION, __version__, "publication", wanted.environment.name, lock, platforms, codec)
+    return Memo(settings.cache_dir / "builds" / f"{key}.json", _images, _said)
+
+
+def _images(known: Any) -> tuple[PlatformImage, ...]:
+    return tuple(
+        PlatformImage(i["platform"], i["about"], Document(MANIFEST_TYPE, i["manifest"].encode()))
+        for i in known["images"]
     )
-    return settings.cache_dir / "builds" / f"{sha256(key).hexdigest()}.json"
 
 
-def _remember(path: Path, publication: Publication) -> None:
-    images = [
-        {"platform": i.platform, "about": dict(i.about), "manifest": i.manifest.data.decode()}
-        for i in publication.images
-    ]
-    write_whole(path, canonical_json({"images": images}))
+def _said(images: tuple[PlatformImage, ...]) -> Mapping[str, Any]:
+    return {
+        "images": [
+            {"platform": i.platform, "about": dict(i.about), "manifest": i.manifest.data.decode()}
+            for i in images
+        ]
+    }

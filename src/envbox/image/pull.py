@@ -7,22 +7,20 @@ config's digest.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from envbox.base import pull_base
+from envbox.cache import Memo
 from envbox.engine import Engine
 from envbox.errors import ImageError, ToolError
-from envbox.files import write_whole
 from envbox.image.assemble import Image
 from envbox.image.build import image_reference
 from envbox.image.load import Loading, known_id
 from envbox.inside import FORMAT_LABEL
 from envbox.lockfile import Base
-from envbox.oci import Digest, canonical_json
-from envbox.registry import Access, Reference, blob_path, fetch_manifest, resolve
+from envbox.oci import Digest
+from envbox.registry import Access, Reference, fetch_manifest, read_blob, resolve
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -62,7 +60,8 @@ def pull(
     digest = _resolve(reference, platform, settings)[platform]
     source = pull_base(Base(str(reference), {platform: digest}, {}), platform, settings)
     manifest = fetch_manifest(Access(reference, settings), digest, settings)
-    image = Image(blob_path(settings, manifest.config.digest).read_bytes(), manifest.dumps(), source.layers)
+    config = read_blob(Access(reference, settings), manifest.config, settings)
+    image = Image(config, manifest.dumps(), source.layers)
     labels = (source.config.get("config") or {}).get("Labels") or {}
     is_ours = FORMAT_LABEL in labels
     if only_ours and not is_ours:
@@ -85,17 +84,14 @@ def pull(
         local = f"{reference.name}:{reference.tag}"
         engine.tag(found, local)
     pulled = PulledImage(name, found, image.id, local, digest, platform, is_ours, known is None)
-    write_whole(_memo_path(reference, settings), canonical_json(asdict(pulled)))
+    _memo(reference, settings).write(pulled)
     return pulled
 
 
 def pulled_before(reference: Reference, settings: Settings, engine: Engine) -> PulledImage | None:
     """What a reference meant when it was last pulled, if the engine still has it."""
-    try:
-        pulled = PulledImage(**json.loads(_memo_path(reference, settings).read_bytes()) | {"is_new": False})
-    except (OSError, ValueError, TypeError):
-        return None
-    return pulled if engine.has_image(pulled.id) else None
+    pulled = _memo(reference, settings).read()
+    return pulled if pulled and engine.has_image(pulled.id) else None
 
 
 def pull_to_launch(reference: Reference, settings: Settings, engine: Engine, report: Reporter) -> PulledImage:
@@ -122,5 +118,6 @@ def _resolve(reference: Reference, platform: str, settings: Settings) -> dict[st
         raise
 
 
-def _memo_path(reference: Reference, settings: Settings) -> Path:
-    return settings.cache_dir / "builds" / f"{sha256(f'pulled {reference}'.encode()).hexdigest()}.json"
+def _memo(reference: Reference, settings: Settings) -> Memo[PulledImage]:
+    path = settings.cache_dir / "builds" / f"{sha256(f'pulled {reference}'.encode()).hexdigest()}.json"
+    return Memo(path, lambda known: PulledImage(**known | {"is_new": False}), asdict)

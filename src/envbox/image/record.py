@@ -6,15 +6,13 @@ nothing changed costs no more for it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbox.files import write_whole
-from envbox.oci import Digest, canonical_json
+from envbox.cache import Memo
+from envbox.oci import Digest
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,19 +124,19 @@ def remember_record(image_id: str, record: ImageRecord, settings: Settings) -> N
 
     :param image_id: what the engine calls the image
     """
-    write_whole(_path(image_id, settings), canonical_json({"version": VERSION, **asdict(record)}))
+    _memo(image_id, settings).write(record)
 
 
 def recall_record(image_id: str, settings: Settings) -> ImageRecord | None:
     """The record of an image; None when there is none, or one of another version."""
-    try:
-        known = json.loads(_path(image_id, settings).read_bytes())
-        if known["version"] != VERSION:
-            return None
-        layers = tuple(_layer(layer) for layer in known["layers"])
-        return ImageRecord(Digest(known["id"]), layers, tuple(known["slim"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return _memo(image_id, settings).read()
+
+
+def _record(known: dict[str, Any]) -> ImageRecord:
+    if known["version"] != VERSION:
+        raise ValueError
+    layers = tuple(_layer(layer) for layer in known["layers"])
+    return ImageRecord(Digest(known["id"]), layers, tuple(known["slim"]))
 
 
 def _layer(known: dict[str, Any]) -> LayerRecord:
@@ -146,5 +144,6 @@ def _layer(known: dict[str, Any]) -> LayerRecord:
     return LayerRecord(packages=packages, **known)
 
 
-def _path(image_id: str, settings: Settings) -> Path:
-    return settings.cache_dir / "builds" / f"layers-{sha256(image_id.encode()).hexdigest()}.json"
+def _memo(image_id: str, settings: Settings) -> Memo[ImageRecord]:
+    path = settings.cache_dir / "builds" / f"layers-{sha256(image_id.encode()).hexdigest()}.json"
+    return Memo(path, _record, lambda record: {"version": VERSION, **asdict(record)})

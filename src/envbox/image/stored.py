@@ -11,6 +11,7 @@ from functools import partial
 
 from envbox.base import BaseImage, BaseLayer, fetch_layers
 from envbox.errors import ToolError
+from envbox.files import open_file, remove
 from envbox.image.assemble import Image
 from envbox.image.gzipped import gzip_layer, open_gzip, verified
 from envbox.image.layers import Layer
@@ -76,13 +77,13 @@ def _raw(layer: BaseLayer, base: BaseImage, settings: Settings, report: Reporter
     import zstandard
 
     fetch_layers(base, [layer], settings, report)
-    with layer.path.open("rb") as file:
+    with open_file(layer.path) as file:
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         try:
             while piece := reader.read(CHUNK):
                 yield piece
         except zstandard.ZstdError as error:
-            layer.path.unlink(missing_ok=True)
+            remove(layer.path)
             raise ToolError(
                 f"layer {layer.blob.digest} of the base is damaged in the cache: {error}",
                 "it was removed; run the command again",

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from envbox.engine import Ways
-from envbox.files import write_whole
+from envbox.files import is_regular, write_whole
 from envbox.inside import HOME as IMAGE_HOME
 
 _SHELL = "/bin/bash"
@@ -83,6 +83,6 @@ def write_identity(user: User, cache_dir: Path) -> dict[str, Path]:
     key = sha256(b"\0".join(texts.values())).hexdigest()[:16]
     files = {target: cache_dir / "identity" / key / Path(target).name for target in texts}
     for target, path in files.items():
-        if not path.is_file():
+        if not is_regular(path):
             write_whole(path, texts[target])
     return files

@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from envbox.cache.using import release
 from envbox.engine import Container, Ending, Engine
 from envbox.errors import LaunchError, ToolError
-from envbox.files import write_whole
+from envbox.files import disk_error, make_folder, write_whole
 from envbox.inside import LOCK_LABEL
 from envbox.launch.bindings import LOOPBACK
 from envbox.launch.container import Launch, options_digest
@@ -102,6 +103,7 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
     with stopping_signals():
         try:
             announce(server)
+            release()
             exit_code = engine.wait(server.container)
             if exit_code != 0:
                 ending = engine.ending(server.container) or Ending(exit_code)
@@ -117,7 +119,10 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
 def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOptions) -> Server:
     had_volume = engine.has_volume(container_name(launch))
     folder = settings.cache_dir / "servers" / container_name(launch)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        make_folder(folder, 0o700)
+    except OSError as error:
+        raise disk_error(folder, error) from error
     token = secrets.token_hex(24)
     token_path = folder / secrets.token_hex(4)  # two that start at once must not have each other's
     write_whole(token_path, token.encode(), mode=0o600)

@@ -18,6 +18,8 @@ from typing import NoReturn
 
 from envbox.engine import Engine
 from envbox.errors import LaunchError
+from envbox.files import held, is_regular
+from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.launch.container import Kind, Launch, client_env, run_argv
@@ -219,10 +221,19 @@ def become_client(
     launch = prepare(launch, engine, settings)
     argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
     os.set_inheritable(leave_watcher(client, session, parent), True)
+    for handle in _hold_mounted(launch):  # until the engine can say that a container has them
+        os.set_inheritable(handle, True)
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
     os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
+
+
+def _hold_mounted(launch: Launch) -> list[int]:
+    """Files that say, as long as they are open, that the prefixes that are to be mounted are in use."""
+    binds = [m for m in launch.mounts if isinstance(m, Bind) and m.target in (IMAGE_PREFIX, JUPYTER)]
+    records = [bind.source.parent / "record.json" for bind in binds]
+    return [held(record) for record in records if is_regular(record)]
 
 
 def create(launch: Launch, engine: Engine, settings: Settings) -> str:

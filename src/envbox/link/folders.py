@@ -20,8 +20,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from envbox.cache.memo import sealed, sealed_content
 from envbox.errors import PackageError
-from envbox.files import discard_folder, whole_folder
+from envbox.files import discard_folder, is_regular, open_file, read_file, whole_folder
 from envbox.link.entries import EntryWriter
 from envbox.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.link.frames import HashingReader, check_codec
@@ -92,7 +93,7 @@ def read_folder(cache_dir: Path, key: str) -> Folder | None:
     """A folder from the cache, None when it is not there; its files are not looked at."""
     path = cache_dir / PLACE / key
     try:
-        known = json.loads((path / _RECORD).read_bytes())
+        known = json.loads(sealed_content(read_file(path / _RECORD)))
         if known["format"] != FORMAT:
             return None
         files = tuple(UnpackedFile(p, f"{path}/{n}", *rest) for n, (p, *rest) in enumerate(known["files"]))
@@ -195,12 +196,12 @@ def new_folder(task: Task) -> AbstractContextManager[Path]:
 
 def write_record(folder: Path, known: Mapping[str, object]) -> None:
     """Write what is in a folder, which makes it one."""
-    (folder / _RECORD).write_bytes(canonical_json({"format": FORMAT, **known}))
+    (folder / _RECORD).write_bytes(sealed(canonical_json({"format": FORMAT, **known})))
 
 
 def is_there(cache_dir: Path, key: str) -> bool:
     """Whether there is a folder of that key."""
-    return (cache_dir / PLACE / key / _RECORD).exists()
+    return is_regular(cache_dir / PLACE / key / _RECORD)
 
 
 def made_folder(task: Task) -> Folder:
@@ -220,7 +221,7 @@ def _from_fragment(fragment: Fragment, out: FolderWriter) -> int | None:
 
     check_codec()
     try:
-        with fragment.path.open("rb") as file:
+        with open_file(fragment.path) as file:
             hashed: Any = HashingReader(file)
             stream = zstandard.ZstdDecompressor().stream_reader(hashed, read_size=CHUNK)
             reader = TarReader(io.BufferedReader(stream, CHUNK))
@@ -231,7 +232,12 @@ def _from_fragment(fragment: Fragment, out: FolderWriter) -> int | None:
                     out.stream(member.name, member.size, reader.chunks(), member.mode, member.mtime)
             while hashed.read(CHUNK):
                 pass
-    except (FileNotFoundError, TarError, zstandard.ZstdError):
+    except OSError as error:
+        if error.filename is None:  # of what is written
+            raise
+        forget_fragment(fragment)
+        return None
+    except (TarError, zstandard.ZstdError):
         forget_fragment(fragment)
         return None
     if hashed.digest.hexdigest() != fragment.sha256 or tuple(sorted(out.paths)) != fragment.paths:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from envbox.cache.memo import sealed, sealed_content
 from envbox.errors import PackageError, ToolError
-from envbox.files import whole_file, write_whole
+from envbox.files import read_file, remove, whole_file, write_whole
 from envbox.link.entries import PLAIN, EntryWriter
 from envbox.link.frames import CODEC, FrameWriter, check_codec
 from envbox.link.packages import FORMAT, Installation, Maker, Task, link_lock, linked_name
@@ -128,8 +131,9 @@ def files_fragment(name: str, files: Mapping[str, FileEntry | LinkEntry], settin
 def read_fragment(folder: Path, key: str) -> Fragment | None:
     """A fragment from the cache; None when it is not there, or not as it was written."""
     try:
-        known = json.loads((folder / f"{key}.json").read_bytes())
-        if (folder / key).stat().st_size != known["size"]:
+        known = json.loads(sealed_content(read_file(folder / f"{key}.json")))
+        found = (folder / key).lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != known["size"]:
             return None
         return Fragment(
             key=key,
@@ -158,8 +162,9 @@ def damaged(fragment: Fragment) -> ToolError:
 
 def forget_fragment(fragment: Fragment) -> None:
     """Remove a fragment that proved damaged, so that it is made again."""
-    fragment.path.with_name(f"{fragment.key}.json").unlink(missing_ok=True)
-    fragment.path.unlink(missing_ok=True)
+    for path in (fragment.path.with_name(f"{fragment.key}.json"), fragment.path):
+        with suppress(OSError):  # what cannot be removed is made anew all the same, or said then
+            remove(path)
 
 
 def _read(cache_dir: Path, key: str) -> Fragment | None:
@@ -190,7 +195,7 @@ def _remember(
         "directories": sorted(out.directories - out.paths),
         **said,
     }
-    write_whole(folder / f"{key}.json", canonical_json(known))
+    write_whole(folder / f"{key}.json", sealed(canonical_json(known)))
     fragment = read_fragment(folder, key)
     if fragment is None:
         raise PackageError(f"the fragment of {name} was changed in the cache while it was written")

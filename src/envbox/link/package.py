@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from envbox.errors import PackageError
+from envbox.files import open_file, remove
 from envbox.link.tar import CHUNK, DIRECTORY, Member, TarError, TarReader
 
 _INFO_FILES = ("index.json", "paths.json", "link.json", "files", "has_prefix", "no_link")
@@ -112,7 +113,7 @@ def open_package(path: Path, sha256: str) -> Iterator[Archive]:
         also for faults met while its members are read
     """
     try:
-        with path.open("rb") as file:
+        with open_archive(path, sha256) as file:
             verify(file, path, sha256)
             yield Archive(path, file)
     except PackageError as error:
@@ -137,13 +138,32 @@ def verify(file: BinaryIO | IO[bytes], path: Path, sha256: str) -> None:
         digest.update(data)
     file.seek(0)
     if digest.hexdigest() != sha256:
-        is_cached = path.parent.name == sha256  # the cache's own, not some file that a caller points at
+        is_cached = _is_cached(path, sha256)
         if is_cached:
-            path.unlink(missing_ok=True)
+            remove(path)
         raise PackageError(
             f"{path.name} is damaged: it has sha256 {digest.hexdigest()}, the lock says {sha256}",
             "it was deleted from the cache; run the command again to fetch it anew" if is_cached else None,
         )
+
+
+def open_archive(path: Path, sha256: str) -> IO[bytes]:
+    """Open an archive; in the cache, what cannot be opened is deleted, to be fetched anew."""
+    if not _is_cached(path, sha256):
+        return path.open("rb")
+    try:
+        return open_file(path)
+    except OSError as error:
+        remove(path)
+        raise PackageError(
+            f"{path.name} cannot be read: {error.strerror}",
+            "it was deleted from the cache; run the command again to fetch it anew",
+        ) from error
+
+
+def _is_cached(path: Path, sha256: str) -> bool:
+    """Whether it is the cache's own, and not some file that a caller points at."""
+    return path.parent.name == sha256
 
 
 def safe_path(name: str) -> str:

@@ -9,13 +9,12 @@ without it, under a key of its own.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from envbox.files import write_whole
+from envbox.cache import Memo
 from envbox.inside import PREFIX
 from envbox.link import bytecode
 from envbox.link.compiler import compiler_digest, locked_python, obtain_compiler
@@ -250,15 +249,15 @@ def _python_layout(installation: Installation, settings: Settings) -> PythonLayo
     python = locked_python(installation.lock, installation.platform)
     if python is None:
         return None
-    memo = settings.cache_dir / "fragments" / f"python-{python.sha256}.json"
-    try:
-        site_packages = json.loads(memo.read_bytes())["site_packages"]
-    except (OSError, ValueError, KeyError, TypeError):
+    path = settings.cache_dir / "fragments" / f"python-{python.sha256}.json"
+    memo = Memo(path, lambda known: str(known["site_packages"]), lambda folder: {"site_packages": folder})
+    site_packages: object = memo.read()
+    if site_packages is None:
         with open_package(installation.archives[python.sha256], python.sha256) as archive:
             site_packages = archive.info.index.get("python_site_packages_path")
             if isinstance(site_packages, str):
                 site_packages = safe_path(site_packages)
         if not isinstance(site_packages, str):
             site_packages = f"lib/python{'.'.join(python.version.split('.')[:2])}/site-packages"
-        write_whole(memo, canonical_json({"site_packages": site_packages}))
-    return PythonLayout(python.version, site_packages, installation.prefix)
+        memo.write(site_packages)
+    return PythonLayout(python.version, str(site_packages), installation.prefix)

@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from envbox.files import is_regular, open_file, read_file
 from envbox.inside import PREFIX
 from envbox.link.conda_meta import depends_on_prefix, with_records_of
 from envbox.link.folders import (
     Folder,
     FolderWriter,
     VanishedError,
+    forget_folder,
     is_there,
     made_folder,
     make_folder,
@@ -56,7 +58,7 @@ def left_to_compile(installation: Installation, settings: Settings) -> int:
     missing = (
         package
         for package, key in package_keys(installation, settings)
-        if not (is_there(cache, key) or (cache / "fragments" / f"{key}.json").exists())
+        if not (is_there(cache, key) or is_regular(cache / "fragments" / f"{key}.json"))
     )
     return sum(p.manager == "pip" or p.subdir == "noarch" or p.name == "python" for p in missing)
 
@@ -67,8 +69,11 @@ def _make_elsewhere(task: Task) -> Folder:
     for folder in (read_folder(task.cache_dir, image.key), None):
         try:
             return _from_image(task, folder or make_folder(image))
-        except (FileNotFoundError, VanishedError):  # another process had no use for it any more
+        except VanishedError:  # another process had no use for it any more
             continue
+        except OSError:  # nor had it, or it is damaged
+            if folder:
+                forget_folder(folder)
     return _from_image(task, make_folder(image))
 
 
@@ -76,7 +81,7 @@ def _from_image(task: Task, whole: Folder) -> Folder:
     """Link again what is different from the image's folder, and leave the rest there."""
     sources = {file.path: Path(file.source) for file in whole.files}
     record = _record_path(task, sources)
-    said = sources[record].read_bytes() if record else b""
+    said = read_file(sources[record]) if record else b""
     wanted = _different(task, sources, record)
     with new_folder(task) as part:
         out = FolderWriter(part)
@@ -104,7 +109,7 @@ def _different(task: Task, sources: Mapping[str, Path], record: str | None) -> f
     if record is None:
         return frozenset()
     if record.endswith(".json"):
-        found = {f"{ROOT}/{path}" for path in depends_on_prefix(sources[record].read_bytes())}
+        found = {f"{ROOT}/{path}" for path in depends_on_prefix(read_file(sources[record]))}
     else:
         found = {path for path in sources if path.startswith(f"{ROOT}/bin/") and _is_script(sources[path])}
     if python := task.source.python:
@@ -113,7 +118,7 @@ def _different(task: Task, sources: Mapping[str, Path], record: str | None) -> f
 
 
 def _is_script(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(_SHEBANG)) == _SHEBANG
 
 

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from envbox.errors import LockfileError, PackageError
 from envbox.link.conda import Compile, Source
 from envbox.link.entries import EXECUTABLE, PLAIN, EntryWriter
-from envbox.link.package import honest_limit, safe_path, verify
+from envbox.link.package import honest_limit, open_archive, safe_path, verify
 from envbox.link.placeholder import python_shebang
 from envbox.link.tar import CHUNK
 from envbox.link.target import GENERATED_TIME, ROOT, PythonLayout
@@ -52,7 +52,7 @@ def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None
     from installer.exceptions import InstallerError
 
     try:
-        with source.archive.open("rb") as file:
+        with open_archive(source.archive, source.package.sha256) as file:
             verify(file, source.archive, source.package.sha256)
             with zipfile.ZipFile(file) as archive:
                 return _link(source, archive, out, compile_sources)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbox import __version__
+from envbox.cache import Memo, memo_key
 from envbox.oci import Digest, digest_of
-from envbox.prefix.memo import Memo
 from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -53,9 +54,6 @@ class Mounted:
     is_compiled: bool = True
 
 
-_KNOWN = tuple(field.name for field in fields(Mounted) if field.name != "is_new")
-
-
 def find_mounted(environment: Environment, settings: Settings, engine: Engine) -> Mounted | None:
     """The prefix of an environment's lockfile, if it is there and sound, and so is the image for it.
 
@@ -64,11 +62,9 @@ def find_mounted(environment: Environment, settings: Settings, engine: Engine) -
     from envbox.image.build import read_bytes
     from envbox.prefix.tree import find_tree
 
-    memo = _memo(environment.name, digest_of(read_bytes(environment.lock_path)), settings, engine)
-    known = memo.read(*_KNOWN)
-    if known is None:
+    mounted = _memo(environment.name, digest_of(read_bytes(environment.lock_path)), settings, engine).read()
+    if mounted is None:
         return None
-    mounted = Mounted(**{**known, "prefix": Path(known["prefix"])})
     tree = find_tree(settings.cache_dir, mounted.key)
     return mounted if tree and tree.prefix == mounted.prefix and engine.has_image(mounted.image) else None
 
@@ -118,9 +114,7 @@ def mount(
     if not mounted.is_compiled:
         return replace(mounted, env={**mounted.env, **UNCOMPILED})
     if locked.lock.base is not None:  # else what the base's tag means may change
-        known = {name: getattr(mounted, name) for name in _KNOWN}
-        memo = _memo(environment.name, digest_of(data), settings, engine)
-        memo.write({**known, "prefix": str(mounted.prefix)})
+        _memo(environment.name, digest_of(data), settings, engine).write(mounted)
     return mounted
 
 
@@ -151,5 +145,10 @@ def _load_bare(
     return loading.load(image, base, f"{BARE}:{image.id.removeprefix('sha256:')[:12]}")
 
 
-def _memo(name: str, lock_digest: Digest, settings: Settings, engine: Engine) -> Memo:
-    return Memo.of(settings, MEMO_VERSION, "prefix", name, lock_digest, engine.address)
+def _memo(name: str, lock_digest: Digest, settings: Settings, engine: Engine) -> Memo[Mounted]:
+    key = memo_key(__version__, MEMO_VERSION, "prefix", name, lock_digest, engine.address)
+    return Memo(
+        settings.cache_dir / "builds" / f"{key}.json",
+        lambda known: Mounted(**{**known, "prefix": Path(known["prefix"])}),
+        lambda mounted: {**asdict(mounted), "prefix": str(mounted.prefix), "is_new": False},
+    )

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 
+from envbox.cache.using import hold
 from envbox.fetch import fetch_archives
 from envbox.link.folders import forget_folder, read_folder
 from envbox.prefix.making import supersede
@@ -24,10 +25,11 @@ def finish(handle: int) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX)
     os.nice(_LEAST)
     finisher, wanted, without = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    hold(finisher.cache_dir)
     packages = wanted.locked.lock.for_platform(wanted.platform)
     done = unpack(wanted, fetch_archives(packages, wanted.settings), SILENT)
     supersede(without)
     for key in set(without.packages) - set(done.tree.packages):
         if folder := read_folder(finisher.cache_dir, key):
             forget_folder(folder)
-    finisher.note.unlink(missing_ok=True)
+    finisher.forget()

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbox.files import is_held, write_whole
+from envbox.files import disk_error, is_held, lock_file, remove, write_whole
 from envbox.inside import PREFIX
 
 if TYPE_CHECKING:
@@ -55,17 +55,17 @@ class Finisher:
 
     def has_failed(self) -> bool:
         """Whether one was left, is gone, and was not done."""
-        return self.note.exists() and not self.is_anybody_at_work()
+        return os.path.lexists(self.note) and not self.is_anybody_at_work()
 
     def leave(self, wanted: Wanted, without: Tree) -> None:
         """Leave a process behind that makes the tree with byte-code, if none was left for it yet.
 
         :param without: the tree that is superseded then
         """
-        if self.note.exists():
+        if os.path.lexists(self.note):
             return
         write_whole(self.note, b"")
-        handle = self._open()
+        handle = lock_file(self.cache_dir / _LOCK)
         try:
             with suppress(BlockingIOError):  # then it waits for its turn
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # which the process has from us
@@ -84,7 +84,9 @@ class Finisher:
         finally:
             os.close(handle)
 
-    def _open(self) -> int:
-        path = self.cache_dir / _LOCK
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def forget(self) -> None:
+        """Remove the note: there is nothing to be finished."""
+        try:
+            remove(self.note)
+        except OSError as error:
+            raise disk_error(self.note, error) from error

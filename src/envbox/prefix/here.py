@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from envbox import __version__
+from envbox.cache import Memo, memo_key
 from envbox.errors import ImageError
 from envbox.oci import digest_of
-from envbox.prefix.memo import Memo
 from envbox.prefix.seen import let_be_seen, path_for
 from envbox.prefix.tree import find_tree
 from envbox.project import Environment
@@ -43,9 +44,6 @@ class Here:
     is_compiled: bool = True
 
 
-_KNOWN = tuple(field.name for field in fields(Here))
-
-
 def path_here(environment: Environment, settings: Settings) -> str:
     """Where an environment's prefix is seen that is not mounted: a path that its lockfile has for itself.
 
@@ -67,10 +65,9 @@ def find_here(environment: Environment, settings: Settings, seen_at: str) -> Her
     """
     from envbox.image.build import read_bytes
 
-    known = _memo(environment, digest_of(read_bytes(environment.lock_path)), settings, seen_at).read(*_KNOWN)
-    if known is None:
+    found = _memo(environment, digest_of(read_bytes(environment.lock_path)), settings, seen_at).read()
+    if found is None:
         return None
-    found = Here(**{**known, "prefix": Path(known["prefix"])})
     tree = find_tree(settings.cache_dir, found.key)
     if tree is None or tree.prefix != found.prefix:
         return None
@@ -121,8 +118,7 @@ def obtain_here(
     if not here.is_compiled:
         compiled = settings.cache_dir / "prefixes" / "compiled"  # each module once, not at every start
         return replace(here, env={**here.env, "PYTHONPYCACHEPREFIX": str(compiled)})
-    memo = _memo(environment, digest_of(data), settings, seen_at)
-    memo.write({**{name: getattr(here, name) for name in _KNOWN}, "prefix": str(here.prefix)})
+    _memo(environment, digest_of(data), settings, seen_at).write(here)
     return here
 
 
@@ -134,7 +130,13 @@ def machine_glibc() -> str:
         return "0.0"
 
 
-def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo:
+def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo[Here]:
     from envbox.image.output import own_platform  # machines of several architectures may share a cache
 
-    return Memo.of(settings, MEMO_VERSION, "here", environment.name, lock_digest, own_platform(), seen_at)
+    name = environment.name
+    key = memo_key(__version__, MEMO_VERSION, "here", name, lock_digest, own_platform(), seen_at)
+    return Memo(
+        settings.cache_dir / "builds" / f"{key}.json",
+        lambda known: Here(**{**known, "prefix": Path(known["prefix"])}),
+        lambda here: {**asdict(here), "prefix": str(here.prefix)},
+    )

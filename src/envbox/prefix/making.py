@@ -16,8 +16,9 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from envbox.cache.memo import sealed
 from envbox.errors import ToolError
-from envbox.files import PART, is_held, remove_folder, whole_folder
+from envbox.files import PART, is_held, is_regular, remove_folder, whole_folder
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, UnpackedFile
@@ -107,7 +108,7 @@ def make_tree(
             "own": {path: [entry.mode, len(entry.data)] for path, entry in inside.items()},
             "seen_at": seen_at,
         }
-        (part / RECORD).write_bytes(canonical_json(known))
+        (part / RECORD).write_bytes(sealed(canonical_json(known)))
         (part / BOOT).write_bytes(boot_id())
         part.chmod(DIRECTORY_MODE)
         _set_aside(cache_dir / PLACE / key)  # now: who sees it through a link has the next one at once
@@ -128,8 +129,10 @@ def clear_leftovers(cache_dir: Path, in_use: Collection[str] | None) -> None:
         return
     for mark in (cache_dir / PLACE).glob(f"*/{SUPERSEDED}"):
         is_used = mark.parent.name in in_use or is_held(mark.parent / RECORD)
-        if not is_used and mark.stat().st_mtime < time.time() - _STARTING:
-            _set_aside(mark.parent)
+        with suppress(FileNotFoundError):
+            # what is far ahead was superseded before the clock was set back
+            if not is_used and abs(time.time() - mark.lstat().st_mtime) > _STARTING:
+                _set_aside(mark.parent)
     for place in (cache_dir / PLACE, cache_dir / PACKAGES):
         for path in place.glob(f".*{PART}"):
             if path.name.split(".")[1] not in in_use and not is_held(path / RECORD):
@@ -148,7 +151,7 @@ def _clear_unmounted(cache_dir: Path) -> None:
 
 def supersede(tree: Tree) -> None:
     """Let a tree be removed once no container has it, nor is about to start with it."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it is gone, or stays for now
         (tree.path / SUPERSEDED).touch()
 
 
@@ -209,8 +212,12 @@ def _link_files(folders: Sequence[Folder], prefix: Path, own: Collection[str]) -
         handle = os.open(f"{prefix}/{directory}", os.O_RDONLY | os.O_DIRECTORY)
         try:
             for name, file in files:
-                with suppress(FileNotFoundError):  # the check that follows says whose it is
-                    os.link(file.source, name, dst_dir_fd=handle)
+                try:
+                    os.link(file.source, name, dst_dir_fd=handle, follow_symlinks=False)
+                except OSError:
+                    if is_regular(Path(file.source)):
+                        raise
+                    # else the check that follows says whose it is
         finally:
             os.close(handle)
     for folder in folders:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from envbox.engine import Engine
-from envbox.files import PART
+from envbox.files import PART, make_folder
 
 _FOREIGN = re.compile(
     r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|beegfs|vboxsf|virtiofs|drvfs|fuse\..*|fuse"
@@ -33,7 +33,7 @@ def _disk_obstacle(cache_dir: Path) -> str | None:
     if _FOREIGN.fullmatch(kind):
         return f"the cache is on {kind}"
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(cache_dir)
         with tempfile.TemporaryDirectory(prefix=".try.", suffix=PART, dir=cache_dir) as folder:
             lacking = _lacking(Path(folder))
     except OSError as error:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from envbox.errors import ToolError
-from envbox.files import PART, disk_error
+from envbox.files import PART, disk_error, make_folder, remove
 from envbox.oci import canonical_json
 from envbox.prefix.tree import HERE, Tree, is_mounted
 from envbox.settings import Settings
@@ -47,9 +47,11 @@ def let_be_seen(tree: Tree, settings: Settings) -> None:
     try:
         if link.is_symlink() and os.readlink(link) == target:  # noqa: PTH115
             return
-        link.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(link.parent)
         part = link.with_name(f".{link.name}.{os.urandom(4).hex()}{PART}")
         part.symlink_to(target)
+        if link.is_dir() and not link.is_symlink():
+            remove(link)
         part.replace(link)  # at once: who looks there meanwhile finds the one or the other
     except OSError as error:
         raise disk_error(link, error) from error

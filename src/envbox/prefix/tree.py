@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbox.cache.memo import sealed_content
 from envbox.errors import ToolError
-from envbox.files import is_held, write_whole
+from envbox.files import is_held, read_file, write_whole
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.target import ROOT
 
@@ -80,7 +81,7 @@ def find_tree(cache_dir: Path, key: str) -> Tree | None:
 def read_tree(path: Path) -> Tree | None:
     """What was written of the tree in a folder; None when there is none. It is not looked at."""
     try:
-        known = json.loads((path / RECORD).read_bytes())
+        known = json.loads(sealed_content(read_file(path / RECORD)))
         own = {name: (mode, size) for name, (mode, size) in known["own"].items()}
         lists = tuple(known["directories"]), tuple(known["packages"])
         return Tree(path.name, path, *lists, own, known.get("seen_at", IMAGE_PREFIX))
@@ -163,7 +164,7 @@ def _has_own_files(tree: Tree) -> bool:
 def _boots(tree: Tree) -> list[bytes]:
     """Since which starts a tree was looked at, of all machines that share the cache."""
     try:
-        return (tree.path / BOOT).read_bytes().split(b"\n")
+        return read_file(tree.path / BOOT).split(b"\n")
     except OSError:
         return []
 

@@ -7,15 +7,17 @@ another process makes the one with it, for the next session; nothing that is mou
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.fetch import fetch_archives
-from envbox.files import only_one
+from envbox.files import is_only_read, only_one, open_file
 from envbox.image.activation import environment_files, home_files, is_variables_file, read_activation
-from envbox.link.folders import forget_folder
+from envbox.link.folders import Folder, UnpackedFile, forget_folder
 from envbox.link.unpacking import left_to_compile, unpack_packages
 from envbox.prefix.finishing import Finisher
 from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
@@ -54,7 +56,8 @@ def obtain_tree(
     """
     settings = wanted.settings
     archives = fetch_archives(wanted.locked.lock.for_platform(wanted.platform), settings, report)
-    (settings.cache_dir / PLACE).mkdir(parents=True, exist_ok=True)
+    if is_only_read(settings.cache_dir / PLACE):
+        return _as_it_is(wanted, archives, report)
     finisher = Finisher(settings.cache_dir, wanted.locked.lock.digest, wanted.platform, wanted.seen_at)
     with only_one(settings.cache_dir / PLACE / ".lock"):  # two at once would only do the same work twice
         if not finisher.is_anybody_at_work():
@@ -62,7 +65,7 @@ def obtain_tree(
         compiled = not at_once or finisher.has_failed() or _is_quick(wanted, archives)
         found = _sound(wanted, archives, report, compiled=compiled)
     if compiled:
-        finisher.note.unlink(missing_ok=True)
+        finisher.forget()
     else:
         finisher.leave(wanted, found.tree)
     return found
@@ -78,7 +81,7 @@ def unpack(
     lock, settings = wanted.locked.lock, wanted.settings
     folders = unpack_packages(wanted.installation(archives), settings, report, compiled=compiled)
     files = [file for folder in folders for file in folder.files]
-    variables = {f.path: Path(f.source).read_bytes() for f in files if is_variables_file(f.path)}
+    variables = _variables(folders)
     paths = [*(file.path for file in files), *(link.path for folder in folders for link in folder.links)]
     activation = read_activation(lock, paths, variables, wanted.seen_at)
     created = max((folder.timestamp for folder in folders), default=0)
@@ -87,6 +90,37 @@ def unpack(
     tree = find_tree(settings.cache_dir, tree_key(folders, own, wanted.seen_at))
     tree = tree or make_tree(folders, own, settings.cache_dir, wanted.seen_at)
     return Unpacked(tree, activation, created, compiled)
+
+
+def _variables(folders: Collection[Folder]) -> dict[str, bytes]:
+    """The contents of packages' env_vars.d files."""
+    found = {}
+    for folder in folders:
+        for file in folder.files:
+            if is_variables_file(file.path):
+                try:
+                    found[file.path] = _unchanged(file)
+                except OSError as error:
+                    raise DamagedError(Path(file.source), [folder]) from error
+    return found
+
+
+def _unchanged(file: UnpackedFile) -> bytes:
+    """A file's bytes, if it is as it was unpacked.
+
+    :raises OSError: when it is not
+    """
+    with open_file(Path(file.source)) as opened:
+        found = os.fstat(opened.fileno())
+        if (found.st_size, int(found.st_mtime)) != (file.size, file.mtime):
+            raise OSError(errno.EIO, "not as it was unpacked", file.source)
+        return opened.read()
+
+
+def _as_it_is(wanted: Wanted, archives: Mapping[str, Path], report: Reporter) -> Unpacked:
+    """Take the tree out of a cache that is only read: with byte-code, or if that is not finished, without."""
+    is_finished = left_to_compile(wanted.installation(archives), wanted.settings) == 0
+    return unpack(wanted, archives, report, compiled=is_finished)
 
 
 def _is_quick(wanted: Wanted, archives: Mapping[str, Path]) -> bool:

@@ -6,7 +6,15 @@ Nothing here needs an engine. https://github.com/opencontainers/distribution-spe
 from __future__ import annotations
 
 from envbox.registry.access import Access
-from envbox.registry.pull import blob_path, fetch_blob, fetch_blobs, fetch_manifest, resolve
+from envbox.registry.pull import (
+    blob_path,
+    fetch_blob,
+    fetch_blobs,
+    fetch_manifest,
+    is_cached,
+    read_blob,
+    resolve,
+)
 from envbox.registry.reference import Reference, parse_reference
 
 __all__ = [
@@ -16,6 +24,8 @@ __all__ = [
     "fetch_blob",
     "fetch_blobs",
     "fetch_manifest",
+    "is_cached",
     "parse_reference",
+    "read_blob",
     "resolve",
 ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from envbox.cache import Memo
 from envbox.errors import ImageError, ToolError
-from envbox.files import whole_file, write_whole
+from envbox.files import read_file, remove, whole_file, write_whole
 from envbox.oci import (
     DOCKER_INDEX_TYPE,
     DOCKER_MANIFEST_TYPE,
@@ -113,13 +116,30 @@ def fetch_blobs(
     return at_once(access, blobs, lambda blob: fetch_blob(access, blob, settings, advance))
 
 
+def read_blob(access: Access, blob: Descriptor, settings: Settings) -> bytes:
+    """A small blob's bytes; what the cache has damaged is fetched anew.
+
+    :raises ImageError: as `fetch_blob`
+    """
+    for _ in range(2):
+        path = fetch_blob(access, blob, settings)
+        with suppress(OSError):
+            data = read_file(path)
+            if digest_of(data) == blob.digest:
+                return data
+        with suppress(OSError):
+            remove(path)
+    raise ImageError(f"{blob.digest} of {access.reference} cannot be kept at {path}", "envbox clean blobs")
+
+
 def is_cached(settings: Settings, blob: Descriptor) -> bool:
     """Whether a blob needs no registry. Names in the cache are digests, given after checking; only a size can
     show later damage cheaply."""
     try:
-        return blob_path(settings, blob.digest).stat().st_size == blob.size
+        found = blob_path(settings, blob.digest).lstat()
     except OSError:
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == blob.size
 
 
 class _WrongDigestError(Exception):
@@ -191,11 +211,12 @@ def _tag_digest(access: Access, settings: Settings) -> Digest:
 
     Offline, it means what it meant when it was last asked for.
     """
-    known = settings.cache_dir / "bases" / f"tag-{digest_of(str(access.reference).encode())[7:23]}"
-    if settings.offline and known.is_file():
-        return parse_digest(known.read_text(encoding="ascii"))
+    path = settings.cache_dir / "bases" / f"tag-{digest_of(str(access.reference).encode())[7:23]}"
+    memo = Memo(path, parse_digest, str)
+    if settings.offline and (known := memo.read()):
+        return known
     digest = _asked_digest(access, settings)
-    write_whole(known, digest.encode("ascii"))
+    memo.write(digest)
     return digest
 
 
@@ -214,18 +235,19 @@ def _asked_digest(access: Access, settings: Settings) -> Digest:
 def _manifest_bytes(access: Access, digest: Digest, settings: Settings) -> bytes:
     path = blob_path(settings, digest)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         if digest_of(data) == digest:
             return data
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # not there, or nothing that could be read
     data = _read_manifest(access, digest)
     if digest_of(data) != digest:
         raise ImageError(
             f"{access.where} sends something else for the manifest {digest} of {access.reference}",
             "the registry, a mirror or a proxy in between is damaged; try another",
         )
-    write_whole(path, data)
+    with suppress(ToolError):  # where the cache is only read, it is asked for each time
+        write_whole(path, data)
     return data
 
 
@@ -260,7 +282,7 @@ def _not_found(access: Access) -> ImageError:
 
 def _platform_of(access: Access, manifest: Manifest, settings: Settings) -> str:
     try:
-        config = json.loads(fetch_blob(access, manifest.config, settings).read_bytes())
+        config = json.loads(read_blob(access, manifest.config, settings))
         system, architecture = config["os"], config["architecture"]
     except (ValueError, TypeError, KeyError) as error:
         raise ImageError(f"{access.reference} is not a container image: it has no image config") from error

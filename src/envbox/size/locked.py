@@ -8,21 +8,20 @@ what was found is remembered under the fragment's key.
 from __future__ import annotations
 
 import io
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
-from envbox.files import write_whole
+from envbox.cache import Memo
+from envbox.files import open_file
 from envbox.link.fragments import Fragment, damaged
 from envbox.link.tar import FILE, TarError, TarReader
 from envbox.link.target import ROOT
 from envbox.lockfile import own_platform
-from envbox.oci import canonical_json
 from envbox.size import Item, Sizes
 from envbox.slim import FORMAT as SLIM_FORMAT
 from envbox.slim import KINDS, left_out
@@ -74,7 +73,7 @@ def _weighed(
 
     site_packages = next((m[1] for f in fragments for p in f.paths if (m := _SITE_PACKAGES.match(p))), None)
     tasks = [_Task(fragment, site_packages, settings.cache_dir / "sizes") for fragment in fragments]
-    found = {task.fragment.key: _remembered(task) for task in tasks}
+    found = {task.fragment.key: _memo(task).read() for task in tasks}
     missing = [task for task in tasks if found[task.fragment.key] is None]
     missing.sort(key=lambda task: -task.fragment.raw_size)
     with report.task("weighing packages", total=len(missing)) as progress:
@@ -107,13 +106,13 @@ def weigh(task: _Task) -> list[Any]:
         [name, size, round(share, 1), kinds.get(name.removeprefix(f"{ROOT}/"))]
         for (name, _, size), share in zip(sizes, packed, strict=True)
     ]
-    write_whole(_path(task), canonical_json(entries))
+    _memo(task).write(entries)
     return entries
 
 
 def _walked(fragment: Fragment) -> tuple[list[tuple[str, int, int]], _Marks]:
     """(path, where its data begins in the tar, its size) of each entry, and where that is in the frame."""
-    with fragment.path.open("rb") as file:
+    with open_file(fragment.path) as file:
         marks = _Marks(file)
         reader = TarReader(cast(BinaryIO, io.BufferedReader(marks, 1 << 20)))
         sizes = [(m.name.rstrip("/"), reader.position, m.size if m.kind == FILE else 0) for m in reader]
@@ -123,7 +122,7 @@ def _walked(fragment: Fragment) -> tuple[list[tuple[str, int, int]], _Marks]:
 
 
 def _modules(fragment: Fragment) -> Iterator[tuple[str, bytes | bytearray]]:
-    with fragment.path.open("rb") as file:
+    with open_file(fragment.path) as file:
         reader = TarReader(cast(BinaryIO, io.BufferedReader(_Marks(file), 1 << 20)))
         for member in reader:
             if member.kind == FILE and member.name.endswith(".py"):
@@ -133,7 +132,7 @@ def _modules(fragment: Fragment) -> Iterator[tuple[str, bytes | bytearray]]:
 class _Marks(io.RawIOBase):
     """The tar in a frame, as a file that remembers how many bytes of the frame each part of it took."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         import zstandard
 
         self._file = file
@@ -170,13 +169,11 @@ class _Marks(io.RawIOBase):
         return self._packed[at - 1] + (self._packed[at] - self._packed[at - 1]) * (raw - low) / (high - low)
 
 
-def _path(task: _Task) -> Path:
-    return task.folder / f"{task.fragment.key}-{VERSION}.{SLIM_FORMAT}.json"
+def _memo(task: _Task) -> Memo[list[Any]]:
+    return Memo(task.folder / f"{task.fragment.key}-{VERSION}.{SLIM_FORMAT}.json", _entries, list)
 
 
-def _remembered(task: _Task) -> list[Any] | None:
-    try:
-        entries = json.loads(_path(task).read_bytes())
-        return entries if all(len(entry) == 4 for entry in entries) else None
-    except (OSError, ValueError, TypeError):
-        return None
+def _entries(known: Any) -> list[Any]:
+    if not all(len(entry) == 4 for entry in known):
+        raise ValueError
+    return list(known)

@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.errors import ImageError
+from envbox.files import open_file, read_file
 from envbox.image.build import repository
 from envbox.oci import conda_platform
 from envbox.project import Project
-from envbox.registry import Access, Reference, blob_path, fetch_blob, fetch_manifest, parse_reference, resolve
+from envbox.registry import (
+    Access,
+    Reference,
+    blob_path,
+    fetch_blob,
+    fetch_manifest,
+    parse_reference,
+    read_blob,
+    resolve,
+)
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.verify.saved import Keep, SavedImage, read_archive, read_layer
@@ -71,8 +81,8 @@ def in_registry(
             for blob in manifest.layers:
                 path = fetch_blob(access, blob, settings, task.advance)
                 layers.append(read_layer(_chunks(path), keep, hashed=hashed))
-        config = fetch_blob(access, manifest.config, settings).read_bytes()
-        return SavedImage(str(reference), config, tuple(layers), blob_path(settings, digest).read_bytes())
+        config = read_blob(access, manifest.config, settings)
+        return SavedImage(str(reference), config, tuple(layers), read_file(blob_path(settings, digest)))
 
     return read
 
@@ -84,6 +94,6 @@ def _architecture() -> str:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while data := file.read(1 << 20):
             yield data

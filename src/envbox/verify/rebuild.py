@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from envbox.base import BaseLayer, fetch_layers, pull_base
 from envbox.errors import ImageError
-from envbox.files import disk_error, write_whole
+from envbox.files import disk_error, make_folder, open_file, read_file, write_whole
 from envbox.image.activation import LOCKFILE
 from envbox.image.archive import load_manifest
 from envbox.image.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
@@ -156,14 +156,14 @@ def _base_of(saved: SavedImage, platform: str) -> Base:
 def _fresh_cache(settings: Settings, base: Base, platform: str, *, fresh: bool) -> Iterator[Settings]:
     """Settings with a cache folder that is gone afterwards."""
     try:
-        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(settings.cache_dir)
         with tempfile.TemporaryDirectory(
             prefix=".verify.", suffix=".part", dir=settings.cache_dir, ignore_cleanup_errors=True
         ) as name:
             apart = replace(settings, cache_dir=Path(name))
             if not fresh:
                 archives = settings.cache_dir / "packages"
-                archives.mkdir(exist_ok=True)
+                make_folder(archives)
                 (apart.cache_dir / "packages").symlink_to(archives)
                 _bring_base(base, platform, settings, apart)
             yield apart
@@ -178,7 +178,7 @@ def _bring_base(base: Base, platform: str, settings: Settings, apart: Settings) 
     wanted = [parse_digest(base.digests[platform])]
     for digest in wanted:
         try:
-            data = blob_path(settings, digest).read_bytes()
+            data = read_file(blob_path(settings, digest))
         except OSError:
             return
         if digest_of(data) != digest:
@@ -217,7 +217,7 @@ def _all_entries(image: Image, found: Sequence[SavedLayer]) -> Mapping[str, Entr
 def _entries(layer: BaseLayer | Layer) -> Sequence[Entry]:
     if not isinstance(layer, BaseLayer):
         return read_layer(layer.open_raw(), lambda path: False).entries
-    with layer.path.open("rb") as file:
+    with open_file(layer.path) as file:
         return read_layer(iter(lambda: file.read(1 << 20), b""), lambda path: False).entries
 
 
