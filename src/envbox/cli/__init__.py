@@ -44,6 +44,7 @@ COMMANDS = {
     "check": ("envbox.cli.notebooks", "Check that a lockfile has what notebooks import."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
+    "trust": ("envbox.cli.trusting", "Allow what a project asks for that reaches outside of it."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }
@@ -88,9 +89,10 @@ class LazyGroup(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("--offline", is_flag=True, help="Fetch nothing: what the cache has must do.")
+@click.option("--trust", is_flag=True, help="Allow all that the project asks for, for this call.")
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline: bool) -> None:
+def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline: bool, trust: bool) -> None:
     """Lock conda environments, assemble them into reproducible images, launch them.
 
     \b
@@ -98,7 +100,7 @@ def cli(ctx: click.Context, directory: str, quiet: bool, verbose: bool, offline:
     envbox shell maps        a shell with that environment, in this directory
     envbox notebook maps     JupyterLab with it
     """
-    ctx.obj = Session(directory, quiet=quiet, verbose=verbose, offline=offline)
+    ctx.obj = Session(directory, quiet=quiet, verbose=verbose, offline=offline, trusts=trust)
 
 
 def main() -> None:

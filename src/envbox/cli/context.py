@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from envbox.image.build import BuiltImage
     from envbox.project import Environment, Project
     from envbox.report import Reporter
-    from envbox.settings import Settings
+    from envbox.settings import Layers, Settings
+    from envbox.trust import Use
+    from envbox.trust.allowing import Allowance
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -26,11 +28,14 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class Session:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
-    def __init__(self, directory: str, *, quiet: bool, verbose: bool, offline: bool = False) -> None:
+    def __init__(
+        self, directory: str, *, quiet: bool, verbose: bool, offline: bool = False, trusts: bool = False
+    ) -> None:
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
         self.offline = offline
+        self.trusts = trusts
 
     @cached_property
     def report(self) -> Reporter:
@@ -47,25 +52,63 @@ class Session:
         return find_root(self.here)
 
     @cached_property
-    def settings(self) -> Settings:
-        """The settings that hold here."""
-        from envbox.settings import read_settings
+    def layers(self) -> Layers:
+        """What each place says of the settings."""
+        from envbox.settings import read_layers
 
-        return read_settings(self.root, os.environ, {"offline": self.offline or None})
+        return read_layers(self.root, os.environ, {"offline": self.offline or None})
+
+    @cached_property
+    def as_written(self) -> Settings:
+        """The settings as the files have them, for what only looks: nothing is fetched or started by these.
+
+        Nobody is asked, and no variable is filled in that the project names.
+        """
+        from envbox.settings import merge
+
+        return merge(self.layers, os.environ, fills_project=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that hold here, as far as they are the user's own or were allowed.
+
+        :raises TrustError: when the project asks for what nobody has allowed
+        """
+        from envbox.cli.asking import project_asks, require
+        from envbox.settings import merge
+
+        require(self, project_asks(self), "fetch")
+        return merge(self.layers, os.environ)
+
+    @cached_property
+    def allowed(self) -> frozenset[str]:
+        """The keys of what was allowed to the project."""
+        return frozenset(self._allowance.allowed)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why what was allowed is not believed, if it is not."""
+        return self._allowance.doubt
+
+    @cached_property
+    def _allowance(self) -> Allowance:
+        from envbox.trust import allowing
+
+        return allowing.read(allowing.folder(), self.root)
 
     @cached_property
     def project(self) -> Project:
         """The environments of the directory."""
         from envbox.project import read_project
 
-        return read_project(self.root, self.settings.environment)
+        return read_project(self.root, self.as_written.environment)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine that images are loaded into."""
         from envbox.engine import connect
 
-        engine = connect(self.settings)
+        engine = connect(self.as_written)
         if engine.introduction:
             self.report.say(engine.introduction)
         return engine
@@ -75,18 +118,54 @@ class Session:
         if name is None or not name.endswith(".ipynb"):
             return None
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
-        session = Session(str(path.parent), quiet=self.quiet, verbose=self.verbose, offline=self.offline)
-        session.__dict__["report"] = self.report  # one screen has one
+        session = self.at(path.parent)
         return (self if session.root == self.root else session), path
 
-    def environment(self, name: str | None) -> Environment:
-        """The environment that is meant: one of the project, or the one that a lockfile's path names."""
+    def at(self, directory: Path) -> Session:
+        """The same invocation in another directory."""
+        session = Session(
+            str(directory), quiet=self.quiet, verbose=self.verbose, offline=self.offline, trusts=self.trusts
+        )
+        session.__dict__["report"] = self.report  # one screen has one
+        return session
+
+    def environment(self, name: str | None, *, use: Use = "fetch") -> Environment:
+        """The environment that is meant: one of the project, or the one that a lockfile's path names.
+
+        :param use: what for; it may have what it asks for then
+        :raises TrustError: when it asks for what nobody has allowed
+        """
         environment = self.named(name)
+        found = self.for_notebook(name)
+        self.check([environment], [found[1]] if found else [], use)
         if environment.foreign is None:
             return environment
         from envbox.exchange.taking import adopt
 
         return adopt(environment, self.settings, self.report)
+
+    def check(
+        self, environments: Sequence[Environment], files: Sequence[Path] = (), use: Use = "fetch"
+    ) -> None:
+        """See that the project may have what is asked for by these of its environments, and by other files.
+
+        :raises TrustError: when nobody has allowed it
+        """
+        from envbox.cli.asking import environment_asks, file_asks, project_asks, require
+
+        asks = [*project_asks(self), *file_asks(self, files)]
+        require(self, [*asks, *(one for e in environments for one in environment_asks(self, e))], use)
+
+    def looked_at(self, name: str | None) -> Environment:
+        """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
+        environment = self.named(name)
+        if environment.foreign is None:
+            return environment
+        from envbox.exchange.taking import adopt, is_ours
+
+        if is_ours(environment.foreign):
+            return adopt(environment, self.as_written, self.report)
+        return self.environment(name)
 
     def named(self, name: str | None) -> Environment:
         """The same, without a look into any file but a notebook, which is bound to one."""

@@ -129,13 +129,15 @@ def _jobs(
 
 def _environment(session: Session, notebook: str, name: str | None) -> tuple[Session, str]:
     """The project of a notebook, and the environment that it shall run in."""
-    if name is not None:
-        return session, name
     found = session.for_notebook(notebook)
+    if name is not None:
+        session.check([], [found[1]] if found else [], "launch")
+        return session, name
     if found is None:
         from envbox.errors import NotebookError
 
         raise NotebookError(f"{notebook} is not a notebook", "notebooks are files whose names end in .ipynb")
+    found[0].check([], [found[1]], "launch")
     return found[0], session.named(notebook).name
 
 

@@ -104,14 +104,15 @@ def prepare_launch(
     from envbox.ready import ready_environment
 
     frozen, image = options.pop("frozen"), options.pop("image")
-    engine = options.pop("engine", None) or session.settings.engine
+    engine = options.pop("engine", None)
     app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
         session = found[0]
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
-    environment = session.environment(name)
+    environment = session.environment(name, use="launch")
+    engine = engine or session.settings.engine
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)

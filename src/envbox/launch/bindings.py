@@ -63,6 +63,17 @@ def said(key: str, text: str, table: str | None) -> str:
     return f"--{key.replace('_', '-')} {text}" if table is None else f"{key} {text} in [{table}]"
 
 
+def split_volume(text: str) -> tuple[str, str, str] | None:
+    """Give the source, the target and the options of a volume as people write it; None where it is none."""
+    match = _VOLUME.fullmatch(text)
+    return (match["source"], match["target"], match["options"] or "rw") if match else None
+
+
+def is_named(source: str) -> bool:
+    """Whether a volume's source is one that the engine keeps, and no path."""
+    return _NAMED.fullmatch(source) is not None
+
+
 def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Volume:
     """Read `HOST:CONTAINER[:ro]` or `NAME:CONTAINER[:ro]`.
 
@@ -70,14 +81,14 @@ def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Vo
     :param table: as `said` takes it
     :raises LaunchError: when it is neither, or the host path is not there
     """
-    match = _VOLUME.fullmatch(text)
-    if match is None:
+    parts = split_volume(text)
+    if parts is None:
         raise LaunchError(
             f"{said('volume', text, table)}: not a volume",
             "write HOST:CONTAINER[:ro] with an absolute path in the container",
         )
-    source, target, options = match["source"], match["target"], match["options"] or "rw"
-    if _NAMED.fullmatch(source):
+    source, target, options = parts
+    if is_named(source):
         return Volume(text)
     path = Path(os.path.normpath(folder / Path(source).expanduser()))
     if not path.exists():

@@ -22,6 +22,10 @@ class WrongError(EnvboxError):
     """A value that its parser refuses; the message says what it should be."""
 
 
+class NotHereError(WrongError):
+    """A setting that cannot stand where it does, whatever its value."""
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise WrongError("should be text")
@@ -46,6 +50,13 @@ def _mapping(value: object) -> dict[str, str]:
     return {str(k): _text_or_number(v) for k, v in value.items()}
 
 
+def _values(value: object) -> dict[str, str]:
+    """Variables, which may be empty."""
+    if not isinstance(value, dict):
+        raise WrongError("should be a table")
+    return {str(k): v if v == "" else _text_or_number(v) for k, v in value.items()}
+
+
 def _pairs(value: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in value.split()]
     if not all(middle and new for _, middle, new in pairs):
@@ -67,6 +78,15 @@ def _path(value: object) -> Path:
         return Path(_text(value)).expanduser()
     except RuntimeError:
         raise WrongError("begins with the home of somebody who is not known here") from None
+
+
+def _no_cache(value: object) -> Path:
+    """Refuse a cache that a project names: programs in a cache are run, and `clean` empties it."""
+    del value
+    raise NotHereError(
+        "cannot be said by a project: set ENVBOX_CACHE_DIR, or cache_dir in your own file, "
+        "~/.config/envbox/config.toml"
+    )
 
 
 def _jobs(value: object) -> int:
@@ -158,7 +178,7 @@ Parser = Callable[[Any], Any]
 ENVIRONMENT_KEYS: dict[str, Parser] = {
     "base": _text,
     "command": _texts,
-    "env": _mapping,
+    "env": _values,
     "env_file": _text,
     "volumes": _texts,
     "ports": _texts,
@@ -187,6 +207,8 @@ KEYS: dict[str, Parser] = {
     "engine": _engine,
     "own_path": _flag,
 }
+PROJECT_KEYS = {**KEYS, "cache_dir": _no_cache}
+"""The same, as they stand in a project's file."""
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""
 MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env", "extra_index_urls")
