@@ -50,7 +50,8 @@ def project_asks(session: Session) -> Iterator[Ask]:
 def environment_asks(session: Session, environment: Environment) -> Iterator[Ask]:
     """What one environment asks for: its files, and its table in the settings."""
     from envbox.settings import EnvironmentSettings
-    from envbox.trust.content import lock_asks, spec_asks
+    from envbox.trust import allowing
+    from envbox.trust.content import content_asks
     from envbox.trust.owners import callers_uids, link_asks, owner_asks
     from envbox.trust.rules import table_asks
 
@@ -58,9 +59,7 @@ def environment_asks(session: Session, environment: Environment) -> Iterator[Ask
     locks = [path for path in (environment.foreign, environment.lock_path) if path]
     yield from owner_asks([environment.spec_path, *locks], callers_uids(os.environ), place)
     yield from link_asks((), [environment.spec_path, *locks], place)
-    yield from spec_asks(environment.spec_path, place.own)
-    for path in locks:
-        yield from lock_asks(path, place.own)
+    yield from content_asks(environment.spec_path, locks, place.own, allowing.folder())
     tables = session.layers.project.get("environments", {})
     yield from table_asks(environment.name, tables.get(environment.name, EnvironmentSettings()), place)
 
@@ -144,7 +143,7 @@ def _keep(session: Session, wanted: Sequence[Ask]) -> None:
 
 def _refusal(session: Session, missing: Sequence[Ask], why: str | None = None) -> TrustError:
     words = listed(
-        f"{session.root} asks for what reaches outside of it, and you have not allowed it: it",
+        f"{session.root} needs to be trusted first, since it",
         [one.words for one in missing],
         most=_SHOWN,
     )

@@ -54,6 +54,11 @@ class Own:
     said: Mapping[str, Any] = field(default_factory=dict)
     keys: frozenset[str] = frozenset()
 
+    @property
+    def known(self) -> list[object]:
+        """What makes a difference to what files ask for."""
+        return [sorted(self.mirrors.rules.items()), self.addresses, self.said.get("base")]
+
     def has(self, address: str) -> bool:
         """Whether an address is below one of the user's."""
         return self.mirrors.rewrite(address) != address or any(

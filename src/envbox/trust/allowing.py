@@ -11,15 +11,17 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from envbox.errors import TrustError
+from envbox.errors import EnvboxError, TrustError
 from envbox.files import write_whole
 from envbox.trust import Ask
 
 _VERSION = 1
+_KEPT = 256  # readings
 _LARGEST = 1 << 20  # bytes
 
 
@@ -100,6 +102,30 @@ def known(place: Path) -> Iterator[Allowance]:
         except (OSError, ValueError, RecursionError):
             continue
     yield from sorted(found, key=lambda one: one.project)
+
+
+def recall(place: Path, key: str) -> tuple[Ask, ...] | None:
+    """What files of this content ask for, if it was worked out before; by the same rules of belief."""
+    path = place / "read" / f"{key}.json"
+    try:
+        if _doubt(path) or _doubt(place):
+            return None
+        return tuple(Ask(words, own, use) for words, own, use in json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def keep(place: Path, key: str, asks: Iterable[Ask]) -> None:
+    """Spare the next command the reading of the same files; where it cannot be kept, it is read again."""
+    folder = place / "read"
+    with suppress(EnvboxError, OSError):
+        _make(place)
+        _make(folder)
+        text = json.dumps([(one.words, one.key, one.use) for one in asks])
+        write_whole(folder / f"{key}.json", text.encode(), mode=0o600, is_cache=False)
+        old = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for path in old[:-_KEPT]:
+            path.unlink(missing_ok=True)
 
 
 def _path(place: Path, project: Path) -> Path:

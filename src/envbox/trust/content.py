@@ -10,20 +10,50 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from envbox import __version__
 from envbox.errors import SpecError
 from envbox.files import decoded
 from envbox.lockfile.plain import read_plain
-from envbox.trust import Ask
+from envbox.trust import Ask, united
 from envbox.trust.addresses import Own, address_asks, base_asks, channel_asks, dependency_asks
 from envbox.trust.variables import variable_asks
 
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _BASE, _VARIABLES = "envbox.base", "envbox.variables"
+
+
+FORMAT = 1
+"""Raise it when the same files ask for something else."""
+
+
+def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tuple[Ask, ...]:
+    """What a spec and its lockfiles ask for, worked out once for the same bytes.
+
+    :param place: the user's folder of allowances, where that is kept
+    """
+    from envbox.trust import allowing
+
+    names = [path.name for path in (spec, *locks)]
+    said = [FORMAT, __version__, own.known, names, [_digest(path) for path in (spec, *locks)]]
+    key = sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
+    found = allowing.recall(place, key)
+    if found is None:
+        found = united([*spec_asks(spec, own), *(one for path in locks for one in lock_asks(path, own))])
+        allowing.keep(place, key, found)
+    return found
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
@@ -82,7 +112,7 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
     scalars = [*_URL.findall(text)]
     if not text.lstrip().startswith("@EXPLICIT"):
         for key, value in _pairs(text, is_deep=True):
-            found = list(_scalars(value))
+            found = list(_scalars(value, has_keys=False))
             scalars += [url for scalar in found for url in _URL.findall(scalar)]
             if key in ("channel", "channels", "url"):  # a channel by its name
                 for name in found:
@@ -150,7 +180,7 @@ def _mappings(root: Any) -> Iterator[Any]:
     return (node for node in _nodes(root) if isinstance(node, yaml.MappingNode))
 
 
-def _nodes(root: Any) -> Iterator[Any]:
+def _nodes(root: Any, *, has_keys: bool = True) -> Iterator[Any]:
     """All nodes below one, each once, however often it is referred to."""
     import yaml
 
@@ -162,15 +192,15 @@ def _nodes(root: Any) -> Iterator[Any]:
         seen.add(id(node))
         yield node
         if isinstance(node, yaml.MappingNode):
-            todo += [one for pair in node.value for one in pair]
+            todo += [one for pair in node.value for one in (pair if has_keys else pair[1:])]
         elif isinstance(node, yaml.SequenceNode):
             todo += node.value
 
 
-def _scalars(root: Any) -> Iterator[str]:
+def _scalars(root: Any, *, has_keys: bool = True) -> Iterator[str]:
     import yaml
 
-    return (node.value for node in _nodes(root) if isinstance(node, yaml.ScalarNode))
+    return (node.value for node in _nodes(root, has_keys=has_keys) if isinstance(node, yaml.ScalarNode))
 
 
 def _mapping(root: Any) -> Iterator[tuple[str, str]]:
