@@ -11,6 +11,7 @@ import io
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from envbox.errors import LaunchError
@@ -25,6 +26,7 @@ _PORT = re.compile(
 _SIZE = re.compile(r"(\d+(\.\d*)?|\.\d+) ?([kmgtp]?i?b?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 LOOPBACK = "127.0.0.1"
+ANY = "0.0.0.0"  # noqa: S104  # where somebody asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,20 @@ def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Vo
     return Volume(f"{path}:{target}:{options}")
 
 
-def parse_port(text: str, table: str | None = None) -> str:
+def is_loopback(address: str) -> bool:
+    """Whether an address is of this machine alone."""
+    try:
+        return ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_port(text: str, table: str | None = None, *, public: bool = False) -> str:
     """Read `[[ADDRESS:]HOST:]CONTAINER[/PROTOCOL]` into what the client publishes: on loopback unless told.
 
     :param table: as `said` takes it
-    :raises LaunchError: when it is not that
+    :param public: whether it may be, and by default is, for other machines
+    :raises LaunchError: when it is not that, or a setting opens it to other machines and nobody else does
     """
     match = _PORT.fullmatch(text)
     numbers = re.findall(r"\d+", f"{match['host'] or ''} {match['container']}") if match else ["0"]
@@ -113,7 +124,12 @@ def parse_port(text: str, table: str | None = None) -> str:
         raise LaunchError(
             f"{said('port', text, table)}: not a port", "write [HOST:]CONTAINER, such as 8000 or 9000:8000"
         )
-    address, container = match["address"] or LOOPBACK, match["container"]
+    address, container = match["address"] or (ANY if public else LOOPBACK), match["container"]
+    if table is not None and not public and not is_loopback(address):
+        raise LaunchError(
+            f"{said('port', text, table)}: a setting opens no port to other machines",
+            f"leave {address} out, or open the ports on the command line: --public",
+        )
     return f"{address}:{match['host'] or container}:{container}{match['protocol'] or ''}"
 
 

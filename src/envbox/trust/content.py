@@ -109,21 +109,22 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
         text = decoded(data)
     except UnicodeDecodeError:
         text = data.decode(errors="replace")
-    scalars = [*_URL.findall(text)]
-    if not text.lstrip().startswith("@EXPLICIT"):
-        for key, value in _pairs(text, is_deep=True):
-            found = list(_scalars(value, has_keys=False))
-            scalars += [url for scalar in found for url in _URL.findall(scalar)]
-            if key in ("channel", "channels", "url"):  # a channel by its name
-                for name in found:
-                    yield from channel_asks(name, own) if re.fullmatch(r"[\w./-]+", name) else ()
-            elif key == "dependencies":
-                for name in found:
-                    yield from dependency_asks(name, own) if "::" in name else ()
-            elif key == "custom_metadata":
-                yield from _custom_asks(dict(_mapping(value)), path, own)
-            elif key == "variables":
-                yield from variable_asks(dict(_mapping(value)), path.name)
+    pairs = list(_pairs(text, is_deep=True))
+    is_yaml = bool(pairs) and "@EXPLICIT" not in text
+    scalars = [] if is_yaml else _URL.findall(text)  # of an explicit file, or one that is damaged
+    for key, value in pairs:
+        found = list(_scalars(value, has_keys=False))
+        scalars += [url for scalar in (key, *found) for url in _URL.findall(scalar)]
+        if key in ("channel", "channels", "url"):  # a channel by its name
+            for name in found:
+                yield from channel_asks(name, own) if re.fullmatch(r"[\w./-]+", name) else ()
+        elif key == "dependencies":
+            for name in found:
+                yield from dependency_asks(name, own) if "::" in name else ()
+        elif key == "custom_metadata":
+            yield from _custom_asks(dict(_mapping(value)), path, own)
+        elif key == "variables":
+            yield from variable_asks(dict(_mapping(value)), path.name)
     for url in dict.fromkeys(scalars):
         yield from address_asks(url.rstrip(",;)]}"), own)
 

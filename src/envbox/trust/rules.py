@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from envbox.inside import HOME, PREFIX
 from envbox.launch.bindings import is_named, split_volume
 from envbox.settings import EnvironmentSettings, Layers
 from envbox.trust import Ask, ask, plain
@@ -36,6 +37,10 @@ NO_ENVIRONMENT_ASK = frozenset({
     "ports",  # on the loopback address, or not at all
 })  # fmt: skip
 _NETWORKS = ("none", "bridge", "default")
+_SYSTEMS = (
+    PREFIX, HOME, "/opt/conda", "/root", "/etc", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/run",
+    "/var/run", "/proc", "/sys", "/dev",
+)  # fmt: skip
 _WHOLE = ("/", "/etc", "/home", "/root", "/run", "/usr", "/var", "/proc", "/sys", "/dev")
 
 
@@ -184,9 +189,18 @@ def _volumes(value: Iterable[str], place: Place, table: str) -> Iterator[Ask]:
             yield ask(words, "volume", source, target, options, use="launch")
             continue
         real = place.reached(place.root / Path(source).expanduser())
-        if real is not None:
+        if real is None and _is_systems(target):
+            words = f"puts its own {plain(source)} over {plain(target)} in its containers ({table})"
+            yield ask(words, "over", source, target, use="launch")
+        elif real is not None:
             words = f"mounts {plain(str(real))}{_meaning(real)} at {plain(target)}, {how} ({table})"
             yield ask(words, "mount", place.name(real, source), target, options, use="launch")
+
+
+def _is_systems(target: str) -> bool:
+    """Whether a path in a container is one where programs, or the configuration of a server, are."""
+    path = os.path.normpath("/" + target.lstrip("/"))
+    return any(path == one or path.startswith(f"{one}/") for one in _SYSTEMS) or path == "/"
 
 
 def _meaning(real: Path) -> str:

@@ -12,24 +12,22 @@ from typing import Any
 
 from envbox.trust import Ask, ask, plain
 
-RISKY = re.compile(
+_RISKY = (
     r"(?:I?PYTHON|JUPYTER|LD|DYLD|GCONV|DOCKER|CONTAINER|CONTAINERS|PODMAN|BUILDKIT|PIP|UV|_?CONDA|MAMBA|PIXI|_?CE"
     r"|VIRTUAL_ENV|NODE|NPM|GIT|SSH|ENVBOX|XDG|PERL5?|RUBY|R|JAVA|JDK|OPENSSL|BASH)(?:_.*|PATH|OPT|OPTS|LIB|DB)?"
     r"|PYTHON\w+|IPYTHON\w+|PERL5?\w*|RUBY\w*|NODE\w*|BASH\w*|GLIBC_TUNABLES|MALLOC_.*|GTK_.*|QT_.*PATH|TCL\w*|TK\w*"
     r"|ENV|SHELL|SHELLOPTS|PS[0-4]|PROMPT_COMMAND|IFS|CDPATH|PATH|HOME|USER|LOGNAME|TMPDIR|TEMP|TMP"
     r"|BROWSER|EDITOR|VISUAL|PAGER|LESS\w*|MANPAGER|(?:HTTPS?|FTP|ALL|NO)_PROXY"
     r"|SSL_CERT_.*|\w+_CA_BUNDLE|.*KUBECONFIG|MPLBACKEND|MPLCONFIGDIR|MATPLOTLIBRC|_?JAVA_OPTIONS|HOSTALIASES|RES_OPTIONS"
-    r"|NETRC|SUDO_\w+|NOTIFY_SOCKET|DBUS_\w+|DISPLAY|WAYLAND_DISPLAY",
-    re.IGNORECASE,
+    r"|NETRC|SUDO_\w+|NOTIFY_SOCKET|DBUS_\w+|DISPLAY|WAYLAND_DISPLAY"
 )
-_HARMLESS = re.compile(
-    r"PYTHON(UNBUFFERED|HASHSEED|IOENCODING|UTF8|DONTWRITEBYTECODE|NOUSERSITE|FAULTHANDLER)", re.IGNORECASE
-)
+_HARMLESS = r"PYTHON(UNBUFFERED|HASHSEED|IOENCODING|UTF8|DONTWRITEBYTECODE|NOUSERSITE|FAULTHANDLER)"
 
 
 def is_risky(name: str) -> bool:
     """Whether a variable changes more than data."""
-    return RISKY.fullmatch(name) is not None and _HARMLESS.fullmatch(name) is None
+    risky, harmless = (re.fullmatch(pattern, name, re.IGNORECASE) for pattern in (_RISKY, _HARMLESS))
+    return risky is not None and harmless is None
 
 
 def variable_asks(variables: Mapping[str, Any], where: str) -> Iterator[Ask]:
