@@ -238,7 +238,7 @@ def test_outdated_is_typed(tmp_path: Path, channel: str) -> None:
     (tmp_path / "environment.yml").write_text("dependencies: [numpy]\n")
     (tmp_path / "conda-lock.yml").write_bytes(dumps(replace(maps(), name="maps")))
     mirrors = f"{CHANNEL}={channel}"
-    done = envbox("outdated", cwd=tmp_path, ENVBOX_MIRRORS=mirrors)
+    done = envbox("outdated", cwd=tmp_path, ENVBOX_MIRRORS=mirrors, ENVBOX_BASE="b:1")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "numpy", "numpy", "python"]
     assert "1 more that was not asked for has newer versions (--all)" in done.stderr

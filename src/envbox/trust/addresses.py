@@ -55,9 +55,16 @@ class Own:
     keys: frozenset[str] = frozenset()
 
     @property
+    def bases(self) -> frozenset[str]:
+        """The images that the user starts from."""
+        tables = self.said.get("environments", {}).values()
+        said = [self.said.get("base"), *(table.base for table in tables)]
+        return frozenset(_image(base) for base in said if base)
+
+    @property
     def known(self) -> list[object]:
         """What makes a difference to what files ask for."""
-        return [sorted(self.mirrors.rules.items()), self.addresses, self.said.get("base")]
+        return [sorted(self.mirrors.rules.items()), self.addresses, sorted(self.bases)]
 
     def has(self, address: str) -> bool:
         """Whether an address is below one of the user's."""
@@ -149,12 +156,19 @@ def mirror_asks(prefix: str, target: str, own: Own) -> Iterator[Ask]:
 
 def base_asks(reference: str | None, own: Own) -> Iterator[Ask]:
     """What a base image asks for: any other than the default's, or the user's."""
-    if reference is None or reference == own.said.get("base"):
+    if reference is None:
         return
-    name = reference.removeprefix("docker.io/")
+    name = _image(reference)
+    if name in own.bases:
+        return
     if re.fullmatch(rf"{re.escape(_DEFAULT_REPOSITORY)}(:[\w.-]+)?(@sha256:[0-9a-f]{{64}})?", name):
         return
     yield ask(f"starts from the image {plain(name)}", "base", name)
+
+
+def _image(reference: str) -> str:
+    """The same image by one name, however much of Docker Hub's own is written out."""
+    return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _place(address: str) -> str:
