@@ -15,7 +15,7 @@ from envbox.settings import DEFAULT_BASE, EnvironmentSettings, Layers, read_laye
 from envbox.settings.values import ENVIRONMENT_KEYS, KEYS
 from envbox.trust import Ask, allowing, ask, digest_of, united
 from envbox.trust.addresses import Own, channel_asks, dependency_asks, is_usual, own_of
-from envbox.trust.content import lock_asks, spec_asks
+from envbox.trust.content import content_asks, lock_asks, spec_asks
 from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks
 from envbox.trust.rules import (
     ENVIRONMENT_RULES,
@@ -122,6 +122,9 @@ def test_settings_of_a_project(place: Place, text: str, said: list[str]) -> None
         ('network = "host"', ["joins this machine's own network"]),
         ('network = "container:db"', ["joins the network container:db"]),
         ('network = "lab"', ["joins the network lab"]),
+        ('volumes = ["~nobody-of-that-name/x:/data"]', []),
+        ('volumes = ["x\\u0000y/:/data"]', ["mounts"]),
+        ('env_file = "x\\u0000y"', ["gives its sessions"]),
         ('network = "none"', []),
         ('env_file = "/etc/shadow"', ["gives its sessions what is in /etc/shadow"]),
         ('env_file = "../secrets"', ["gives its sessions what is in {above}/secrets"]),
@@ -372,6 +375,26 @@ def test_lockfiles_of_other_tools(place: Place, name: str, text: str) -> None:
     assert words(united(lock_asks(place.root / name, NOBODY))) == [
         "takes packages from https://evil.example/c"
     ]
+
+
+def test_what_is_no_file_is_not_waited_for(place: Place) -> None:
+    os.mkfifo(place.root / "pipe")
+    assert not words(lock_asks(place.root / "pipe", NOBODY))
+    assert not words(spec_asks(place.root / "pipe", NOBODY))
+    assert not content_asks(place.root / "pipe", [place.root / "pipe"], NOBODY, place.root / "kept")
+    for key in ("ca_bundle", "jupyter"):
+        for path in (place.root / "pipe", Path("/dev/zero")):
+            assert words(settings_asks(Layers({}, {key: path}, {}), place))
+
+
+def test_what_was_read_once_is_kept_and_another_user_setting_reads_again(place: Place) -> None:
+    spec = place.root / "e.yml"
+    spec.write_text("channels: [lab]\ndependencies: [python]\n")
+    kept = place.root / "kept"
+    assert len(content_asks(spec, (), NOBODY, kept)) == len(content_asks(spec, (), NOBODY, kept)) == 1
+    assert not content_asks(spec, (), own_of({"channels": ("lab",)}, {}), kept)
+    spec.write_text(SPEC)
+    assert not content_asks(spec, (), NOBODY, kept)
 
 
 def test_locking_anew_from_the_same_channels_asks_for_nothing_new(place: Place) -> None:

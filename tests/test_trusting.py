@@ -476,6 +476,20 @@ def test_the_notebook_of_another_is_refused(project: Path, capsys: pytest.Captur
         assert "n.ipynb" in refused(command, capsys)
 
 
+@pytest.mark.parametrize("name", ["n.out.ipynb", "n.out.html"])
+def test_a_result_is_not_led_out_of_the_project_by_a_link(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (project / name).symlink_to(project.parent / "victim")
+    said = refused(["exec", "--html", "n.ipynb"], capsys)
+    assert f"reads and writes {project.parent}/victim" in said
+    refused(["exec", "-n", "e", "--html", "n.ipynb"], capsys)
+    (project / name).unlink()
+    (project / name).symlink_to("inside")
+    assert run(["trust", "--show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["asks"] == []
+
+
 def test_a_project_in_a_folder_that_everybody_can_write_to_is_refused_from_below(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

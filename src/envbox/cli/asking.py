@@ -64,12 +64,16 @@ def environment_asks(session: Session, environment: Environment) -> Iterator[Ask
     yield from table_asks(environment.name, tables.get(environment.name, EnvironmentSettings()), place)
 
 
-def file_asks(session: Session, paths: Iterable[Path]) -> Iterator[Ask]:
-    """What files ask for that a command line names: specs and lockfiles of any tool, and notebooks."""
+def file_asks(session: Session, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
+    """What files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
+
+    :param written: where results will be
+    """
     from envbox.trust.content import lock_asks, spec_asks
-    from envbox.trust.owners import callers_uids, owner_asks
+    from envbox.trust.owners import callers_uids, link_asks, owner_asks
 
     place = place_of(session)
+    yield from link_asks((), written, place)
     for path in paths:
         yield from owner_asks([path], callers_uids(os.environ), place)
         if path.suffix != ".ipynb":

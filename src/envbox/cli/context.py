@@ -145,15 +145,20 @@ class Session:
         return adopt(environment, self.settings, self.report)
 
     def check(
-        self, environments: Sequence[Environment], files: Sequence[Path] = (), use: Use = "fetch"
+        self,
+        environments: Sequence[Environment],
+        files: Sequence[Path] = (),
+        use: Use = "fetch",
+        written: Sequence[Path] = (),
     ) -> None:
         """See that the project may have what is asked for by these of its environments, and by other files.
 
+        :param written: what will be written, which may be a link that lies there already
         :raises TrustError: when nobody has allowed it
         """
         from envbox.cli.asking import environment_asks, file_asks, project_asks, require
 
-        asks = [*project_asks(self), *file_asks(self, files)]
+        asks = [*project_asks(self), *file_asks(self, files, written)]
         require(self, [*asks, *(one for e in environments for one in environment_asks(self, e))], use)
 
     def looked_at(self, name: str | None) -> Environment:

@@ -120,6 +120,8 @@ def _jobs(
             session.report.say(f"{shown} is the result of another that is named: it is not run")
             continue
         own, environment = _environment(session, shown, name)
+        written = [results[shown], results[shown].with_suffix(".html")]
+        own.check([], [path] if path.is_file() else [], "launch", written)
         key = (own.root, environment)
         if key not in launches:
             launches[key] = prepare_launch(own, environment, "exec", (), dict(options))
@@ -129,15 +131,13 @@ def _jobs(
 
 def _environment(session: Session, notebook: str, name: str | None) -> tuple[Session, str]:
     """The project of a notebook, and the environment that it shall run in."""
-    found = session.for_notebook(notebook)
     if name is not None:
-        session.check([], [found[1]] if found else [], "launch")
         return session, name
+    found = session.for_notebook(notebook)
     if found is None:
         from envbox.errors import NotebookError
 
         raise NotebookError(f"{notebook} is not a notebook", "notebooks are files whose names end in .ipynb")
-    found[0].check([], [found[1]], "launch")
     return found[0], session.named(notebook).name
 
 

@@ -51,7 +51,7 @@ def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tu
 
 def _digest(path: Path) -> str | None:
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
     except OSError:
         return None
 
@@ -74,7 +74,7 @@ def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
 def lock_asks(path: Path, own: Own) -> Iterator[Ask]:
     """What a lockfile asks for, whichever tool wrote it; nothing where there is none."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""  # a pipe would be waited for
     except OSError:
         return
     document = read_plain(data)
@@ -137,10 +137,13 @@ def _readings(path: Path) -> list[str]:
 
     if not path.is_file():
         return []
+    faults: list[tuple[int, str]] = []
     try:
-        text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), []))
+        text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), faults))
     except SpecError:
         return []  # who reads it next says so in words
+    if faults:
+        return []  # likewise
     has_selectors = any(SELECTED.match(line) for line in text.splitlines())
     own = [selected(text, platform) for platform in SELECTORS] if has_selectors else []
     return list(dict.fromkeys([text, *own]))

@@ -57,8 +57,18 @@ class Place:
 
     def reached(self, path: Path) -> Path | None:
         """Where a path leads, if that is outside the project, through whatever links there are."""
-        real = Path(os.path.realpath(path))
+        try:
+            real = Path(os.path.realpath(path))
+        except ValueError:  # no path can be like this
+            return path
         return None if real.is_relative_to(os.path.realpath(self.root)) else real
+
+    def path(self, written: str) -> Path:
+        """A path as the project's file has it."""
+        try:
+            return self.root / Path(written).expanduser()
+        except RuntimeError:  # the home of somebody who is not known here
+            return self.root / written
 
     def name(self, real: Path, written: str) -> str:
         """A path outside, as a digest counts it: the same in every clone where it was written so."""
@@ -164,7 +174,7 @@ def _env(value: Mapping[str, str], place: Place, table: str) -> Iterator[Ask]:
 
 
 def _env_file(value: str, place: Place, table: str) -> Iterator[Ask]:
-    path = place.root / Path(value).expanduser()
+    path = place.path(value)
     real = place.reached(path)
     if real is not None:
         words = f"gives its sessions what is in {plain(str(real))} ({table})"
@@ -188,7 +198,7 @@ def _volumes(value: Iterable[str], place: Place, table: str) -> Iterator[Ask]:
             words = f"mounts the engine's volume {source} at {plain(target)}, {how} ({table})"
             yield ask(words, "volume", source, target, options, use="launch")
             continue
-        real = place.reached(place.root / Path(source).expanduser())
+        real = place.reached(place.path(source))
         if real is None and _is_systems(target):
             words = f"puts its own {plain(source)} over {plain(target)} in its containers ({table})"
             yield ask(words, "over", source, target, use="launch")
@@ -207,7 +217,7 @@ def _meaning(real: Path) -> str:
     try:
         if stat.S_ISSOCK(real.stat().st_mode):
             return " (a socket: whoever listens there, such as an engine, obeys)"
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return " (your machine, not only your project)" if str(real) in _WHOLE or real == Path.home() else ""
 
@@ -234,7 +244,7 @@ def _content(path: Path) -> str | None:
     """The digest of a file's bytes; of a folder's files, by their names; None of what cannot be read."""
     try:
         if not path.is_dir():
-            return sha256(path.read_bytes()).hexdigest()
+            return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         files = sorted(p for p in path.iterdir() if p.is_file())
         return sha256(
             repr([(p.name, sha256(p.read_bytes()).hexdigest()) for p in files]).encode()
