@@ -215,6 +215,9 @@ def test_own_mirrors_cover_what_they_stand_in_for_and_nothing_beside_it() -> Non
     assert is_usual("https://conda.anaconda.org/lab/noarch", own)
     assert not is_usual("https://conda.anaconda.org/lab/../evil", own)
     assert not is_usual("https://conda.anaconda.org/laboratory", own)
+    proxy = own_of({"mirrors": {"https://conda.anaconda.org": "http://m", "docker.io": "m"}}, {})
+    assert not is_usual("https://conda.anaconda.org/evil", proxy)
+    assert is_usual("https://conda.anaconda.org/conda-forge", proxy)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Which channels, indexes and hosts are usual, and what it is called when a project names others.
 
 On conda.anaconda.org anybody can open a channel, so what is usual is a short list of channels and not that
-host. What the user has set is usual too: a channel or an index of his own configuration, and whatever his own
-mirrors stand in for, since then his mirror is asked and nobody else. An address in any odd spelling is not
+host. What the user has set is usual too: a channel or an index of his own configuration, and what a mirror
+of his own stands in for, if that is one channel and not a whole host. An address in any odd spelling is not
 usual, so that none can only look like one that is.
 """
 
@@ -81,7 +81,13 @@ def own_of(said: Mapping[str, Any], told: Mapping[str, Any]) -> Own:
     """
     channels = [channel_address(c) for c in (*DEFAULT_CHANNELS, *said.get("channels", ()))]
     places = [without_credentials(a).rstrip("/") for a in (*channels, *said.get("extra_index_urls", ()))]
-    return Own(Mirrors(said.get("mirrors", {})), tuple(places), said, frozenset(told))
+    # a mirror of a whole host, such as an organisation's proxy, says nothing of what is on that host
+    mirrors = {key: url for key, url in said.get("mirrors", {}).items() if _has_path(key)}
+    return Own(Mirrors(mirrors), tuple(places), said, frozenset(told))
+
+
+def _has_path(prefix: str) -> bool:
+    return prefix.partition("://")[2].partition("/")[2].strip("/") != ""
 
 
 def channel_address(channel: str) -> str:
