@@ -327,6 +327,17 @@ def test_one_call_may_be_trusted(
     refused(["lock"], capsys)
 
 
+def test_a_lockfile_by_its_path_is_allowed_by_its_path(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.parent / "theirs.conda-lock.yml"
+    file.write_text(LOCK.format(base=BASE, url=f"http://{listener.address}/c", zeros="ab" * 32))
+    assert f"envbox trust {file}" in refused(["build", str(file)], capsys)
+    assert run(["trust", str(file)]) == 0
+    run(["build", str(file), "--output", "x.oci.tar"])
+    assert "needs to be trusted" not in capsys.readouterr().err
+
+
 def test_own_mirrors_and_channels_ask_nothing(
     project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,7 +368,7 @@ def test_a_file_to_be_imported_is_asked_about(
     monkeypatch.setenv("ENVBOX_MIRRORS", f"docker.io={listener.address}")
     file = project.parent / "theirs.txt"
     file.write_text(text.format(listener.address))
-    refused(["import", str(file)], capsys)
+    assert f"envbox trust {file}" in refused(["import", str(file)], capsys)
     assert not listener.heard
     assert run(["trust", str(file)]) == 0
     run(["import", str(file)])

@@ -89,10 +89,11 @@ def everything(session: Session) -> tuple[Ask, ...]:
     return united([*project_asks(session), *own])
 
 
-def require(session: Session, asks: Iterable[Ask], use: Use) -> None:
+def require(session: Session, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
     """See that what a command is about to use is allowed, and ask where it can be asked.
 
     :param use: `launch` is about everything, `fetch` only about what counts before a launch
+    :param files: those beside the project's own that the asks are from
     :raises TrustError: when it is not allowed
     """
     if session.trusts:
@@ -102,15 +103,19 @@ def require(session: Session, asks: Iterable[Ask], use: Use) -> None:
         return
     from envbox.trust import digest_of, united
 
-    wanted = united([*everything(session), *needed])
+    own = everything(session)
+    wanted = united([*own, *asks])
     missing = [one for one in wanted if one.key not in session.allowed]
+    is_files = not {one.key for one in missing} <= {one.key for one in own}
+    where = files[0] if is_files and files else session.root
     said = os.environ.get(VARIABLE)
     if said == digest_of(wanted):
         session.allowed |= {one.key for one in wanted}
     elif said:
-        raise _refusal(session, missing, f"{VARIABLE} is not the digest of what it asks for now")
+        why = f"{VARIABLE} is not the digest of what it asks for now"
+        raise _refusal(session, missing, where, why)
     elif not is_terminal() or not _asked(session, missing):
-        raise _refusal(session, missing)
+        raise _refusal(session, missing, where)
     else:
         session.allowed |= {one.key for one in wanted}
         _keep(session, wanted)
@@ -145,7 +150,7 @@ def _keep(session: Session, wanted: Sequence[Ask]) -> None:
         session.report.warn(f"it is allowed for this once: {error.message}")
 
 
-def _refusal(session: Session, missing: Sequence[Ask], why: str | None = None) -> TrustError:
+def _refusal(session: Session, missing: Sequence[Ask], where: Path, why: str | None = None) -> TrustError:
     words = listed(
         f"{session.root} needs to be trusted first, since it",
         [one.words for one in missing],
@@ -154,7 +159,7 @@ def _refusal(session: Session, missing: Sequence[Ask], why: str | None = None) -
     reasons = [*filter(None, [why, session.doubt])]
     return TrustError(
         "; ".join([words, *reasons]),
-        f"if you trust who wrote it: envbox trust {_quoted(session.root)}; for one call: envbox --trust …",
+        f"if you trust who wrote it: envbox trust {_quoted(where)}; for one call: envbox --trust …",
     )
 
 

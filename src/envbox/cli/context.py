@@ -77,7 +77,7 @@ class Session:
         from envbox.cli.asking import project_asks, require
         from envbox.settings import merge
 
-        require(self, project_asks(self), "fetch")
+        require(self, list(project_asks(self)), "fetch")
         return merge(self.layers, os.environ)
 
     @cached_property
@@ -159,7 +159,8 @@ class Session:
         from envbox.cli.asking import environment_asks, file_asks, project_asks, require
 
         asks = [*project_asks(self), *file_asks(self, files, written)]
-        require(self, [*asks, *(one for e in environments for one in environment_asks(self, e))], use)
+        asks += [one for environment in environments for one in environment_asks(self, environment)]
+        require(self, asks, use, [*files, *(e.foreign for e in environments if e.foreign)])
 
     def looked_at(self, name: str | None) -> Environment:
         """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
