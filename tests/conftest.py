@@ -50,6 +50,14 @@ class Rig:
         return read_settings(self.scratch.mktemp("project"), self.env, overrides)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests allow out of what the person who runs them has allowed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that everybody may enter: pytest closes its own to others whenever a session begins."""

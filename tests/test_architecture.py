@@ -53,6 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "launch": SETTLED | {"engine"},
     "kernels": SETTLED | {"engine", "launch"},
     "execution": SETTLED | {"engine", "launch", "notebook"},
+    "trust": SETTLED | {"launch", "spec"},
     "reading": SETTLED | {"solve", "spec", "transport"},
     "beside": SETTLED | {"image", "link", "prefix", "solve", "spec"},
     "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},

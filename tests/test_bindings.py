@@ -79,6 +79,26 @@ def test_a_port_is_published_on_loopback_unless_an_address_is_given(text: str, p
 
 
 @pytest.mark.parametrize(
+    "text", ["0.0.0.0:9000:8000", "[::]:9000:8000", "10.0.0.1:80", "999.0.0.1:80", "[::2]:80"]
+)
+def test_a_setting_opens_no_port_to_other_machines_unless_the_command_line_does(text: str) -> None:
+    with pytest.raises(LaunchError, match="a setting opens no port to other machines") as caught:
+        parse_port(text, "environments.e")
+    assert "--public" in (caught.value.hint or "")
+    assert parse_port(text, "environments.e", public=True).startswith(text.rpartition(":")[0])
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9000:8000", "127.1.2.3:9000:8000", "[::1]:9000:8000", "8000"])
+def test_a_setting_may_publish_on_loopback(text: str) -> None:
+    assert parse_port(text, "environments.e") == parse_port(text)
+
+
+def test_public_ports_are_for_everybody_where_no_address_is_said() -> None:
+    assert parse_port("8000", public=True) == "0.0.0.0:8000:8000"
+    assert parse_port("127.0.0.1:8000:8000", public=True) == "127.0.0.1:8000:8000"
+
+
+@pytest.mark.parametrize(
     "text", ["", "x", "0", "70000", "1:2:3", "8000:", ":8000", "-1", "8000/icmp", "localhost:1:2"]
 )
 def test_what_is_no_port_is_refused(text: str) -> None:

@@ -329,7 +329,7 @@ def test_the_road_is_tried_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_a_project_cannot_have_its_python_trusted(tmp_path: Path) -> None:
     (tmp_path / "envbox.toml").write_text("trust_python = true\n")
-    with pytest.raises(SettingsError, match=r"trust_python in .* is not a project's to say"):
+    with pytest.raises(SettingsError, match=r"trust_python in .* cannot be said by a project"):
         read_settings(tmp_path, {"ENVBOX_CONFIG": os.devnull})
     (tmp_path / "envbox.toml").rename(tmp_path / "config.toml")
     assert read_settings(tmp_path, {"ENVBOX_CONFIG": str(tmp_path / "config.toml")}).trust_python

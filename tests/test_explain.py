@@ -257,6 +257,7 @@ def test_the_command_explains_and_a_dry_run_loads_nothing(tiny: Tiny, tmp_path: 
     (folder / f"{name}.conda-lock.yml").write_bytes(tiny.environment.lock_path.read_bytes())
     environ = {**os.environ, "ENVBOX_CONFIG": os.devnull, **tiny.environ}
     environ["ENVBOX_CACHE_DIR"] = str(tmp_path / "cache")
+    environ["ENVBOX_BASE"] = tiny.settings().base
 
     def run(*words: str) -> str:
         argv = [sys.executable, "-m", "envbox", "-C", str(tmp_path), "build", name, *words]

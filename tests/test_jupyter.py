@@ -78,6 +78,15 @@ def test_on_the_hosts_network_the_server_itself_listens_on_loopback() -> None:
     assert launch.ports == LAUNCH.ports
 
 
+def test_a_public_server_is_for_other_machines_with_its_token(tmp_path: Path) -> None:
+    launch = server_launch(replace(LAUNCH, is_public=True), 8890, tmp_path / "token")
+    assert "0.0.0.0:8890:8890" in launch.ports
+    assert "--ServerApp.allow_remote_access=True" in launch.command
+    assert "JUPYTER_TOKEN_FILE" in launch.env
+    host = server_launch(replace(LAUNCH, is_public=True, network="host"), 8890, tmp_path / "token")
+    assert "--ServerApp.ip=0.0.0.0" in host.command
+
+
 def test_a_servers_name_is_made_of_environment_project_and_user() -> None:
     assert container_name(LAUNCH) == container_name(replace(LAUNCH, image="sha256:2", env={}))
     others = [
@@ -545,6 +554,35 @@ def test_a_server_that_takes_too_long_is_removed(lab: Lab, engine: Engine, clean
     with pytest.raises(LaunchError, match=r"did not answer within 0\.1 s"):
         serve(launch_of(lab), engine, lab.settings, ServeOptions(seconds=0.1), SILENT)
     assert lab.containers() == []
+
+
+@pytest.mark.rig
+def test_a_server_without_a_token_is_not_left_running(lab: Lab, engine: Engine, clean: None) -> None:
+    folder = lab.project / "evil"
+    folder.mkdir()
+    try:
+        config = "c.IdentityProvider.token = ''\nc.ServerApp.token = ''\n"
+        (folder / "jupyter_server_config.py").write_text(config)
+        done = lab.run("notebook", "lab", "-d", "--env", "JUPYTER_CONFIG_PATH=/work/evil")
+    finally:
+        shutil.rmtree(folder)
+    assert done.returncode == 1
+    assert "answers without a token" in done.stderr
+    assert lab.containers() == []
+
+
+@pytest.mark.rig
+def test_a_public_server_is_warned_of(lab: Lab, engine: Engine, clean: None) -> None:
+    done = lab.run("notebook", "lab", "-d", "--public")
+    assert done.returncode == 0, done.stderr
+    assert "other machines can reach the server, in the clear" in done.stderr
+    assert call(done.stdout.strip(), "/api/status")["kernels"] == 0
+    with pytest.raises(HTTPError):
+        call(done.stdout.strip(), "/api/status", token="another")
+    (name,) = lab.containers()
+    words = ["docker", "port", name]
+    published = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert f"0.0.0.0:{urlsplit(done.stdout).port}" in published
 
 
 @pytest.mark.rig

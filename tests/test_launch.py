@@ -49,6 +49,20 @@ def test_the_command_line_has_the_last_word(tmp_path: Path, field: str) -> None:
     assert getattr(merged(tmp_path, own, **{field: "2"}), field) == "2"
 
 
+def test_no_gpus_are_none_whatever_the_file_says(tmp_path: Path) -> None:
+    assert merged(tmp_path, EnvironmentSettings(gpus="all"), gpus="none").gpus is None
+    assert merged(tmp_path, EnvironmentSettings(gpus="none")).gpus is None
+    assert merged(tmp_path, EnvironmentSettings(gpus="none"), gpus="all").gpus == "all"
+
+
+def test_ports_are_open_to_other_machines_where_the_command_line_says_so(tmp_path: Path) -> None:
+    own = EnvironmentSettings(ports=("8000",))
+    assert merged(tmp_path, own, ports=("9000",)).ports == ("127.0.0.1:8000:8000", "127.0.0.1:9000:9000")
+    launch = merged(tmp_path, own, ports=("9000",), public=True)
+    assert launch.ports == ("0.0.0.0:8000:8000", "0.0.0.0:9000:9000")
+    assert launch.is_public
+
+
 def test_variables_are_merged_one_by_one(tmp_path: Path) -> None:
     own = EnvironmentSettings(env={"A": "1", "B": "1"})
     assert merged(tmp_path, own, env=("B=2=3", "C", "D=")).env == {"A": "1", "B": "2=3", "C": None, "D": ""}

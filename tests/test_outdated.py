@@ -237,17 +237,17 @@ def test_a_project_that_no_index_has_is_passed_over_and_an_index_that_is_down_is
 def test_outdated_is_typed(tmp_path: Path, channel: str) -> None:
     (tmp_path / "environment.yml").write_text("dependencies: [numpy]\n")
     (tmp_path / "conda-lock.yml").write_bytes(dumps(replace(maps(), name="maps")))
-    mirrors = f"{CHANNEL}={channel}"
-    done = envbox("outdated", cwd=tmp_path, ENVBOX_MIRRORS=mirrors)
+    own = {"ENVBOX_MIRRORS": f"{CHANNEL}={channel}", "ENVBOX_BASE": "b:1"}
+    done = envbox("outdated", cwd=tmp_path, **own)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "numpy", "numpy", "python"]
     assert "1 more that was not asked for has newer versions (--all)" in done.stderr
     assert "to move within the spec: envbox lock maps --update PKG, or --update-all" in done.stderr
-    done = envbox("outdated", "--json", "--all", "--exit-code", cwd=tmp_path, ENVBOX_MIRRORS=mirrors)
+    done = envbox("outdated", "--json", "--all", "--exit-code", cwd=tmp_path, **own)
     assert done.returncode == 1
     assert {one["name"] for one in json.loads(done.stdout)} == {"numpy", "openssl", "python"}
     done = envbox(
-        "--offline", "outdated", cwd=tmp_path, ENVBOX_MIRRORS=mirrors, ENVBOX_CACHE_DIR=str(tmp_path / "none")
+        "--offline", "outdated", cwd=tmp_path, **{**own, "ENVBOX_CACHE_DIR": str(tmp_path / "none")}
     )
     assert done.returncode == 1
     assert "offline" in done.stderr

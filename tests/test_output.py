@@ -125,7 +125,12 @@ def envbox(press: Press, *arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "envbox", *arguments],
         cwd=press.folder,
-        env=os.environ | {"ENVBOX_MIRRORS": rules, "ENVBOX_CACHE_DIR": str(press.settings.cache_dir)},
+        env=os.environ
+        | {
+            "ENVBOX_MIRRORS": rules,
+            "ENVBOX_BASE": press.settings.base,
+            "ENVBOX_CACHE_DIR": str(press.settings.cache_dir),
+        },
         capture_output=True,
         text=True,
         check=False,

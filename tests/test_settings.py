@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import SettingsError
-from envbox.settings import DEFAULT_BASE, Settings, read_settings
+from envbox.settings import DEFAULT_BASE, Settings, merge, read_layers, read_settings
 
 Places = tuple[Path, dict[str, str]]
 
@@ -139,8 +139,38 @@ def test_a_file_that_is_not_toml_is_named(places: Places) -> None:
 def test_a_relative_cache_folder_belongs_to_the_file_that_names_it(places: Places) -> None:
     project, environ = places
     del environ["ENVBOX_CACHE_DIR"]
-    (project / "envbox.toml").write_text('cache_dir = "../kept"\n')
-    assert read_settings(project, environ).cache_dir == project / "../kept"
+    user = Path(environ["ENVBOX_CONFIG"])
+    user.write_text('cache_dir = "kept"\n')
+    assert read_settings(project, environ).cache_dir == user.parent / "kept"
+
+
+@pytest.mark.parametrize("value", [".cache", "~", "/", ""])
+@pytest.mark.parametrize("file", ["envbox.toml", "pyproject.toml"])
+def test_a_project_says_nothing_of_the_cache(places: Places, file: str, value: str) -> None:
+    project, environ = places
+    table = "[tool.envbox]\n" if file == "pyproject.toml" else ""
+    (project / file).write_text(f'{table}cache_dir = "{value}"\n')
+    with pytest.raises(SettingsError, match=rf"cache_dir in .*{file} cannot be said by a project: set ENV"):
+        read_settings(project, environ)
+
+
+def test_a_variable_may_be_empty(places: Places) -> None:
+    project, environ = places
+    (project / "envbox.toml").write_text('[environments.maps]\nenv = { X = "", Y = 1 }\n')
+    assert read_settings(project, environ).for_environment("maps").env == {"X": "", "Y": "1"}
+
+
+def test_what_a_project_says_is_told_from_what_its_user_says(places: Places) -> None:
+    project, environ = places
+    Path(environ["ENVBOX_CONFIG"]).write_text('base = "mine"\n[mirrors]\na = "$WHO/a"\n')
+    (project / "envbox.toml").write_text('base = "theirs"\n[mirrors]\nb = "$WHO/b"\n')
+    layers = read_layers(project, environ | {"ENVBOX_JOBS": "3"})
+    assert layers.project == {"base": "theirs", "mirrors": {"b": "$WHO/b"}}
+    assert layers.own == {"base": "mine", "mirrors": {"a": "$WHO/a"}, "jobs": 3,
+                          "cache_dir": Path(environ["ENVBOX_CACHE_DIR"])}  # fmt: skip
+    written = merge(layers, {"WHO": "me"}, fills_project=False)
+    assert written.mirrors.rules == {"a": "me/a", "b": "$WHO/b"}
+    assert merge(layers, {"WHO": "me"}).mirrors.rules == {"a": "me/a", "b": "me/b"}
 
 
 def test_settings_are_a_value() -> None:

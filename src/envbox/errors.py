@@ -24,6 +24,10 @@ class SettingsError(EnvboxError):
     """envbox.toml, [tool.envbox], an ENVBOX_ variable or an option's value is wrong."""
 
 
+class TrustError(EnvboxError):
+    """A project asks for what its user has not allowed."""
+
+
 class SpecError(EnvboxError):
     """The environment's spec cannot be read, or says something that cannot be."""
 

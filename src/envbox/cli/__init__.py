@@ -44,6 +44,7 @@ COMMANDS = {
     "check": ("envbox.cli.notebooks", "Check that a lockfile has what notebooks import."),
     "verify": ("envbox.cli.verifying", "Check that an image is what its lockfile says."),
     "size": ("envbox.cli.sizing", "Show what is big in an environment or an image."),
+    "trust": ("envbox.cli.trusting", "Allow what a project asks for that reaches outside of it."),
     "clean": ("envbox.cli.cleaning", "Show what the cache holds, and free it."),
     "completion": ("envbox.cli.completion", "Print the completion script for a shell."),
 }
@@ -91,6 +92,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--trust-python", is_flag=True, help="Let a lockfile's Python compile byte-code without confining it."
 )
+@click.option("--trust", is_flag=True, help="Allow all that the project asks for, for this call.")
 @click.version_option(__version__, prog_name="envbox", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, /, directory: str, **said: bool) -> None:

@@ -26,7 +26,7 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
     from envbox.cache import holdings
     from envbox.cache.contents import foreign
 
-    folder = session.settings.cache_dir
+    folder = session.as_written.cache_dir
     found = holdings(folder)
     if everything or kinds:
         freed = _freed(session, tuple(h.kind for h in found) if everything else kinds)
@@ -83,10 +83,10 @@ def _in_use(session: Session) -> list[Path]:
     from envbox.prefix import prefixes_in_use
     from envbox.prefix.tree import PLACE, trees_in_use
 
-    place = session.settings.cache_dir / PLACE
+    place = session.as_written.cache_dir / PLACE
     if not place.is_dir():
         return []
-    here = trees_in_use(session.settings.cache_dir)
+    here = trees_in_use(session.as_written.cache_dir)
     try:
         keys = prefixes_in_use(session.engine)
     except ToolError:

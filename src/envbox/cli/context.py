@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from envbox.image.build import BuiltImage
     from envbox.project import Environment, Project
     from envbox.report import Reporter
-    from envbox.settings import Settings
+    from envbox.settings import Layers, Settings
+    from envbox.trust import Use
+    from envbox.trust.allowing import Allowance
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -34,12 +36,14 @@ class Session:
         verbose: bool,
         offline: bool = False,
         trust_python: bool = False,
+        trust: bool = False,
     ) -> None:
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
         self.offline = offline
         self.trust_python = trust_python
+        self.trusts = trust
 
     @cached_property
     def report(self) -> Reporter:
@@ -56,29 +60,71 @@ class Session:
         return find_root(self.here)
 
     @cached_property
-    def settings(self) -> Settings:
-        """The settings that hold here; the cache is opened."""
-        from envbox.cache.opening import open_cache
-        from envbox.settings import read_settings
+    def layers(self) -> Layers:
+        """What each place says of the settings."""
+        from envbox.settings import read_layers
 
         overrides = {"offline": self.offline or None, "trust_python": self.trust_python or None}
-        settings = read_settings(self.root, os.environ, overrides)
+        return read_layers(self.root, os.environ, overrides)
+
+    @cached_property
+    def as_written(self) -> Settings:
+        """The settings as the files have them, for what only looks: nothing is fetched or started by these.
+
+        Nobody is asked, and no variable is filled in that the project names.
+        """
+        from envbox.settings import merge
+
+        return self._opened(merge(self.layers, os.environ, fills_project=False))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that hold here, as far as they are the user's own or were allowed.
+
+        :raises TrustError: when the project asks for what nobody has allowed
+        """
+        from envbox.cli.asking import project_asks, require
+        from envbox.settings import merge
+
+        require(self, list(project_asks(self)), "fetch")
+        return self._opened(merge(self.layers, os.environ))
+
+    def _opened(self, settings: Settings) -> Settings:
+        """Open the cache of some settings, and return them."""
+        from envbox.cache.opening import open_cache
+
         open_cache(settings.cache_dir, self.root, os.environ)
         return settings
+
+    @cached_property
+    def allowed(self) -> frozenset[str]:
+        """The keys of what was allowed to the project."""
+        return frozenset(self._allowance.allowed)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why what was allowed is not believed, if it is not."""
+        return self._allowance.doubt
+
+    @cached_property
+    def _allowance(self) -> Allowance:
+        from envbox.trust import allowing
+
+        return allowing.read(allowing.folder(), self.root)
 
     @cached_property
     def project(self) -> Project:
         """The environments of the directory."""
         from envbox.project import read_project
 
-        return read_project(self.root, self.settings.environment)
+        return read_project(self.root, self.as_written.environment)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine that images are loaded into."""
         from envbox.engine import connect
 
-        engine = connect(self.settings)
+        engine = connect(self.as_written)
         if engine.introduction:
             self.report.say(engine.introduction)
         return engine
@@ -88,19 +134,59 @@ class Session:
         if name is None or not name.endswith(".ipynb"):
             return None
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
-        said = {key: getattr(self, key) for key in ("quiet", "verbose", "offline", "trust_python")}
-        session = Session(str(path.parent), **said)
-        session.__dict__["report"] = self.report  # one screen has one
+        session = self.at(path.parent)
         return (self if session.root == self.root else session), path
 
-    def environment(self, name: str | None) -> Environment:
-        """The environment that is meant: one of the project, or the one that a lockfile's path names."""
+    def at(self, directory: Path) -> Session:
+        """The same invocation in another directory."""
+        said = {key: getattr(self, key) for key in ("quiet", "verbose", "offline", "trust_python")}
+        session = Session(str(directory), **said, trust=self.trusts)
+        session.__dict__["report"] = self.report  # one screen has one
+        return session
+
+    def environment(self, name: str | None, *, use: Use = "fetch") -> Environment:
+        """The environment that is meant: one of the project, or the one that a lockfile's path names.
+
+        :param use: what for; it may have what it asks for then
+        :raises TrustError: when it asks for what nobody has allowed
+        """
         environment = self.named(name)
+        found = self.for_notebook(name)
+        self.check([environment], [found[1]] if found else [], use)
         if environment.foreign is None:
             return environment
         from envbox.exchange.taking import adopt
 
         return adopt(environment, self.settings, self.report)
+
+    def check(
+        self,
+        environments: Sequence[Environment],
+        files: Sequence[Path] = (),
+        use: Use = "fetch",
+        written: Sequence[Path] = (),
+    ) -> None:
+        """See that the project may have what is asked for by these of its environments, and by other files.
+
+        :param written: what will be written, which may be a link that lies there already
+        :raises TrustError: when nobody has allowed it
+        """
+        from envbox.cli.asking import environment_asks, file_asks, project_asks, require
+
+        asks = [*project_asks(self), *file_asks(self, files, written)]
+        asks += [one for environment in environments for one in environment_asks(self, environment)]
+        require(self, asks, use, [*files, *(e.foreign for e in environments if e.foreign)])
+
+    def looked_at(self, name: str | None) -> Environment:
+        """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
+        environment = self.named(name)
+        if environment.foreign is None:
+            return environment
+        from envbox.exchange.taking import adopt, is_ours
+
+        if is_ours(environment.foreign):
+            return adopt(environment, self.as_written, self.report)
+        return self.environment(name)
 
     def named(self, name: str | None) -> Environment:
         """The same, without a look into any file but a notebook, which is bound to one."""

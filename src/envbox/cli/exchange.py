@@ -37,6 +37,7 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
 
     paths = tuple(session.here / file for file in files)
     source = Source(paths, said["name"] or default_name(paths), said["environment"], said["platforms"])
+    session.check([], paths)
     found = import_files(source, session.project, session.settings, session.report, force=force)
     if as_json:
         print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})

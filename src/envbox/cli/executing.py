@@ -120,6 +120,8 @@ def _jobs(
             session.report.say(f"{shown} is the result of another that is named: it is not run")
             continue
         own, environment = _environment(session, shown, name)
+        written = [results[shown], results[shown].with_suffix(".html")]
+        own.check([], [path] if path.is_file() else [], "launch", written)
         key = (own.root, environment)
         if key not in launches:
             launches[key] = prepare_launch(own, environment, "exec", (), dict(options))

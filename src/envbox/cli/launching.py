@@ -50,10 +50,15 @@ LAUNCH_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="[HOST:]PORT",
         help="Publish a port of the container, on 127.0.0.1.",
     ),
+    click.option(
+        "--public",
+        is_flag=True,
+        help="Open the published ports, and a server's, to other machines; without it, to this one alone.",
+    ),
     click.option("--network", metavar="NET", help="Join a network of the engine's; `none` for no network."),
     click.option("--memory", metavar="SIZE", help="Most memory it may take, such as 4g."),
     click.option("--cpus", metavar="N", help="Most CPUs it may use, such as 1.5."),
-    click.option("--gpus", metavar="GPUS", help="GPUs to pass through, such as all."),
+    click.option("--gpus", metavar="GPUS", help="GPUs to pass through, such as all; `none` for none."),
 )
 
 
@@ -69,7 +74,7 @@ def long_launch_options(function: Decorated) -> Decorated:
     before = len(getattr(function, "__click_params__", ()))
     launch_options(function)
     declared: list[click.Option] = function.__click_params__  # type: ignore[attr-defined]
-    declared[before:] = [option for option in declared[before:] if option.name != "ports"]
+    declared[before:] = [option for option in declared[before:] if option.name not in ("ports", "public")]
     for option in declared[before:]:
         option.opts = [name for name in option.opts if name.startswith("--")]
     return function
@@ -104,17 +109,19 @@ def prepare_launch(
     from envbox.ready import ready_environment
 
     frozen, image = options.pop("frozen"), options.pop("image")
-    engine = options.pop("engine", None) or session.settings.engine
+    engine = options.pop("engine", None)
     app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
         session = found[0]
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
-    environment = session.environment(name)
+    environment = session.environment(name, use="launch")
+    engine = engine or session.settings.engine
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
+    _warn_of_ports(session, launch)
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
     is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)
@@ -145,6 +152,20 @@ def start(session: Session, launch: Launch) -> NoReturn:
     exec_session(launch, engine, session.settings)
 
 
+def _warn_of_ports(session: Session, launch: Launch) -> None:
+    """Say what other machines can reach."""
+    from envbox.launch.bindings import is_loopback
+
+    others = [port for port in launch.ports if not is_loopback(port.rpartition(":")[0].rpartition(":")[0])]
+    if launch.is_public and launch.kind == "notebook":
+        session.report.warn(
+            "other machines can reach the server, in the clear (http): whoever reads the token on its way "
+            "can do here what you can"
+        )
+    if others:
+        session.report.warn(f"other machines can reach {', '.join(others)}, if nothing stands between")
+
+
 def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
     """Pull what somebody pushed. None of the project's settings count for it, whatever its name is."""
     from envbox.engine import find_engine
@@ -154,7 +175,9 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
     from envbox.settings import EnvironmentSettings
 
     nothing, root = EnvironmentSettings(), session.project.root
-    check_launch(from_settings("", name, root, nothing, wanted), find_engine(session.settings))
+    launch = from_settings("", name, root, nothing, wanted)
+    _warn_of_ports(session, launch)
+    check_launch(launch, find_engine(session.settings))
     image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
     # a server's name must not be that of an environment of this project, or of another version
     own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name

@@ -109,7 +109,7 @@ def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
             session.report.say(
                 f"{environment.name} is not checked: it has no spec, only {environment.foreign}"
             )
-    found = [check(environment, session.settings) for environment in wanted if has_spec(environment)]
+    found = [check(environment, session.as_written) for environment in wanted if has_spec(environment)]
     if as_json:
         print_json([
             {
@@ -138,6 +138,7 @@ def _lock(
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
     wanted = [session.named(name) for name in names] or _with(packages, session.project.environments)
     wanted = wanted or [session.environment(None)]
+    session.check([environment for environment in wanted if environment.spec_path.is_file()])
     told = []
     for environment in wanted:
         check_not_foreign(environment)

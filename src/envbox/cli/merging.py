@@ -33,7 +33,7 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
 
     own = path or ours
     files = Files(*(session.here / file for file in (ancestor, ours, theirs, own)))
-    faults = merge_files(files, lambda: session.settings)
+    faults = merge_files(files, lambda: session.as_written)
     for words in faults:
         click.echo(f"{own}: {words}", err=True)
     if faults:

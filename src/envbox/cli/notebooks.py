@@ -36,7 +36,7 @@ def stamp(session: Session, notebooks: tuple[str, ...], name: str | None) -> Non
     """Bind notebooks to an environment, as it is locked now: one key in their metadata."""
     from envbox.notebook.stamping import stamp as stamp_notebook
 
-    environment = session.environment(name)
+    environment = session.looked_at(name)
     for notebook in notebooks:
         changed = stamp_notebook(session.here / notebook, environment)
         session.report.say(f"{notebook} is {'now ' if changed else ''}bound to {environment.name}")

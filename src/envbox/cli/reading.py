@@ -104,7 +104,7 @@ def _graph(session: Session, name: str | None, platform: str | None) -> Graph:
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.reading.graph import graph_of
 
-    graph = graph_of(read_lockfile(session.environment(name).lock_path), platform)
+    graph = graph_of(read_lockfile(session.looked_at(name).lock_path), platform)
     if not graph.is_told:
         session.report.say(
             "the lockfile does not say what was asked for: what nobody needs is taken for that"

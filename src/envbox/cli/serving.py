@@ -60,7 +60,7 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     in_container = click.UsageError(
         "--detach and --json are for servers in containers; this one would have none"
     )
-    if (detach or as_json) and (options["engine"] or session.settings.engine) == "host":
+    if (detach or as_json) and (options["engine"] or session.as_written.engine) == "host":
         raise in_container
     launch = prepare_launch(session, name, "notebook", (), options)
     if launch.prefix is not None:
@@ -205,7 +205,7 @@ def _find(session: Session, name: str | None) -> Server:
 
     if name is not None:
         return find(session.engine, check_name(name), session.root)
-    return find_only(session.engine, session.root, session.settings.environment)
+    return find_only(session.engine, session.root, session.as_written.environment)
 
 
 def _row(server: Server) -> tuple[str, str, str, str, str]:

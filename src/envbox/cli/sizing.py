@@ -43,6 +43,7 @@ def size(session: Session, /, name: str | None, top: int, as_json: bool, **optio
     def engine() -> Engine:
         return session.engine
 
+    session.check([e for e in session.project.environments if name in (None, e.name)])
     sizes = find_sizes(name, session.project, engine, session.settings, session.report, options["platform"])
     if options["html"]:
         _write(session.here / options["html"], sizes, session)

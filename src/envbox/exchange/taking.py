@@ -129,7 +129,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
     """
     path = environment.foreign
     assert path is not None
-    if _is_ours(path):
+    if is_ours(path):
         return replace(environment, lock_path=path)
     own = settings.for_environment(environment.name)
     said = repr((FORMAT, environment.name, own.base, own.slim, own.cuda, settings.channels))
@@ -188,7 +188,7 @@ def _find(source: Source, settings: Settings, report: Reporter) -> _Found:
     return _Found(tuple(sorted(usable)), channels, complete(lock, settings, report), {})
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether a build can use it as it is: a conda-lock file with a sha256 of everything."""
     data = read_bytes(path)
     if kind_of(data, path) != conda_lock_foreign.KIND:

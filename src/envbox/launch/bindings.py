@@ -11,6 +11,7 @@ import io
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from envbox.errors import LaunchError
@@ -25,6 +26,7 @@ _PORT = re.compile(
 _SIZE = re.compile(r"(\d+(\.\d*)?|\.\d+) ?([kmgtp]?i?b?)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 LOOPBACK = "127.0.0.1"
+ANY = "0.0.0.0"  # noqa: S104  # where somebody asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,17 @@ def said(key: str, text: str, table: str | None) -> str:
     return f"--{key.replace('_', '-')} {text}" if table is None else f"{key} {text} in [{table}]"
 
 
+def split_volume(text: str) -> tuple[str, str, str] | None:
+    """Give the source, the target and the options of a volume as people write it; None where it is none."""
+    match = _VOLUME.fullmatch(text)
+    return (match["source"], match["target"], match["options"] or "rw") if match else None
+
+
+def is_named(source: str) -> bool:
+    """Whether a volume's source is one that the engine keeps, and no path."""
+    return _NAMED.fullmatch(source) is not None
+
+
 def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Volume:
     """Read `HOST:CONTAINER[:ro]` or `NAME:CONTAINER[:ro]`.
 
@@ -70,14 +83,14 @@ def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Vo
     :param table: as `said` takes it
     :raises LaunchError: when it is neither, or the host path is not there
     """
-    match = _VOLUME.fullmatch(text)
-    if match is None:
+    parts = split_volume(text)
+    if parts is None:
         raise LaunchError(
             f"{said('volume', text, table)}: not a volume",
             "write HOST:CONTAINER[:ro] with an absolute path in the container",
         )
-    source, target, options = match["source"], match["target"], match["options"] or "rw"
-    if _NAMED.fullmatch(source):
+    source, target, options = parts
+    if is_named(source):
         return Volume(text)
     path = Path(os.path.normpath(folder / Path(source).expanduser()))
     if not path.exists():
@@ -90,11 +103,20 @@ def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Vo
     return Volume(f"{path}:{target}:{options}")
 
 
-def parse_port(text: str, table: str | None = None) -> str:
+def is_loopback(address: str) -> bool:
+    """Whether an address is of this machine alone."""
+    try:
+        return ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_port(text: str, table: str | None = None, *, public: bool = False) -> str:
     """Read `[[ADDRESS:]HOST:]CONTAINER[/PROTOCOL]` into what the client publishes: on loopback unless told.
 
     :param table: as `said` takes it
-    :raises LaunchError: when it is not that
+    :param public: whether it may be, and by default is, for other machines
+    :raises LaunchError: when it is not that, or a setting opens it to other machines and nobody else does
     """
     match = _PORT.fullmatch(text)
     numbers = re.findall(r"\d+", f"{match['host'] or ''} {match['container']}") if match else ["0"]
@@ -102,7 +124,12 @@ def parse_port(text: str, table: str | None = None) -> str:
         raise LaunchError(
             f"{said('port', text, table)}: not a port", "write [HOST:]CONTAINER, such as 8000 or 9000:8000"
         )
-    address, container = match["address"] or LOOPBACK, match["container"]
+    address, container = match["address"] or (ANY if public else LOOPBACK), match["container"]
+    if table is not None and not public and not is_loopback(address):
+        raise LaunchError(
+            f"{said('port', text, table)}: a setting opens no port to other machines",
+            f"leave {address} out, or open the ports on the command line: --public",
+        )
     return f"{address}:{match['host'] or container}:{container}{match['protocol'] or ''}"
 
 

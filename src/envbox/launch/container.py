@@ -58,6 +58,7 @@ class Launch:
     :param seen_at: where a session has its prefix
     :param jupyter: a folder: the prefix of a Jupyter server, which the environment itself has not
     :param ports: as the client publishes them
+    :param is_public: whether a server in it is for other machines, too
     :param container: the container's name; None leaves it to the engine
     :param stays: it is created rather than run, and not removed when it ends
     """
@@ -78,6 +79,7 @@ class Launch:
     memory: str | None = None
     cpus: str | None = None
     gpus: str | None = None
+    is_public: bool = False
     interactive: bool = False
     tty: bool = False
     container: str | None = None

@@ -19,6 +19,7 @@ from typing import NoReturn
 from envbox.errors import LaunchError
 from envbox.files import held
 from envbox.inside import JUPYTER, PREFIX
+from envbox.launch.bindings import ANY, LOOPBACK
 from envbox.launch.container import Launch
 from envbox.launch.jupyter_command import (
     ServeOptions,
@@ -174,9 +175,10 @@ def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Laun
         raise no_kernel(launch.name)
     port, missing = options.port, no_jupyter(launch.name, options.app)
     words = (
-        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.ip={ANY if launch.is_public else LOOPBACK}",
         f"--ServerApp.root_dir={launch.project}",
-        "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
+        # only local Host headers, so no DNS rebinding, unless others shall come
+        f"--ServerApp.allow_remote_access={launch.is_public}",
         *((f"--ServerApp.port={port}", "--ServerApp.port_retries=0") if port else ()),
         *idle_argv(options),
         *(() if browser else ("--no-browser",)),

@@ -24,7 +24,7 @@ from envbox.files import disk_error, make_folder, write_whole
 from envbox.inside import LOCK_LABEL
 from envbox.launch.bindings import LOOPBACK
 from envbox.launch.container import Launch, options_digest
-from envbox.launch.jupyter_api import Door, answers, status
+from envbox.launch.jupyter_api import Door, answers, is_open, status
 from envbox.launch.jupyter_command import (
     NO_JUPYTER,
     NO_KERNEL,
@@ -168,6 +168,7 @@ def _start_on(
     try:
         engine.start(container)
         _wait_ready(launch, engine, container, door, options)
+        _check_closed(launch, door)
         found = engine.container(container)
         if found is None or not found.is_running:
             raise LaunchError(f"the server of {launch.name} was stopped by somebody else")
@@ -226,7 +227,8 @@ def _client(engine: Engine) -> str:
 
 def _digest(launch: Launch, options: ServeOptions, token: str) -> str:
     """What was asked for, keyed with the token; which page shall come up is no matter of the server's."""
-    return options_digest(launch, os.environ, token if options.idle is None else f"{token} {options.idle}")
+    key = " ".join([token, *([str(options.idle)] if options.idle else []), *["public"] * launch.is_public])
+    return options_digest(launch, os.environ, key)
 
 
 def _is_of_another(found: Container, launch: Launch) -> bool:
@@ -257,6 +259,18 @@ def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, opti
                 f"the server of {launch.name} did not answer within {options.seconds:g} s{lines}"
             )
         time.sleep(POLL)
+
+
+def _check_closed(launch: Launch, door: Door) -> None:
+    """Refuse a server that takes everybody, whatever made it so.
+
+    :raises LaunchError: when it does
+    """
+    if is_open(door):
+        raise LaunchError(
+            f"the server of {launch.name} answers without a token",
+            "a Jupyter configuration in the environment or the project takes the token away; mend that",
+        )
 
 
 def _candidates(options: ServeOptions) -> Iterator[int]:

@@ -32,6 +32,12 @@ def status(door: Door, seconds: float = 5) -> int | None:
     return answer and answer[0]
 
 
+def is_open(door: Door, seconds: float = 5) -> bool:
+    """Whether the server's API answers whoever asks, without a token."""
+    answer = _get(Door(door.port, ""), "/api/status", seconds)
+    return answer is not None and answer[0] == 200
+
+
 def landing_path(door: Door, seconds: float = 2) -> str:
     """The page that the server sends a browser to: `/lab`, `/tree`, or `/` when it does not say."""
     answer = _get(door, "/", seconds)
@@ -47,7 +53,8 @@ def answers(door: Door, path: str, seconds: float = 5) -> bool:
 def _get(door: Door, path: str, seconds: float) -> tuple[int, str] | None:
     connection = http.client.HTTPConnection(LOOPBACK, door.port, timeout=seconds)
     try:
-        connection.request("GET", path, headers={"Authorization": f"token {door.token}"})
+        headers = {"Authorization": f"token {door.token}"} if door.token else {}
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         answer.read()
         return answer.status, answer.headers.get("Location", "")

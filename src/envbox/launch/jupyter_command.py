@@ -13,7 +13,7 @@ from envbox.errors import LaunchError
 from envbox.inside import HOME as IMAGE_HOME
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.inside import WORK as IMAGE_PROJECT
-from envbox.launch.bindings import LOOPBACK, Bind, Volume
+from envbox.launch.bindings import ANY, LOOPBACK, Bind, Volume
 from envbox.launch.container import Launch
 from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABEL, container_name
 from envbox.launch.variables import values_in
@@ -146,7 +146,8 @@ def server_argv(
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={IMAGE_PROJECT}",
-        "--ServerApp.allow_remote_access=False",  # only local Host headers: no DNS rebinding
+        # only local Host headers, so no DNS rebinding, unless others shall come
+        f"--ServerApp.allow_remote_access={launch.is_public}",
         *idle_argv(options),
         *(("--allow-root",) if launch.user_inside.uid == 0 else ()),
     )
@@ -155,16 +156,17 @@ def server_argv(
 def server_launch(
     launch: Launch, port: int, token_path: Path, options: ServeOptions = NOTHING_SAID
 ) -> Launch:
-    """The launch of a server on one port, which leads from the loopback of this machine to it."""
+    """The launch of a server on one port, which leads from this machine's loopback, or from anywhere."""
     name = container_name(launch)
     is_host = launch.network == "host"
-    address = LOOPBACK if is_host else "0.0.0.0"  # noqa: S104  # of the container
+    reached_at = ANY if launch.is_public else LOOPBACK
+    address = reached_at if is_host else ANY  # of the container
     return replace(
         launch,
         kind="notebook",
         container=name,
         command=server_argv(launch, port, address, options),
-        ports=launch.ports if is_host else (*launch.ports, f"{LOOPBACK}:{port}:{port}"),
+        ports=launch.ports if is_host else (*launch.ports, f"{reached_at}:{port}:{port}"),
         mounts=(
             *launch.mounts,
             Bind(token_path, IMAGE_TOKEN, read_only=True),

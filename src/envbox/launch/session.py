@@ -49,6 +49,8 @@ class LaunchOptions:
     :param env_file: lines of `NAME=VALUE`; relative to `here`
     :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from `here`
     :param ports: `[[ADDRESS:]HOST:]CONTAINER`
+    :param gpus: `none` for none, whatever is set
+    :param public: other machines may reach the ports, and the server
     """
 
     kind: Kind = "run"
@@ -62,6 +64,7 @@ class LaunchOptions:
     memory: str | None = None
     cpus: str | None = None
     gpus: str | None = None
+    public: bool = False
 
 
 def from_settings(
@@ -102,13 +105,14 @@ def from_settings(
             *(parse_volume(text, here) for text in options.volumes),
         ),
         ports=(
-            *(parse_port(text, table) for text in settings.ports),
-            *map(parse_port, options.ports),
+            *(parse_port(text, table, public=options.public) for text in settings.ports),
+            *(parse_port(text, public=options.public) for text in options.ports),
         ),
         network=options.network or settings.network,
         memory=_limit(parse_memory, options.memory, settings.memory, table),
         cpus=_limit(parse_cpus, options.cpus, settings.cpus, table),
-        gpus=options.gpus or settings.gpus,
+        gpus=None if (gpus := options.gpus or settings.gpus) == "none" else gpus,
+        is_public=options.public,
     )
 
 

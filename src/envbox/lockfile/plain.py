@@ -18,7 +18,7 @@ from typing import Any
 
 from envbox.lockfile import LockedPackage
 
-_PLAIN = r'[A-Za-z0-9_](?:[!-9;-~]|:(?=[!-~])| (?=[!"$-~]))*'  # neither `: ` nor ` #` nor a blank at the end
+_PLAIN = r'[A-Za-z0-9_<](?:[!-9;-~]|:(?=[!-~])| (?=[!"$-~]))*'  # neither `: ` nor ` #` nor a blank at the end
 _KEY = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"  # a key of more than 128 characters is written otherwise
 _TEXT = rf"(?:{_PLAIN}|'[ -&(-~]*')"
 _ENTRY = re.compile(

@@ -4,6 +4,10 @@ Command line, then environment variables (`ENVBOX_…`), then the project (`envb
 `pyproject.toml`), then the user's configuration file; then the default. `mirrors` are merged key by key,
 everything else is taken from the first place that says it. What is unknown or of the wrong type is an error
 that names the file and the key: a misspelt setting that is silently ignored costs a person an afternoon.
+
+What a project says is somebody else's word, so the places are kept apart (`Layers`) until it is known which
+of them count: `envbox.trust` tells what a project's layer asks for. A project never says where the cache is,
+for what lies in there is run.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from envbox.settings.values import (
     ENVIRONMENT_KEYS,
     KEYS,
     MAY_HOLD_SECRETS,
-    USERS_OWN,
+    PROJECT_KEYS,
+    NotHereError,
     Parser,
     WrongError,
 )
@@ -115,36 +120,100 @@ class Settings:
         return (*self.mirrors.rules.values(), *self.extra_index_urls, *(s.geturl() for s in servers))
 
 
-def read_settings(
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What each place says, by key, before it is merged.
+
+    :param told: the command line and the environment variables, merged
+    :param project: the project's file
+    :param user: the user's file
+    :param project_file: None where the project has none
+    """
+
+    told: Mapping[str, Any]
+    project: Mapping[str, Any]
+    user: Mapping[str, Any]
+    project_file: Path | None = None
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """What the user says in one place or the other; mirrors key by key."""
+        return _merged(self.user, self.told)
+
+
+def read_layers(
     directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
-) -> Settings:
-    """Merge the settings that hold for a project directory.
+) -> Layers:
+    """Read the places that hold for a project directory.
 
     :param overrides: what the command line said, by field name; None values are "not said"
     :raises SettingsError: for every unknown key and wrong value at once
     """
     faults: list[str] = []
-    layers = [
-        {k: v for k, v in (overrides or {}).items() if v is not None},
-        _from_environ(environ, faults),
-        _from_project(directory, faults),
-        _from_file(user_settings_file(environ), faults),
-    ]
-    merged: dict[str, Any] = {}
-    mirrors: dict[str, str] = {}
-    for layer in reversed(layers):
-        mirrors.update(layer.pop("mirrors", {}))
-        merged.update(layer)
-    if "extra_index_urls" in merged:
-        merged["extra_index_urls"] = tuple(
-            _filled(url, "extra_index_urls", environ, faults) for url in merged["extra_index_urls"]
-        )
-    mirrors = {key: _filled(url, f"mirrors.{key!r}", environ, faults) for key, url in mirrors.items()}
-    if faults:
-        raise SettingsError("; ".join(faults), "the settings are listed in the README, under “Settings”")
+    said = {k: v for k, v in (overrides or {}).items() if v is not None}
+    path = project_settings_file(directory)
+    layers = Layers(
+        told=_merged(_from_environ(environ, faults), said),
+        project=_from_file(path, faults, PROJECT_KEYS),
+        user=_from_file(user_settings_file(environ), faults),
+        project_file=path,
+    )
+    _check(faults)
+    return layers
+
+
+def merge(layers: Layers, environ: Mapping[str, str], *, fills_project: bool = True) -> Settings:
+    """Make one value of all places.
+
+    :param fills_project: whether variables that the project's addresses name are filled in; where they are
+        not, those addresses are only to be looked at
+    :raises SettingsError: when a variable that is to be filled in is not set
+    """
+    faults: list[str] = []
+    project = _filled_layer(layers.project, environ, faults) if fills_project else layers.project
+    user, told = (_filled_layer(layer, environ, faults) for layer in (layers.user, layers.told))
+    _check(faults)
+    merged = dict(_merged(_merged(user, project), told))
+    mirrors = merged.pop("mirrors", {})
     merged.setdefault("cache_dir", default_cache_dir())
     merged.setdefault("jobs", os.cpu_count() or 1)
     return Settings(mirrors=Mirrors(mirrors), **merged)
+
+
+def read_settings(
+    directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Merge the settings that hold for a project directory, whose own are taken at their word.
+
+    :param overrides: what the command line said, by field name; None values are "not said"
+    :raises SettingsError: for every unknown key and wrong value at once
+    """
+    return merge(read_layers(directory, environ, overrides), environ)
+
+
+def _check(faults: list[str]) -> None:
+    if faults:
+        raise SettingsError("; ".join(faults), "the settings are listed in the README, under “Settings”")
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two places as one: mirrors key by key, of everything else the one above."""
+    both = {**below, **above}
+    if "mirrors" in below and "mirrors" in above:
+        both["mirrors"] = {**below["mirrors"], **above["mirrors"]}
+    return both
+
+
+def _filled_layer(
+    layer: Mapping[str, Any], environ: Mapping[str, str], faults: list[str]
+) -> Mapping[str, Any]:
+    """What one place says, with the variables that its addresses name."""
+    filled = dict(layer)
+    if urls := layer.get("extra_index_urls"):
+        filled["extra_index_urls"] = tuple(_filled(url, "extra_index_urls", environ, faults) for url in urls)
+    if mirrors := layer.get("mirrors"):
+        filled["mirrors"] = {k: _filled(url, f"mirrors.{k!r}", environ, faults) for k, url in mirrors.items()}
+    return filled
 
 
 def _filled(address: str, key: str, environ: Mapping[str, str], faults: list[str]) -> str:
@@ -198,7 +267,7 @@ def _rooted(parsed: dict[str, Any], folder: Path) -> dict[str, Any]:
     return parsed
 
 
-def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
+def _from_file(path: Path | None, faults: list[str], keys: Mapping[str, Parser] = KEYS) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
@@ -209,22 +278,10 @@ def _from_file(path: Path | None, faults: list[str]) -> dict[str, Any]:
     if path.name == "pyproject.toml":
         table = _table(_table(table.get("tool")).get("envbox"))
     environments = table.pop("environments", {})
-    parsed = _parse(table, KEYS, partial(_place, path, ""), faults)
+    parsed = _parse(table, keys, partial(_place, path, ""), faults)
     if environments:
         parsed["environments"] = _parse_environments(environments, path, faults)
     return _rooted(parsed, path.parent)
-
-
-def _from_project(directory: Path, faults: list[str]) -> dict[str, Any]:
-    """What a project says, and it may not say everything."""
-    path = project_settings_file(directory)
-    found = _from_file(path, faults)
-    for key in USERS_OWN:
-        if found.pop(key, None) is not None:
-            faults.append(
-                f"{key} in {path} is not a project's to say: set {_variable(key)}, or your own settings file"
-            )
-    return found
 
 
 def _table(value: object) -> dict[str, Any]:
@@ -259,6 +316,7 @@ def _parse(
         try:
             found[key] = parsers[key](value)
         except WrongError as error:
-            shown = "" if key in MAY_HOLD_SECRETS else f", not {value!r}"
+            is_hidden = key in MAY_HOLD_SECRETS or isinstance(error, NotHereError)
+            shown = "" if is_hidden else f", not {value!r}"
             faults.append(f"{where(key)} {error.message}{shown}")
     return found

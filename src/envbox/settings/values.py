@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from envbox.errors import EnvboxError
@@ -20,6 +20,10 @@ from envbox.slim import KINDS
 
 class WrongError(EnvboxError):
     """A value that its parser refuses; the message says what it should be."""
+
+
+class NotHereError(WrongError):
+    """A setting that cannot stand where it does, whatever its value."""
 
 
 def _text(value: object) -> str:
@@ -46,6 +50,13 @@ def _mapping(value: object) -> dict[str, str]:
     return {str(k): _text_or_number(v) for k, v in value.items()}
 
 
+def _values(value: object) -> dict[str, str]:
+    """Variables, which may be empty."""
+    if not isinstance(value, dict):
+        raise WrongError("should be a table")
+    return {str(k): v if v == "" else _text_or_number(v) for k, v in value.items()}
+
+
 def _pairs(value: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in value.split()]
     if not all(middle and new for _, middle, new in pairs):
@@ -67,6 +78,19 @@ def _path(value: object) -> Path:
         return Path(_text(value)).expanduser()
     except RuntimeError:
         raise WrongError("begins with the home of somebody who is not known here") from None
+
+
+def _users_own(key: str) -> Parser:
+    """Give a parser that refuses what only the user can say."""
+
+    def refuse(value: object) -> NoReturn:
+        del value
+        raise NotHereError(
+            f"cannot be said by a project: set ENVBOX_{key.upper()}, or {key} in your own file, "
+            "~/.config/envbox/config.toml"
+        )
+
+    return refuse
 
 
 def _jobs(value: object) -> int:
@@ -158,7 +182,7 @@ Parser = Callable[[Any], Any]
 ENVIRONMENT_KEYS: dict[str, Parser] = {
     "base": _text,
     "command": _texts,
-    "env": _mapping,
+    "env": _values,
     "env_file": _text,
     "volumes": _texts,
     "ports": _texts,
@@ -188,9 +212,9 @@ KEYS: dict[str, Parser] = {
     "own_path": _flag,
     "trust_python": _flag,
 }
+_USERS_OWN = ("cache_dir", "trust_python")  # programs in a cache are run, and `clean` empties it
+PROJECT_KEYS = {**KEYS, **{key: _users_own(key) for key in _USERS_OWN}}
+"""The same, as they stand in a project's file."""
 ENVIRON_KEYS = {**KEYS, "mirrors": _pairs, "extra_index_urls": _index_urls}
 """The same, as they stand in environment variables, which nobody shares."""
-USERS_OWN = ("trust_python",)
-"""What nobody but the user can say: not a project's file."""
-
 MAY_HOLD_SECRETS = ("mirrors", "mapping_url", "env", "extra_index_urls")
