@@ -19,7 +19,6 @@ from envbox.settings import Settings
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
 from envbox.solve.no_solution import no_solution
-from envbox.solve.patience import patient
 from envbox.solve.question import Question
 
 
@@ -43,24 +42,25 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    from envbox.solve.gateway import channel_failure, open_gateway  # late: checks of a lock need no network
+    from envbox.solve.asking import ask_channels  # late: checks of a lock need no network
+    from envbox.solve.gateway import Channels, channel_failure
 
     specs = [spec for question in questions for spec in question.specs]
     asked = sources(channels, specs)
-    written = addresses(channels, specs)
-    gateway = open_gateway(settings, asked, written)
-    answering = asyncio.gather(
-        *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
-    )
-    answers = await patient(answering, asked, written, settings)
-    broken = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, SolveError)]
-    if broken:
-        raise await channel_failure(broken, asked, gateway, settings)
-    return {
-        question.platform: answer
-        for question, answer in zip(questions, answers, strict=True)
-        if isinstance(answer, tuple | SolveError)
-    }
+
+    async def answers(gateway: Any) -> list[Any]:
+        found = await asyncio.gather(
+            *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
+        )
+        broken = [a for a in found if isinstance(a, BaseException) and not isinstance(a, SolveError)]
+        if broken:
+            raise await channel_failure(broken, asked, gateway, settings)
+        return found
+
+    platforms = tuple(question.platform for question in questions)
+    whom = Channels(tuple(asked), platforms, tuple(addresses(channels, specs)))
+    found = await ask_channels(whom, answers, settings)
+    return {question.platform: answer for question, answer in zip(questions, found, strict=True)}
 
 
 async def _answer(
