@@ -12,7 +12,18 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
 
 # Each room, and the rooms of envbox that it may import besides those in FOUNDATION, from the bottom up.
-FOUNDATION = {"__init__", "coroutines", "errors", "files", "report", "oci", "mirrors", "inside", "slim"}
+FOUNDATION = {
+    "__init__",
+    "coroutines",
+    "documents",
+    "errors",
+    "files",
+    "report",
+    "oci",
+    "mirrors",
+    "inside",
+    "slim",
+}
 SETTLED = {"settings", "project", "lockfile"}
 ROOMS: dict[str, set[str]] = {
     "settings": set(),

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from envbox.documents import read_json
 from envbox.errors import ImageError, LockfileError
 from envbox.files import write_whole
 from envbox.lockfile import Base, LockedPackage, lock_anew
@@ -204,7 +205,7 @@ def _access(
 def _config(access: Access, manifest: Manifest, settings: Settings) -> dict[str, Any]:
     data = fetch_blob(access, manifest.config, settings).read_bytes()
     try:
-        config = json.loads(data)
+        config = read_json(data)
         diff_ids = [parse_digest(d) for d in config["rootfs"]["diff_ids"]]
         if not isinstance(config.get("config") or {}, dict):
             raise TypeError

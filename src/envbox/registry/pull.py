@@ -7,10 +7,10 @@ down matters only for what is not there yet. A broken transfer goes on where it 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from envbox.documents import read_json
 from envbox.errors import ImageError, ToolError
 from envbox.files import whole_file, write_whole
 from envbox.oci import (
@@ -260,7 +260,7 @@ def _not_found(access: Access) -> ImageError:
 
 def _platform_of(access: Access, manifest: Manifest, settings: Settings) -> str:
     try:
-        config = json.loads(fetch_blob(access, manifest.config, settings).read_bytes())
+        config = read_json(fetch_blob(access, manifest.config, settings).read_bytes())
         system, architecture = config["os"], config["architecture"]
     except (ValueError, TypeError, KeyError) as error:
         raise ImageError(f"{access.reference} is not a container image: it has no image config") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.base import BaseLayer, fetch_layers, pull_base
+from envbox.documents import read_json
 from envbox.errors import ImageError
 from envbox.files import disk_error, write_whole
 from envbox.image.activation import LOCKFILE
@@ -163,7 +164,7 @@ def _bring_base(base: Base, platform: str, settings: Settings, apart: Settings) 
             return
         write_whole(blob_path(apart, digest), data)
         if len(wanted) == 1:
-            wanted.append(parse_digest(json.loads(data)["config"]["digest"]))
+            wanted.append(parse_digest(read_json(data)["config"]["digest"]))
 
 
 def _layer_differences(
