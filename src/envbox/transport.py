@@ -227,9 +227,9 @@ def _patient_adapter() -> Any:
                 timer.start()
                 try:
                     found = super().getresponse()
-                except (OSError, http.client.HTTPException) as error:
+                except (OSError, http.client.HTTPException):
                     if late.is_set():
-                        raise TimeoutError("timed out: not all of the headers came") from error
+                        raise TimeoutError("timed out: not all of the headers came") from None
                     raise
                 finally:
                     timer.cancel()
