@@ -225,15 +225,15 @@ def _patient_adapter() -> Any:
                 timer = threading.Timer(self.timeout or CONNECT_TIMEOUT, end)
                 timer.daemon = True
                 timer.start()
+                found = None
                 try:
                     found = super().getresponse()
                 except (OSError, http.client.HTTPException):
-                    if late.is_set():
-                        raise TimeoutError("timed out: not all of the headers came") from None
-                    raise
+                    if not late.is_set():
+                        raise
                 finally:
                     timer.cancel()
-                if late.is_set():  # what broke off there looks like the end of the headers
+                if late.is_set():  # which also may look like the end of the headers
                     raise TimeoutError("timed out: not all of the headers came")
                 return found
 
