@@ -125,7 +125,7 @@ async def _ask(channel: str, packages: Sequence[ForeignPackage], gateway: Any) -
     subdirs = sorted({p.url.rsplit("/", 2)[1] for p in packages})
     names = sorted({p.name for p in packages})
     try:
-        answer = await gateway.query([Channel(channel)], subdirs, names, recursive=False)
+        answer = await gateway.query([Channel(channel)], subdirs, names, False, "disabled")
     except GatewayError as error:
         raise ToolError(f"{public(channel)} cannot be asked: {public(str(error)).splitlines()[0]}") from error
     wanted = {"/".join(p.url.rsplit("/", 2)[1:]): p.url for p in packages}

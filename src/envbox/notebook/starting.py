@@ -64,7 +64,7 @@ def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
     whom = Channels(tuple(sources(settings.channels, ())), ("linux-64",))
 
     async def names(gateway: Any) -> frozenset[str]:
-        found = await gateway.names([Channel(c) for c in whom.names], whom.subdirs)
+        found = await gateway.names([Channel(c) for c in whom.names], whom.subdirs, "disabled")
         return frozenset(n.normalized for n in found)
 
     if settings.offline:

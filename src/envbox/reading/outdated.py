@@ -219,7 +219,7 @@ async def _versions(gateway: Any, channel: str, platform: str, names: Sequence[s
     from rattler import Channel
 
     found: dict[str, set[str]] = {}
-    for part in await gateway.query([Channel(channel)], [platform, "noarch"], names, recursive=False):
+    for part in await gateway.query([Channel(channel)], [platform, "noarch"], names, False, "disabled"):
         for record in part:
             found.setdefault(record.name.normalized, set()).add(str(record.version))
     return found

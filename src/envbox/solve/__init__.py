@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from envbox import coroutines
@@ -18,7 +19,7 @@ from envbox.mirrors import without_credentials
 from envbox.settings import Settings
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
-from envbox.solve.no_solution import no_solution
+from envbox.solve.no_solution import no_solution, unmet_specs, unmet_words
 from envbox.solve.question import Question
 
 
@@ -71,9 +72,29 @@ async def _answer(
     try:
         records = await least_change(question, asked, gateway)
     except SolverError as error:
-        words, hint = await no_solution(str(error), question, asked, gateway)
+        words, hint = await _why(error, question, asked, gateway)
         raise SolveError(words, hint) from error
     return tuple(_locked(record, question.platform, settings) for record in records)
+
+
+async def _why(
+    error: Exception, question: Question, asked: Sequence[str], gateway: Any
+) -> tuple[str, str | None]:
+    """All that is in the way: what nothing fits, and whether the rest would go together."""
+    from rattler.exceptions import SolverError
+
+    faults = await unmet_specs(question, asked, gateway)
+    if not faults:
+        return no_solution(str(error), question)
+    words, hint = await unmet_words(faults, question, asked, gateway)
+    unmet = {fault.text for fault in faults}
+    rest = replace(question, specs=tuple(text for text in question.specs if text not in unmet))
+    try:
+        if rest.specs:
+            await least_change(rest, asked, gateway)
+    except SolverError as other:
+        words = f"{words}\n{no_solution(str(other), rest)[0]}"
+    return words, hint
 
 
 def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:

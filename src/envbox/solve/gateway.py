@@ -171,7 +171,7 @@ async def channel_failure(
     if "://" not in str(error) and isinstance(error, GatewayError):
         try:
             for channel in asked:
-                await gateway.query([Channel(channel)], ["noarch"], ["python"], recursive=False)
+                await gateway.query([Channel(channel)], ["noarch"], ["python"], False, "disabled")
         except GatewayError as alone:
             error = alone
     if not isinstance(error, GatewayError):
