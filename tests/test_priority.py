@@ -157,7 +157,7 @@ def test_a_channel_cannot_bring_another_one_in(settings: Settings, tmp_path: Pat
         path = tmp_path / "own" / subdir / "repodata.json"
         if path.exists():
             index = json.loads(path.read_text())
-            index["info"]["channel_relations"] = {"overrides": "../evil"}
+            index["info"]["channel_relations"] = {"base": "../evil"}
             path.write_text(json.dumps(index))
     with served(tmp_path) as url:
         found = places(answer(settings, [f"{url}/own"], ["app", "secret"]))

@@ -23,7 +23,7 @@ from envbox.transport import Transport
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-CONNECTIONS = 16
+CONNECTIONS = 24
 """Requests at once, of all platforms together; pip has one, uv 50, and an index is somebody's server."""
 _MOST = 2000  # projects that are told; no environment has as many
 
