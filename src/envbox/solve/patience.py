@@ -34,8 +34,8 @@ LEAST = 1024
 answer, and a modem of 1980 brought more."""
 LARGEST_INDEX = 2 << 30
 """Bytes of one index, unpacked. conda-forge's largest, linux-64 with ten years of builds, has 0.4 GB."""
-MOST_MEMORY = 4 << 30
-"""Bytes of memory that reading indexes and solving may take: all of conda-forge, for four platforms, 2 GB."""
+MOST_MEMORY = 3 << 30
+"""Bytes of memory that reading indexes and solving may take: 450,000 records, read whole, take 0.7 GB."""
 _BUSY = 0.05  # of one processor: a solver that works has more, also on a machine that others use
 _PAUSE = 0.1  # seconds between two looks; zstd unpacks half a GB of nothing meanwhile
 _COUNTS = {
