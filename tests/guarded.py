@@ -23,6 +23,7 @@ class Guarded:
 
     :param asked: path and Authorization header ("" for none) of each request
     :param wants: an Authorization header, or a path's beginning, without which there is nothing
+    :param instead: gives the answer for a path, instead of its file; called with the handler
     :param first: answers to the first requests, instead of files: called with the handler
     """
 
@@ -30,6 +31,7 @@ class Guarded:
     wants: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
     first: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
+    instead: Callable[[str], Callable[[BaseHTTPRequestHandler], None] | None] = lambda _: None
 
     @property
     def paths(self) -> list[str]:
@@ -78,6 +80,8 @@ def guarded(folder: Path, wants: str = "", context: ssl.SSLContext | None = None
             server.asked.append((self.path, said))
             if server.first:
                 server.first.pop(0)(self)
+            elif answer := server.instead(self.path):
+                answer(self)
             elif not server.wants.startswith("/") and server.wants not in ("", said):
                 status(401)(self)
             elif not self.path.startswith(server.wants) and server.wants.startswith("/"):
@@ -103,7 +107,7 @@ def guarded(folder: Path, wants: str = "", context: ssl.SSLContext | None = None
 
 @contextmanager
 def _running(http: ThreadingHTTPServer) -> Iterator[None]:
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield
     finally:

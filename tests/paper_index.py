@@ -7,6 +7,7 @@ import io
 import json
 import re
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class Paper:
     :param files: project → file name → its bytes, and what its page says of it
     :param asked: path and Authorization header of each request
     :param sent: bytes of bodies
+    :param pause: seconds before an answer
+    :param most_at_once: requests
     :param meeting: where requests for metadata wait for each other
     """
 
@@ -54,6 +57,10 @@ class Paper:
     has_metadata: bool = True
     meeting: threading.Barrier | None = None
     takes_ranges: bool = True
+    pause: float = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: Any = field(default_factory=threading.Lock)
 
     @property
     def simple(self) -> str:
@@ -119,6 +126,17 @@ def paper_index(speaks: str = "json", wants: str = "") -> Iterator[Paper]:
         def do_GET(self) -> None:
             said = self.headers.get("Authorization", "")
             paper.asked.append((self.path, said))
+            with paper.lock:
+                paper.at_once += 1
+                paper.most_at_once = max(paper.most_at_once, paper.at_once)
+            time.sleep(paper.pause)
+            try:
+                self.get(said)
+            finally:
+                with paper.lock:
+                    paper.at_once -= 1
+
+        def get(self, said: str) -> None:
             if paper.status:
                 return self.answer(paper.status)
             if paper.wants and said != paper.wants:

@@ -16,6 +16,7 @@ FOUNDATION = {
     "__init__",
     "cache",
     "coroutines",
+    "documents",
     "errors",
     "files",
     "report",

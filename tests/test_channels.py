@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -223,13 +225,66 @@ def test_a_silent_channel_is_given_up_and_named(settings: Settings) -> None:
     assert caught.value.message == f"the channel {place} does not answer (waited for 1 s)"
 
 
-def test_a_slow_channel_is_waited_for(server: Guarded, settings: Settings) -> None:
-    def slow(handler: BaseHTTPRequestHandler) -> None:
-        time.sleep(1.5)
-        status(404)(handler)
+STALLS = ["before the headers", "in the headers", "in the body", "byte by byte"]
 
-    server.first[:] = [slow]
-    assert {p.name for p in answer(replace(settings, timeout=0.4), f"{server.url}/c")} == {"a", "b"}
+
+@contextmanager
+def stalling(folder: Path, where: str, what: str) -> Iterator[str]:
+    """Serve a folder, but never end the answer of a file: gives the address."""
+    ended = threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        if where == "before the headers":
+            ended.wait(30)
+            return
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n")
+        if where != "in the headers":
+            handler.wfile.write(b"Content-Length: 5000000\r\n\r\n" + bytes(5000))
+        while not ended.wait(0.05 if where == "byte by byte" else 30):
+            handler.wfile.write(b"\0")
+
+    with guarded(folder) as server, suppress(OSError):
+        server.instead = lambda path: stall if what in path else None
+        try:
+            yield server.url
+        finally:
+            ended.set()
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        *((where, "noarch/repodata.json") for where in STALLS),
+        ("in the body", "noarch/repodata_shards"),
+        ("byte by byte", "linux-64/repodata.json"),
+    ],
+)
+def test_a_channel_that_stalls_anywhere_is_given_up_and_named(
+    folder: Path, settings: Settings, where: str, what: str
+) -> None:
+    with stalling(folder, where, what) as url, guarded(folder) as other:
+        with pytest.raises(ToolError) as caught:
+            answer(replace(settings, timeout=0.5), f"{other.url}/other", f"{url}/c")
+        assert caught.value.message == f"the channel {url}/c does not answer (waited for 0.5 s)"
+        assert "`timeout`" in str(caught.value.hint)
+
+
+def test_a_slow_channel_is_waited_for(folder: Path, settings: Settings, tmp_path: Path) -> None:
+    records = [record(f"p{number}", "1") for number in range(60)]
+    write_channel(tmp_path / "c", [*records, record("b", "2", subdir="linux-64")])
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        data = (tmp_path / handler.path[1:]).read_bytes()
+        status(200, **{"Content-Length": str(len(data))})(handler)
+        for start in range(0, len(data), 2000):
+            handler.wfile.write(data[start : start + 2000])
+            time.sleep(0.2)
+
+    with guarded(tmp_path) as server:
+        server.instead = lambda path: slow if path.endswith("noarch/repodata.json") else None
+        start = time.monotonic()
+        assert {p.name for p in answer(replace(settings, timeout=0.8), f"{server.url}/c")} == {"b"}
+        assert time.monotonic() - start > 0.8
 
 
 def test_a_channel_that_is_not_there_is_named(server: Guarded, settings: Settings) -> None:

@@ -448,7 +448,13 @@ def test_missing_info_is_refused(tmp_path: Path, missing: str, extension: str) -
     refused(Package(files=[("a", File(b"1"))], info=lists), tmp_path, "has (no|neither) info/", extension)
 
 
-@pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b"\xff\xfe", b'{"paths": 3}'])
+DEEP = b'{"a":' + b"[" * 500 + b"]" * 500 + b"}"  # it can just be read, and not be written
+HUGE = b'{"a": ' + b"9" * 10_000 + b"}"
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"<html>", b"[]", b"\xff\xfe", b'{"paths": 3}', b'{"a":' * 100_000, DEEP, HUGE]
+)
 @pytest.mark.parametrize("name", ["index.json", "paths.json", "link.json"])
 def test_info_that_is_not_what_it_should_be_is_refused(tmp_path: Path, name: str, text: bytes) -> None:
     if name == "link.json" and text.startswith(b"{"):

@@ -19,6 +19,7 @@ from envbox.lock import Update, lock
 from envbox.lockfile import Lock, LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
+from envbox.solve.ahead import CONNECTIONS
 
 RECORDS = [
     *(
@@ -497,8 +498,7 @@ def test_every_platform_that_fails_is_named_and_the_lock_stays(place: Place, ind
     ask(place, "tee")
     place.lock("linux-64")
     message = place.refused(SolveError, "linux-64", "linux-aarch64", "osx-arm64").message
-    assert "tee 1.0 has no wheel for linux-aarch64" in message
-    assert "tee 1.0 has no wheel for osx-arm64" in message
+    assert "tee 1.0 has no wheel for linux-aarch64, osx-arm64, only for linux-64, win-64" in message
     assert "no wheel for linux-64" not in message
 
 
@@ -510,6 +510,42 @@ def test_what_is_wrong_everywhere_is_said_once_with_where(place: Place, index: P
         "maps cannot be locked: linux-64, linux-aarch64: "
         f"there is no gone in the package index {index.simple}"
     )
+
+
+def test_all_requirements_that_nothing_fits_are_named_at_once(place: Place, index: Paper) -> None:
+    for name, version in (("tee", "1.0"), ("pot", "2.0"), ("cup", "1.0")):
+        index.add(name, version)
+    index.add("far", "1.0", "cp312-cp312-win_amd64")
+    ask(place, "tee", "gone", "pot >=3", "alsogone[extra] >=1", "far", "cup")
+    error = place.refused(SolveError, *BOTH)
+    assert error.message.splitlines() == [
+        "maps cannot be locked: the pip requirements cannot be satisfied on linux-64, linux-aarch64:",
+        f"  there is no gone, alsogone in the package index {index.simple}",
+        f"  there is no pot >=3 in the package index {index.simple}",
+        "  far 1.0 has no wheel for linux-64, linux-aarch64, only for win-64",
+    ]
+    assert "the newest pot there is 2.0" in str(error.hint)
+    assert "take far from conda instead" in str(error.hint)
+
+
+def test_what_will_be_needed_is_asked_for_side_by_side(place: Place, index: Paper) -> None:
+    index.meeting = threading.Barrier(8, timeout=10)  # for metadata, of which each waits for seven others
+    for number in range(8):
+        index.add(f"direct{number}", "1.0", needs=[f"far{number} >=1", f"never{number}; extra == 'x'"])
+        index.add(f"far{number}", "1.0")
+    ask(place, *(f"direct{number} ==1.0" for number in range(8)))
+    assert len(wheels(place.lock("linux-64"))) == 16
+    assert len(index.paths("/simple/")) == 16
+    assert len(index.paths(".metadata")) == 16
+
+
+def test_an_index_is_never_asked_for_much_at_once(place: Place, index: Paper) -> None:
+    for number in range(60):
+        index.add(f"direct{number}", "1.0")
+    index.pause = 0.02
+    ask(place, *(f"direct{number} ==1.0" for number in range(60)))
+    place.lock(*BOTH)
+    assert 4 < index.most_at_once <= CONNECTIONS + len(BOTH)
 
 
 def test_platforms_are_resolved_at_once(place: Place, index: Paper) -> None:

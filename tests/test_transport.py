@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+import requests
 from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
 
-from envbox.errors import SettingsError, ToolError
+from envbox.errors import PackageError, SettingsError, ToolError
 from envbox.fetch import fetch, fetch_archives
 from envbox.fetch import receiving as room
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
+from envbox.transport import TooLongError, Transport
 
 DATA = b"the archive" * 100_000
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -205,6 +213,118 @@ def test_a_silent_server_is_given_up(
     with pytest.raises(ToolError, match="timed out"):
         get(f"{server.url}/noarch/a.conda", quick)
     ended.set()
+
+
+@pytest.mark.parametrize("where", ["headers", "body", "packed body"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: Guarded, settings: Settings, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    ended = threading.Event()
+
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        if where != "headers":
+            packed = b"Content-Encoding: gzip\r\n" if where == "packed body" else b""
+            handler.wfile.write(b"x\r\n" + packed + b"Content-Length: 1100000\r\n\r\n")
+        while not ended.wait(0.05):
+            handler.wfile.write(b"x")
+
+    monkeypatch.setattr(room, "_ATTEMPTS", 2)
+    server.instead = lambda _: trickle
+    quick = replace(settings, timeout=0.3)
+    with pytest.raises(ToolError, match=r"timed out|in 0\.3 seconds"):
+        get(f"{server.url}/noarch/a.conda", quick)
+    ended.set()
+
+
+def test_a_server_that_is_slow_is_waited_for(server: Guarded, settings: Settings) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        status(200, **{"Content-Length": str(len(DATA))})(handler)
+        for start in range(0, len(DATA), len(DATA) // 6):
+            handler.wfile.write(DATA[start : start + len(DATA) // 6])
+            time.sleep(0.15)
+
+    server.instead = lambda _: slow
+    assert get(f"{server.url}/noarch/a.conda", replace(settings, timeout=0.5)) == DATA
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "where", ["file:///etc/hostname", "ftp://127.0.0.1/a", "javascript:1", "http://me:pw@h/a"]
+)
+def test_a_redirect_to_what_is_no_server_is_not_followed(
+    server: Guarded, settings: Settings, where: str
+) -> None:
+    server.first = [status(302, Location=where)]
+    with pytest.raises(ToolError, match="sends us on") as caught:
+        get(f"{server.url}/noarch/a.conda", settings)
+    assert "pw" not in caught.value.message
+
+
+def test_a_redirect_out_of_https_is_not_followed(folder: Path, settings: Settings, tmp_path: Path) -> None:
+    ca, context = make_certificates(tmp_path)
+    with guarded(folder, context=context) as secure, guarded(folder) as plain:
+        secure.first = [status(302, Location=f"{plain.url}/noarch/a.conda")]
+        with pytest.raises(ToolError, match="sends us on to http://"):
+            get(f"{secure.url}/noarch/a.conda", replace(settings, ca_bundle=ca))
+        assert not plain.asked
+
+
+# --- how much comes ---
+
+
+def locked(server: Guarded, size: int | None) -> LockedPackage:
+    return LockedPackage("conda", "a", "1", "0", "noarch", {}, f"{server.url}/noarch/a.conda", SHA, size=size)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_archive_is_never_longer_than_the_lock_says(
+    server: Guarded, settings: Settings, told: bool
+) -> None:
+    sent = 0
+
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"Content-Length: 900000000\r\n" * told + b"\r\n")
+        with suppress(OSError):
+            while sent < 900_000_000:
+                handler.wfile.write(DATA)
+                sent += len(DATA)
+
+    server.instead = lambda _: endless
+    with pytest.raises(PackageError, match=f"more than the {len(DATA)} bytes"):
+        fetch_archives([locked(server, len(DATA))], settings)
+    assert sent < 50_000_000
+    assert not [path for path in settings.cache_dir.rglob("*") if path.is_file()]
+
+
+def test_an_archive_of_the_length_in_the_lock_is_taken(server: Guarded, settings: Settings) -> None:
+    (path,) = fetch_archives([locked(server, len(DATA))], settings).values()
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "words"),
+    [
+        (gzip.compress(bytes(40_000_000)), "gzip", TooLongError),
+        (gzip.compress(b"good")[:-9], "gzip", requests.RequestException),
+        (b"no gzip", "gzip", requests.RequestException),
+        (b"anything", "br", requests.RequestException),
+        (bytes(2_000_000), "identity", TooLongError),
+    ],
+)
+def test_what_unpacks_to_more_than_can_be_is_not_unpacked(
+    server: Guarded, settings: Settings, body: bytes, encoding: str, words: type[Exception]
+) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        status(200, **{"Content-Length": str(len(body)), "Content-Encoding": encoding})(handler)
+        with suppress(OSError):
+            handler.wfile.write(body)
+
+    server.instead = lambda _: answer
+    transport = Transport(settings)
+    with transport.get(server.url, {"Accept-Encoding": "gzip"}) as found, pytest.raises(words):
+        transport.whole(found, 1_000_000)
 
 
 # --- proxies and certificates ---

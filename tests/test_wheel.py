@@ -187,3 +187,66 @@ def test_linking_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         link_wheel(Source(FULL.locked(path), path, PYTHON), EntryWriter(digest.update), compile_sources)
         digests.add(digest.hexdigest())
     assert len(digests) == 1
+
+
+# --- a RECORD that lies ---
+
+INFO = "demo-1.0.dist-info"
+SMALL = Wheel(files={"demo/__init__.py": (b"x = 1\n", False)}, entry_points="[console_scripts]\nd = demo:d\n")
+
+
+def with_record(path: Path, record: bytes | None, **more: bytes) -> Path:
+    """Write a wheel anew with another RECORD, or none."""
+    with zipfile.ZipFile(path) as wheel:
+        members = {info.filename: wheel.read(info) for info in wheel.infolist()}
+    members |= {f"{INFO}/{name.replace('_', '.')}": data for name, data in more.items()}
+    del members[f"{INFO}/RECORD"]
+    if record is not None:
+        members[f"{INFO}/RECORD"] = record
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, data in members.items():
+            wheel.writestr(zipfile.ZipInfo(name, (2024, 5, 17, 12, 30, 10)), data)
+    return path
+
+
+LIES = {
+    "no line": b"",
+    "a wrong hash": b"demo/__init__.py,sha256=AAAA,6\n",
+    "an unknown hash": b"demo/__init__.py,md5=AAAA,6\n",
+    "a wrong size": b"demo/__init__.py,,99999999999\n",
+    "a file outside": b"../../../../etc/passwd,sha256=AAAA,1\n",
+    "an absolute file": b"/etc/passwd,sha256=AAAA,1\n",
+    "a file that is not there": b"demo/gone.py,sha256=AAAA,1\n",
+    "a line twice": b"demo/__init__.py,,\ndemo/__init__.py,sha256=AAAA,1\n",
+    "the same but for case": b"demo/__init__.py,,\nDemo/__INIT__.py,sha256=AAAA,1\n",
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_record_says_changes_nothing(tmp_path: Path, lie: str) -> None:
+    honest = link(SMALL.write(tmp_path / "honest"), SMALL)
+    path = with_record(SMALL.write(tmp_path / "lying"), LIES[lie], RECORD_jws=b"{}", RECORD_p7s=b"x")
+    found = link(path, SMALL)
+    extra = {f"{SITE}/{INFO}/RECORD.jws", f"{SITE}/{INFO}/RECORD.p7s"}
+    assert found.keys() - extra == honest.keys()
+    record = found[f"{SITE}/{INFO}/RECORD"][1]
+    for word in (b"passwd", b"gone.py", b"AAAA", b"99999999999", b"Demo"):
+        assert word not in record
+    for name in honest.keys() - {f"{SITE}/{INFO}/RECORD"}:
+        assert found[name][1] == honest[name][1]
+
+
+@pytest.mark.parametrize("record", [None, b"a\n", b"a,b\n", b"demo/__init__.py,,x\n", b'"', b"\xff,,\n"])
+def test_a_record_that_is_none_is_refused_in_words(tmp_path: Path, record: bytes | None) -> None:
+    with pytest.raises(PackageError, match=r"^demo-1\.0-py3-none-any\.whl "):
+        link(with_record(SMALL.write(tmp_path), record), SMALL)
+
+
+@pytest.mark.parametrize(
+    "points",
+    ["[console_scripts]\n../evil = demo:d\n", "[console_scripts]\n/bin/sh = demo:d\n", "[a", "a=b\n"],
+)
+def test_entry_points_that_lead_elsewhere_are_refused(tmp_path: Path, points: str) -> None:
+    wheel = Wheel(files=SMALL.files, entry_points=points)
+    with pytest.raises(PackageError, match=r"^demo-1\.0-py3-none-any\.whl "):
+        link(wheel.write(tmp_path), wheel)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from envbox.cache import Memo
+from envbox.documents import read_json
 from envbox.errors import ImageError, LockfileError
 from envbox.files import open_file, remove
 from envbox.lockfile import Base, LockedPackage, lock_anew
@@ -207,7 +208,7 @@ def _access(
 def _config(access: Access, manifest: Manifest, settings: Settings) -> dict[str, Any]:
     data = read_blob(access, manifest.config, settings)
     try:
-        config = json.loads(data)
+        config = read_json(data)
         diff_ids = [parse_digest(d) for d in config["rootfs"]["diff_ids"]]
         if not isinstance(config.get("config") or {}, dict):
             raise TypeError

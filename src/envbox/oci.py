@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NewType
 
+from envbox.documents import read_json
 from envbox.errors import ImageError
 
 Digest = NewType("Digest", str)
@@ -107,7 +108,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest | dict[str, Descriptor]:
     :raises ImageError: when it is neither
     """
     try:
-        document = json.loads(data)
+        document = read_json(data)
         if "manifests" in document:
             return _parse_index(document["manifests"])
         if document.get("schemaVersion") == 1:

@@ -1,18 +1,25 @@
 """HTTP as this machine and this user have it: proxies, certificates, patience, and who we are to each host.
 
 What a login is sent to is the one difficulty. It is added to a request for its own host; a redirect to
-another one goes without it, as a store that is handed a signed address also demands.
+another one goes without it, as a store that is handed a signed address also demands, and none leaves https.
+
+The other is who keeps us waiting. A socket's own limit begins anew with every byte that comes; so the headers
+have to be there within `timeout`, whole, and of a body `LEAST` bytes in each.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import threading
-from collections.abc import Mapping
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from envbox.credentials import Login, Logins, read_logins, without_user
 from envbox.errors import SettingsError, ToolError
@@ -23,8 +30,17 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT = 15.0  # seconds; a host that is there has answered by then
+LEAST = 1024
+"""Bytes of an answer that come within `timeout`, else who sends it is silent: one byte each second is no
+answer, and a modem of 1980 brought more."""
+MOST_REDIRECTS = 10
+_BLOCK = 1 << 17  # bytes of an answer that are given on at once
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _WHO = (401, 403, 404)  # anaconda.org says 404 to who may not know that there is something
+
+
+class TooLongError(Exception):
+    """More came than was to come."""
 
 
 class Transport:
@@ -50,6 +66,52 @@ class Transport:
             answer.close()
             answer = self._ask(address, headers, login)
         return answer
+
+    def pieces(self, answer: requests.Response, most: int | None = None) -> Iterator[bytes]:
+        """The bytes of an answer, as they come, a Content-Encoding not undone.
+
+        :param most: of them
+        :raises requests.ReadTimeout: when too few came within `timeout`
+        :raises TooLongError: when more come than `most`
+        """
+        import requests
+
+        timeout, start = self._settings.timeout, time.monotonic()
+        came = total = 0
+        while piece := answer.raw.read1(_BLOCK, decode_content=False):
+            came, total = came + len(piece), total + len(piece)
+            if most is not None and total > most:
+                raise TooLongError
+            if came >= LEAST:
+                came, start = 0, time.monotonic()
+            elif time.monotonic() - start > timeout:
+                raise requests.ReadTimeout(f"no more than {came} bytes came in {timeout:g} seconds")
+            yield piece
+
+    def whole(self, answer: requests.Response, most: int) -> bytes:
+        """All bytes of an answer, unpacked; raises as `pieces` does.
+
+        :param most: of them, packed and unpacked
+        :raises requests.exceptions.ContentDecodingError: when it is not packed as it says
+        """
+        from requests.exceptions import ContentDecodingError
+
+        encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding == "identity":
+            return b"".join(self.pieces(answer, most))
+        if encoding not in ("gzip", "x-gzip"):
+            raise ContentDecodingError(f"it is packed as {encoding[:20]!r}, and nobody asked for that")
+        unpacking, found = zlib.decompressobj(31), bytearray()
+        try:
+            for piece in self.pieces(answer, most):
+                found += unpacking.decompress(piece, most + 1 - len(found))
+                if len(found) > most:
+                    raise TooLongError
+        except zlib.error as error:
+            raise ContentDecodingError("it is not packed as it says") from error
+        if not unpacking.eof:
+            raise ContentDecodingError("it ends too early")
+        return bytes(found)
 
     def _ask(self, address: str, headers: Mapping[str, str] | None, login: Login | None) -> requests.Response:
         signed, ours = login.sign(address) if login else (address, {})
@@ -103,7 +165,7 @@ def _unchanged(prepared: Any) -> Any:
 
 
 def open_session(settings: Settings) -> requests.Session:
-    """A session with our certificates, whose redirects show a login to the host alone that it is for.
+    """A session with our certificates and patience, whose redirects show a login to its own host alone.
 
     :raises SettingsError: when the certificates that are named cannot be used
     """
@@ -119,10 +181,83 @@ def open_session(settings: Settings) -> requests.Session:
             if (before.scheme, before.netloc) != (now.scheme, now.netloc):
                 prepared_request.headers.pop("Authorization", None)
 
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            target = super().get_redirect_target(resp)
+            if target is not None:
+                place = urlsplit(urljoin(resp.url, target))
+                allowed = {"https"} if urlsplit(resp.url).scheme == "https" else {"https", "http"}
+                if place.scheme not in allowed:
+                    raise requests.exceptions.InvalidSchema(
+                        f"it sends us on to {public(place.geturl())}, and that is not followed"
+                    )
+                if place.username or place.password:
+                    raise requests.exceptions.InvalidSchema("it sends us on with a login of its own")
+            return target
+
         def merge_environment_settings(self, *args: Any, **named: Any) -> Any:
             return {**super().merge_environment_settings(*args, **named), "verify": trusted}
 
-    return Session()
+    found = Session()
+    found.max_redirects = MOST_REDIRECTS
+    found.mount("https://", _patient_adapter())
+    found.mount("http://", _patient_adapter())
+    return found
+
+
+def _patient_adapter() -> Any:
+    """An adapter whose connections wait for all of the headers, not for each byte of them."""
+    import http.client
+
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+
+    def patient(kind: Any) -> Any:
+        class Patient(kind):  # type: ignore[misc]
+            def getresponse(self) -> Any:
+                sock, late = self.sock, threading.Event()
+
+                def end() -> None:
+                    late.set()
+                    with suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
+
+                timer = threading.Timer(self.timeout or CONNECT_TIMEOUT, end)
+                timer.daemon = True
+                timer.start()
+                found = None
+                try:
+                    found = super().getresponse()
+                except (OSError, http.client.HTTPException):
+                    if not late.is_set():
+                        raise
+                finally:
+                    timer.cancel()
+                if late.is_set():  # which also may look like the end of the headers
+                    raise TimeoutError("timed out: not all of the headers came")
+                return found
+
+        return Patient
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = patient(HTTPConnection)
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = patient(HTTPSConnection)
+
+    pools = {"http": PlainPool, "https": SecurePool}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **named: Any) -> None:
+            super().init_poolmanager(*args, **named)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
+            manager = super().proxy_manager_for(*args, **named)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+    return Adapter()
 
 
 def offline_error(address: str) -> ToolError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,21 @@ def _indexed(
 
     :param named: the channels as the file has them, maybe with logins
     """
-    from envbox.solve.gateway import open_gateway
+    from envbox.solve.asking import ask_channels
+    from envbox.solve.gateway import Channels
     from envbox.solve.match_specs import addresses
 
     by_channel: dict[str, list[ForeignPackage]] = {}
     for package in packages:
         by_channel.setdefault(package.url.rsplit("/", 2)[0], []).append(package)
-    gateway = open_gateway(settings, by_channel, addresses(named, ()))
+    written = tuple(addresses(named, ()))
     found: dict[str, Indexed] = {}
     with report.task("looking packages up in their channels", len(by_channel)) as task:
         for channel, wanted in by_channel.items():
+            subdirs = tuple(sorted({p.url.rsplit("/", 2)[1] for p in wanted}))
+            whom = Channels((channel,), subdirs, written)
             try:
-                found |= coroutines.run(_ask, channel, wanted, gateway)
+                found |= coroutines.run(ask_channels, whom, partial(_ask, channel, wanted), settings)
             except EnvboxError as error:
                 report.detail(f"{error.message}; the archives are read instead")
             task.advance()
@@ -121,7 +125,7 @@ async def _ask(channel: str, packages: Sequence[ForeignPackage], gateway: Any) -
     subdirs = sorted({p.url.rsplit("/", 2)[1] for p in packages})
     names = sorted({p.name for p in packages})
     try:
-        answer = await gateway.query([Channel(channel)], subdirs, names, recursive=False)
+        answer = await gateway.query([Channel(channel)], subdirs, names, False, "disabled")
     except GatewayError as error:
         raise ToolError(f"{public(channel)} cannot be asked: {public(str(error)).splitlines()[0]}") from error
     wanted = {"/".join(p.url.rsplit("/", 2)[1:]): p.url for p in packages}

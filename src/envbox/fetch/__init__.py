@@ -29,6 +29,17 @@ _WITHDRAWN = "the channel no longer has this file: have it locked anew by the to
 
 
 @dataclass(frozen=True, slots=True)
+class Meant:
+    """What a file has to be.
+
+    :param size: in bytes; None: nobody has said
+    """
+
+    sha256: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Came:
     """What a file is, that nobody had given a sha256 for.
 
@@ -68,7 +79,8 @@ def fetch_archives(
 
         check(0)
         address = settings.mirrors.rewrite(package.url)
-        _fetch(address, paths[package.sha256], package.sha256, transport, check)
+        meant = Meant(package.sha256, package.size)
+        _fetch(address, paths[package.sha256], meant, transport, check)
         task.advance()
 
     with (
@@ -105,7 +117,7 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
     :raises PackageError: when the file is not what `sha256` says
     :raises ToolError: when it cannot be had
     """
-    return _fetch(settings.mirrors.rewrite(url), dest, sha256, Transport(settings), progress)
+    return _fetch(settings.mirrors.rewrite(url), dest, Meant(sha256), Transport(settings), progress)
 
 
 def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) -> Came:
@@ -139,11 +151,12 @@ def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
     )
 
 
-def _fetch(address: str, dest: Path, sha256: str, transport: Transport, progress: Progress | None) -> Path:
+def _fetch(address: str, dest: Path, meant: Meant, transport: Transport, progress: Progress | None) -> Path:
     if is_regular(dest):
         return dest
+    sha256 = meant.sha256
     with whole_file(dest) as file:
-        part = Part(file)
+        part = Part(file) if meant.size is None else Part(file, most=meant.size)
         receive(address, part, transport, progress)
         if part.is_joined and part.sha256.hexdigest() != sha256:
             part.begin_again()

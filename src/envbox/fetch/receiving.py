@@ -19,18 +19,19 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from envbox.credentials import hint_for
-from envbox.errors import EnvboxError, ToolError
+from envbox.errors import EnvboxError, PackageError, ToolError
 from envbox.lockfile import lock_anew
 from envbox.mirrors import public
-from envbox.transport import Transport, certificate_hint
+from envbox.transport import LEAST, TooLongError, Transport, certificate_hint
 
 if TYPE_CHECKING:
     import requests
 
-_ATTEMPTS = 5  # in a row that bring nothing
+_ATTEMPTS = 5  # in a row that bring next to nothing
 _FIRST_PAUSE = 0.5  # seconds; doubled each time, with up to half as much again by chance
 _LONGEST_PAUSE = 60.0  # seconds that a server may ask us to wait
 _CHUNK = 1 << 20
+LARGEST = 16 << 30  # bytes, where nothing says how long a file is; the largest known packages have 3 GB
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _GONE = f"the channel no longer has this file: {lock_anew()}"
 
@@ -55,19 +56,26 @@ class Part:
     :param is_joined: whether it came in several answers, which may have been of different files
     :param can_join: whether there is a hash to find that out by
     :param gone: what to do when the server does not have it
+    :param most: bytes that it may have
     :param md5: a hash of `new_md5`, where that is wanted as well
     """
 
     file: IO[bytes]
     can_join: bool = True
     gone: str = _GONE
+    most: int = LARGEST
     md5: Any = None
     sha256: Any = field(default_factory=hashlib.sha256)
     size: int = 0
     is_joined: bool = False
 
     def add(self, piece: bytes) -> None:
-        """Write and hash the next bytes."""
+        """Write and hash the next bytes.
+
+        :raises TooLongError: when there are more than there should be
+        """
+        if self.size + len(piece) > self.most:
+            raise TooLongError
         self.sha256.update(piece)
         if self.md5 is not None:
             self.md5.update(piece)
@@ -95,6 +103,7 @@ def receive(address: str, part: Part, transport: Transport, progress: Progress |
     :param address: of http, https or file
     :param progress: called with the number of bytes that came, again and again; it may raise, which ends it
     :raises ToolError: when it cannot be had
+    :raises PackageError: when it is longer than it should be: no more than that is written
     """
     failures, most = 0, part.size
     while True:
@@ -109,8 +118,13 @@ def receive(address: str, part: Part, transport: Transport, progress: Progress |
             if length is not None and part.size != length:
                 raise _PassingError(f"the transfer broke off after {part.size} of {length} bytes")
             return
+        except TooLongError as error:
+            raise PackageError(
+                f"{public(address)} has more than the {part.most} bytes that it should have: it is not taken",
+                "the server's file is not the one that is meant: use another mirror, or ask who runs it",
+            ) from error
         except _PassingError as error:
-            failures = 1 if part.size > most else failures + 1
+            failures = 1 if part.size >= most + LEAST else failures + 1
             most = max(most, part.size)
             if not part.can_join:
                 part.begin_again()
@@ -168,7 +182,7 @@ def _open_http(
                     f"cannot fetch {public(address)}: the server says {answer.status_code} {answer.reason}",
                     _status_hint(address, answer.status_code, part, transport),
                 )
-            yield _pieces(answer.raw), _whole_length(answer, part)
+            yield transport.pieces(answer), _whole_length(answer, part)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             raise ToolError(public(f"cannot fetch {address}: {error}")) from error
@@ -191,12 +205,6 @@ def _whole_length(answer: requests.Response, part: Part) -> int | None:
     part.begin_again()
     length = answer.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
-
-
-def _pieces(raw: Any) -> Iterator[bytes]:
-    stream: IO[bytes] = raw
-    while data := stream.read(_CHUNK):
-        yield data
 
 
 def _seconds(text: str) -> float:

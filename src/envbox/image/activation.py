@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from envbox.documents import read_json
 from envbox.errors import PackageError
 from envbox.inside import HOME, PREFIX, WORK
 from envbox.link.target import ROOT
@@ -101,7 +102,7 @@ def read_activation(
 
 def _parse_variables(path: str, content: bytes) -> dict[str, str]:
     try:
-        found = json.loads(content)
+        found = read_json(content)
         if not isinstance(found, dict):
             raise TypeError
     except (ValueError, TypeError) as error:

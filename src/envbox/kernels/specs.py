@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox import __version__
+from envbox.documents import read_json
 from envbox.errors import LaunchError, ToolError
 from envbox.files import disk_error, write_whole
 
@@ -140,7 +141,7 @@ def _free_name(folder: Path, environment: str, project: Path) -> str:
 def _read(path: Path) -> HostKernel | None:
     """A kernelspec, if it is one of ours."""
     try:
-        spec = json.loads(path.read_bytes())
+        spec = read_json(path.read_bytes())
         ours = spec["metadata"][KEY]
         return HostKernel(
             path.parent.name, path.parent, ours["environment"], Path(ours["project"]), ours["kernel"],

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from envbox.documents import read_json
 from envbox.errors import PackageError
 from envbox.files import open_file, remove
 from envbox.link.tar import CHUNK, DIRECTORY, Member, TarError, TarReader
@@ -204,6 +205,13 @@ def _tarball(path: Path, file: IO[bytes], part: str) -> Iterator[TarReader]:
             names = [n for n in archive.namelist() if n.startswith(part) and n.endswith(".tar.zst")]
             if len(names) != 1:
                 raise PackageError(f"has {len(names)} {part}*.tar.zst, not one")
+            if (kind := archive.getinfo(names[0]).compress_type) not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):
+                raise PackageError(
+                    f"has a {part}*.tar.zst that is packed again, in a way ({kind}) that none is"
+                )
             with archive.open(names[0]) as stream:
                 raw = zstandard.ZstdDecompressor().stream_reader(stream, read_size=CHUNK)
                 yield TarReader(io.BufferedReader(cast(Any, raw), CHUNK))
@@ -268,7 +276,7 @@ def _parse_info(found: Mapping[str, bytes]) -> PackageInfo:
 def _object(found: Mapping[str, bytes], name: str) -> dict[str, Any]:
     if name not in found:
         raise PackageError(f"has no info/{name}")
-    value = json.loads(found[name])
+    value = read_json(found[name])
     if not isinstance(value, dict):
         raise PackageError(f"has an info/{name} that is not an object")
     return value
@@ -309,7 +317,10 @@ def _old_paths(found: Mapping[str, bytes]) -> Iterator[PathEntry]:
     no_link = set(found.get("no_link", b"").decode().splitlines())
     prefixes: dict[str, tuple[str, str]] = {}
     for line in found.get("has_prefix", b"").decode().splitlines():
-        words = shlex.split(line)
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise PackageError(f"has a line in info/has_prefix that is none: {error}") from error
         if len(words) == 3:
             prefixes[words[2]] = (words[0], words[1])
         elif words:

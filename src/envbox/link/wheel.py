@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import base64
 import calendar
+import configparser
+import csv
 import hashlib
 import posixpath
 import stat
 import warnings
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -50,6 +53,7 @@ def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None
             f"ask for a version of {source.package.name} that has wheels, or take it from conda",
         )
     from installer.exceptions import InstallerError
+    from installer.records import InvalidRecordEntry
 
     try:
         with open_archive(source.archive, source.package.sha256) as file:
@@ -60,7 +64,19 @@ def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None
         if error.message.startswith(name):
             raise
         raise PackageError(f"{name} {error.message}", error.hint) from error
-    except (InstallerError, zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, KeyError) as error:
+    except (InvalidRecordEntry, csv.Error) as error:
+        raise PackageError(f"{name} has a RECORD that is none: {error}") from error
+    except configparser.Error as error:
+        raise PackageError(f"{name} has entry points that are none: {error.message}") from error
+    except (
+        InstallerError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+    ) as error:
         raise PackageError(f"{name} is damaged: {error}") from error
     except AssertionError as error:  # installer's way to say that an entry point is none
         raise PackageError(f"{name} has an entry point that is not `name = module:function`") from error

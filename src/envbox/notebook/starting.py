@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from envbox import coroutines
 from envbox.errors import EnvboxError, SpecError
@@ -56,19 +57,20 @@ def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
     from rattler import Channel
     from rattler.exceptions import GatewayError
 
-    from envbox.solve.gateway import open_gateway
+    from envbox.solve.asking import ask_channels
+    from envbox.solve.gateway import Channels
     from envbox.solve.match_specs import sources
 
-    async def ask() -> frozenset[str]:
-        asked = sources(settings.channels, ())
-        gateway = open_gateway(settings, asked)
-        subdirs = ["linux-64", "noarch"]
-        return frozenset(n.normalized for n in await gateway.names([Channel(c) for c in asked], subdirs))
+    whom = Channels(tuple(sources(settings.channels, ())), ("linux-64",))
+
+    async def names(gateway: Any) -> frozenset[str]:
+        found = await gateway.names([Channel(c) for c in whom.names], whom.subdirs, "disabled")
+        return frozenset(n.normalized for n in found)
 
     if settings.offline:
         return None
     try:
-        return coroutines.run(ask)
+        return coroutines.run(ask_channels, whom, names, settings)
     except (GatewayError, EnvboxError, OSError):
         report.warn(
             f"cannot ask {', '.join(settings.channels)} which packages there are; names are taken as guessed"

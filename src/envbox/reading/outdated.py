@@ -187,28 +187,30 @@ def _newest_records(lock: Lock, channels: Sequence[str], settings: Settings) -> 
 async def _query(lock: Lock, named: Sequence[str], settings: Settings) -> Newest:
     import asyncio
 
-    from envbox.solve.gateway import channel_failure, open_gateway
+    from envbox.solve.asking import ask_channels
+    from envbox.solve.gateway import Channels, channel_failure
     from envbox.solve.match_specs import addresses
-    from envbox.solve.patience import patient
 
     places: dict[tuple[str, str], list[str]] = {}
     for package in lock.packages:
         if package.manager == "conda":
             places.setdefault((package.platform, package.channel), []).append(package.name)
-    channels = list(dict.fromkeys(channel for _, channel in places))
-    written = addresses(named, ())
-    gateway = open_gateway(settings, channels, written)
-    answering = asyncio.gather(
-        *(_versions(gateway, channel, platform, names) for (platform, channel), names in places.items()),
-        return_exceptions=True,
-    )
-    answers = await patient(answering, channels, written, settings)
-    if broken := [answer for answer in answers if isinstance(answer, BaseException)]:
-        raise await channel_failure(broken, channels, gateway, settings)
+    channels = tuple(dict.fromkeys(channel for _, channel in places))
+
+    async def versions(gateway: Any) -> list[Any]:
+        found = await asyncio.gather(
+            *(_versions(gateway, channel, platform, names) for (platform, channel), names in places.items()),
+            return_exceptions=True,
+        )
+        if broken := [answer for answer in found if isinstance(answer, BaseException)]:
+            raise await channel_failure(broken, channels, gateway, settings)
+        return found
+
+    whom = Channels(channels, lock.platforms, tuple(addresses(named, ())))
+    answers = await ask_channels(whom, versions, settings)
     return {
         (platform, name): max(found, key=version_key)
         for (platform, _), answer in zip(places, answers, strict=True)
-        if not isinstance(answer, BaseException)
         for name, found in answer.items()
     }
 
@@ -217,7 +219,7 @@ async def _versions(gateway: Any, channel: str, platform: str, names: Sequence[s
     from rattler import Channel
 
     found: dict[str, set[str]] = {}
-    for part in await gateway.query([Channel(channel)], [platform, "noarch"], names, recursive=False):
+    for part in await gateway.query([Channel(channel)], [platform, "noarch"], names, False, "disabled"):
         for record in part:
             found.setdefault(record.name.normalized, set()).add(str(record.version))
     return found

@@ -7,13 +7,13 @@ down matters only for what is not there yet. A broken transfer goes on where it 
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from envbox.cache import Memo
+from envbox.documents import read_json
 from envbox.errors import ImageError, ToolError
 from envbox.files import read_file, remove, whole_file, write_whole
 from envbox.oci import (
@@ -282,7 +282,7 @@ def _not_found(access: Access) -> ImageError:
 
 def _platform_of(access: Access, manifest: Manifest, settings: Settings) -> str:
     try:
-        config = json.loads(read_blob(access, manifest.config, settings))
+        config = read_json(read_blob(access, manifest.config, settings))
         system, architecture = config["os"], config["architecture"]
     except (ValueError, TypeError, KeyError) as error:
         raise ImageError(f"{access.reference} is not a container image: it has no image config") from error

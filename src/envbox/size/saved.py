@@ -7,12 +7,12 @@ within a layer, files share it by their size.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbox.documents import read_json
 from envbox.errors import ImageError
 from envbox.image.activation import LOCKFILE
 from envbox.link.target import ROOT
@@ -127,7 +127,7 @@ def _prefix(kept: Iterable[str]) -> str | None:
 
 def _recorded(path: str, content: bytes) -> tuple[str, str, list[str]]:
     try:
-        record = json.loads(content)
+        record = read_json(content)
         return str(record["name"]), str(record["version"]), [str(file) for file in record.get("files") or ()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(f"/{path} is not a record of conda's") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from envbox import coroutines
@@ -18,8 +19,7 @@ from envbox.mirrors import without_credentials
 from envbox.settings import Settings
 from envbox.solve.least_change import least_change
 from envbox.solve.match_specs import addresses, joined_depends, sources
-from envbox.solve.no_solution import no_solution
-from envbox.solve.patience import patient
+from envbox.solve.no_solution import no_solution, unmet_specs, unmet_words
 from envbox.solve.question import Question
 
 
@@ -43,24 +43,25 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    from envbox.solve.gateway import channel_failure, open_gateway  # late: checks of a lock need no network
+    from envbox.solve.asking import ask_channels  # late: checks of a lock need no network
+    from envbox.solve.gateway import Channels, channel_failure
 
     specs = [spec for question in questions for spec in question.specs]
     asked = sources(channels, specs)
-    written = addresses(channels, specs)
-    gateway = open_gateway(settings, asked, written)
-    answering = asyncio.gather(
-        *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
-    )
-    answers = await patient(answering, asked, written, settings)
-    broken = [a for a in answers if isinstance(a, BaseException) and not isinstance(a, SolveError)]
-    if broken:
-        raise await channel_failure(broken, asked, gateway, settings)
-    return {
-        question.platform: answer
-        for question, answer in zip(questions, answers, strict=True)
-        if isinstance(answer, tuple | SolveError)
-    }
+
+    async def answers(gateway: Any) -> list[Any]:
+        found = await asyncio.gather(
+            *(_answer(question, asked, gateway, settings) for question in questions), return_exceptions=True
+        )
+        broken = [a for a in found if isinstance(a, BaseException) and not isinstance(a, SolveError)]
+        if broken:
+            raise await channel_failure(broken, asked, gateway, settings)
+        return found
+
+    platforms = tuple(question.platform for question in questions)
+    whom = Channels(tuple(asked), platforms, tuple(addresses(channels, specs)))
+    found = await ask_channels(whom, answers, settings)
+    return {question.platform: answer for question, answer in zip(questions, found, strict=True)}
 
 
 async def _answer(
@@ -71,9 +72,29 @@ async def _answer(
     try:
         records = await least_change(question, asked, gateway)
     except SolverError as error:
-        words, hint = await no_solution(str(error), question, asked, gateway)
+        words, hint = await _why(error, question, asked, gateway)
         raise SolveError(words, hint) from error
     return tuple(_locked(record, question.platform, settings) for record in records)
+
+
+async def _why(
+    error: Exception, question: Question, asked: Sequence[str], gateway: Any
+) -> tuple[str, str | None]:
+    """All that is in the way: what nothing fits, and whether the rest would go together."""
+    from rattler.exceptions import SolverError
+
+    faults = await unmet_specs(question, asked, gateway)
+    if not faults:
+        return no_solution(str(error), question)
+    words, hint = await unmet_words(faults, question, asked, gateway)
+    unmet = {fault.text for fault in faults}
+    rest = replace(question, specs=tuple(text for text in question.specs if text not in unmet))
+    try:
+        if rest.specs:
+            await least_change(rest, asked, gateway)
+    except SolverError as other:
+        words = f"{words}\n{no_solution(str(other), rest)[0]}"
+    return words, hint
 
 
 def _locked(record: Any, platform: str, settings: Settings) -> LockedPackage:

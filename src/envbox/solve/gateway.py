@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,17 +25,35 @@ from envbox.settings import Settings
 from envbox.solve.match_specs import channel_url
 from envbox.transport import certificate_hint, certificates
 
-TIMEOUT = 300  # seconds for one answer of a channel, whole: an index of 50 MB on a slow line (see `patience`)
+TIMEOUT = 6 * 3600  # seconds for one answer of a channel, whole: who is silent is given up by `patience`
 _RETRIES = 3
 _CAUSE = "Caused by: "
 _LONGEST = 400  # characters of a cause, which may quote what an index has
 
 
-def open_gateway(settings: Settings, asked: Iterable[str] = (), addresses: Iterable[str] = ()) -> Any:
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Whom to ask.
+
+    :param names: the channels, without logins
+    :param platforms: whose subdirs are looked at, besides noarch
+    :param addresses: of channels as the spec has them, maybe with logins
+    """
+
+    names: tuple[str, ...]
+    platforms: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def subdirs(self) -> tuple[str, ...]:
+        """The subdirs of each that are looked at."""
+        return tuple(dict.fromkeys([*self.platforms, "noarch"]))
+
+
+def open_gateway(channels: Channels, settings: Settings, asks: Callable[[], None] = lambda: None) -> Any:
     """Give a rattler gateway that asks channels, or their mirrors, and keeps what they say in the cache.
 
-    :param asked: the channels, without logins
-    :param addresses: of channels as the spec has them, maybe with logins
+    :param asks: called whenever something is asked for, also once more
     :raises ToolError: when the cache cannot be written
     :raises SettingsError: when the certificates that are named cannot be used
     """
@@ -46,8 +65,8 @@ def open_gateway(settings: Settings, asked: Iterable[str] = (), addresses: Itera
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-    logins = read_logins(os.environ, [*addresses, *settings.mirrors.rules.values()])
-    places = [settings.mirrors.rewrite(channel_url(channel).rstrip("/")) for channel in asked]
+    logins = read_logins(os.environ, [*channels.addresses, *settings.mirrors.rules.values()])
+    places = [settings.mirrors.rewrite(channel_url(channel).rstrip("/")) for channel in channels.names]
     places += [url for key, url in settings.mirrors.rules.items() if "://" in key]
     endpoints = list(dict.fromkeys(without_user(place)[0].rstrip("/") for place in places))
     return Gateway(
@@ -55,11 +74,11 @@ def open_gateway(settings: Settings, asked: Iterable[str] = (), addresses: Itera
         default_config=SourceConfig(
             cache_action="force-cache-only" if settings.offline else "cache-or-fetch"
         ),
-        client=_client(settings, endpoints, logins),
+        client=_client(settings, endpoints, logins, asks),
     )
 
 
-def _client(settings: Settings, endpoints: Sequence[str], logins: Logins) -> Any:
+def _client(settings: Settings, endpoints: Sequence[str], logins: Logins, asks: Callable[[], None]) -> Any:
     from rattler import Client
     from rattler.networking.middleware import (
         AddHeadersMiddleware,
@@ -73,10 +92,15 @@ def _client(settings: Settings, endpoints: Sequence[str], logins: Logins) -> Any
         for key, url in settings.mirrors.rules.items()
         if "://" in key
     }
-    tokens = with_tokens(endpoints, logins)
+    tokens, told = with_tokens(endpoints, logins), headers_for(endpoints, logins)
+
+    def headers(host: str, path: str) -> dict[str, str] | None:
+        asks()
+        return told(host, path)
+
     ours = [
         MirrorMiddleware(mirrors), MirrorMiddleware({key: [url] for key, url in tokens.items()}),
-        RetryMiddleware(_RETRIES), AddHeadersMiddleware(headers_for(endpoints, logins)),
+        RetryMiddleware(_RETRIES), AddHeadersMiddleware(headers),
     ]  # fmt: skip
     # it would put a token into a path that has one already, and it stops at a store it cannot read
     theirs = [] if tokens or logins.problems else [AuthenticationMiddleware()]
@@ -147,7 +171,7 @@ async def channel_failure(
     if "://" not in str(error) and isinstance(error, GatewayError):
         try:
             for channel in asked:
-                await gateway.query([Channel(channel)], ["noarch"], ["python"], recursive=False)
+                await gateway.query([Channel(channel)], ["noarch"], ["python"], False, "disabled")
         except GatewayError as alone:
             error = alone
     if not isinstance(error, GatewayError):

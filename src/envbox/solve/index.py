@@ -25,13 +25,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from envbox.credentials import hint_for, read_logins, without_user
+from envbox.documents import read_json
 from envbox.errors import SpecError, ToolError
-from envbox.files import write_whole
 from envbox.lockfile import pip_name
 from envbox.mirrors import expanded, public, unset
 from envbox.settings import Settings
 from envbox.solve.index_page import File, from_html, from_json, no_index
-from envbox.transport import Transport, certificate_hint
+from envbox.solve.kept import keep, kept
+from envbox.transport import TooLongError, Transport, certificate_hint
 
 if TYPE_CHECKING:
     import requests
@@ -112,8 +113,8 @@ class Indexes:
         return tuple(from_html(text, page))
 
     def _from_server(self, page: str) -> tuple[File, ...] | None:
-        kept = self._settings.cache_dir / "pypi" / "pages" / hashlib.sha256(page.encode()).hexdigest()
-        known = _read_kept(kept)
+        path = self._settings.cache_dir / "pypi" / "pages" / hashlib.sha256(page.encode()).hexdigest()
+        known = _Kept.read(path)
         if self._settings.offline:
             if known is None:
                 raise ToolError(
@@ -128,9 +129,9 @@ class Indexes:
                 return _files(known)
             if answer.status_code not in (200, 404, 410):
                 raise _refusal(page, answer.status_code, self.transport)
-            found = _Kept.of(answer)
+            found = _Kept.of(answer, self.transport)
         files = _files(found)
-        write_whole(kept, found.as_bytes())
+        keep(path, found.as_bytes())
         return files
 
 
@@ -157,9 +158,29 @@ def ask(transport: Transport, address: str, headers: Mapping[str, str]) -> reque
     raise AssertionError  # the last round returns or raises
 
 
+def read_body(answer: requests.Response, most: int, transport: Transport) -> bytes:
+    """Read an answer whole.
+
+    :raises ToolError: when it breaks off, or is longer than it can be
+    """
+    import requests
+    import urllib3
+
+    try:
+        return transport.whole(answer, most)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise unreachable(answer.url, error) from error
+    except TooLongError as error:
+        raise ToolError(
+            f"what is at {public(answer.url)} is larger than it can be: more than {most >> 20} MiB",
+            "check the index's address, and ask who runs it",
+        ) from error
+
+
 def unreachable(address: str, error: Exception) -> ToolError:
     """Say in words that a server did not answer."""
     import requests
+    import urllib3
 
     place = public(address)
     if isinstance(error, requests.exceptions.SSLError):
@@ -168,7 +189,11 @@ def unreachable(address: str, error: Exception) -> ToolError:
             certificate_hint(address),
         )
     system = re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", str(error))
-    why = "it does not answer" if isinstance(error, requests.Timeout) else public(str(error)).splitlines()[0]
+    why = (
+        "it does not answer"
+        if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
+        else public(str(error)).splitlines()[0]
+    )
     return ToolError(
         f"cannot read the package index {place}: {system[1].strip().lower() if system else why}",
         f'check the network; a mirror can be set: mirrors = {{ "{INDEX}" = "https://…/simple" }}',
@@ -200,15 +225,22 @@ class _Kept:
     body: bytes
 
     @classmethod
-    def of(cls, answer: requests.Response) -> _Kept:
+    def read(cls, path: Path) -> _Kept | None:
+        """What is kept of an earlier one, where it is whole."""
+        try:
+            head, _, body = (kept(path) or b"").partition(b"\n")
+            address, is_there, is_json, etag, modified = read_json(head)
+            return cls(address, is_there, is_json, etag, modified, body)
+        except (ValueError, TypeError):
+            return None
+
+    @classmethod
+    def of(cls, answer: requests.Response, transport: Transport) -> _Kept:
         told = answer.headers
         kind = told.get("Content-Type", "").lower()
         is_there = answer.status_code == 200
-        try:
-            body = answer.raw.read(LARGEST_PAGE + 1, decode_content=True) if is_there else b""
-        except Exception as error:  # urllib3's and the decoders' own
-            raise unreachable(answer.url, error) from error
-        if len(body) > LARGEST_PAGE or (is_there and "json" not in kind and "html" not in kind):
+        body = read_body(answer, LARGEST_PAGE, transport) if is_there else b""
+        if is_there and "json" not in kind and "html" not in kind:
             raise no_index(answer.url)
         return cls(
             answer.url, is_there, "json" in kind, told.get("ETag", ""), told.get("Last-Modified", ""), body
@@ -217,15 +249,6 @@ class _Kept:
     def as_bytes(self) -> bytes:
         head = [public(self.address), self.is_there, self.is_json, self.etag, self.modified]
         return json.dumps(head).encode() + b"\n" + self.body
-
-
-def _read_kept(path: Path) -> _Kept | None:
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        address, is_there, is_json, etag, modified = json.loads(head)
-        return _Kept(address, is_there, is_json, etag, modified, body)
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _validators(known: _Kept) -> dict[str, str]:

@@ -7,7 +7,6 @@ Specification: https://packaging.python.org/en/latest/specifications/simple-repo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from html import unescape
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+from envbox.documents import read_json
 from envbox.errors import ToolError
 from envbox.mirrors import public
 
-_LINK = re.compile(r"<a\s([^>]*)>", re.IGNORECASE)
-_BASE = re.compile(r"<base\s([^>]*)>", re.IGNORECASE)
+_TAG = re.compile(r"<(a|base)\s", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'))?""")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -61,13 +60,16 @@ def from_json(data: bytes, address: str) -> Iterator[File]:
     :raises ToolError: when it is something else
     """
     try:
-        for file in json.loads(data)["files"]:
+        for file in read_json(data)["files"]:
+            url, sha256 = _linked(address, str(file["url"])), _hash(file["hashes"].get("sha256"))
+            if url is None or unquote(urlsplit(url).path.rsplit("/", 1)[-1]) != file["filename"]:
+                continue  # what is locked is known by its address, and so by the name in that
             told = next((file[k] for k in ("core-metadata", "dist-info-metadata") if k in file), False)
             yanked = file.get("yanked") or None
             yield File(
                 name=str(file["filename"]),
-                url=urljoin(address, str(file["url"])),
-                sha256=_hash(file["hashes"].get("sha256")),
+                url=url,
+                sha256=sha256,
                 requires=str(file.get("requires-python") or ""),
                 yanked=("" if yanked is True else str(yanked)) if yanked else None,
                 uploaded=_time(file.get("upload-time")),
@@ -86,14 +88,12 @@ def from_html(page: str, address: str) -> Iterator[File]:
     """
     if "<" not in page:
         raise no_index(address)
-    if base := _BASE.search(page):
-        address = urljoin(address, _attributes(base[1]).get("href", ""))
-    for link in _LINK.finditer(page):
-        said = _attributes(link[1])
-        try:
-            url, fragment = urldefrag(urljoin(address, said["href"]))
-            path = urlsplit(url).path
-        except (KeyError, ValueError):
+    base = next((said for kind, said in _tags(page) if kind == "base"), {})
+    start = _linked(address, base.get("href", "")) or address
+    for kind, said in _tags(page):
+        url, fragment = urldefrag(_linked(start, said.get("href", "")) or "") if kind == "a" else ("", "")
+        path = urlsplit(url).path
+        if not path:
             continue  # a link to nowhere
         told = said.get("data-core-metadata", said.get("data-dist-info-metadata"))
         yield File(
@@ -105,6 +105,33 @@ def from_html(page: str, address: str) -> Iterator[File]:
             has_metadata=told is not None and told != "false",
             metadata_sha256=_hash((told or "").removeprefix("sha256=")),
         )
+
+
+def _linked(address: str, link: str) -> str | None:
+    """Where a link leads; None where that is no file that can be fetched.
+
+    From a server to servers alone: a page that names `file:` would have this machine's files in a lock.
+    """
+    try:
+        found = urljoin(address, link.strip())
+        scheme, host = urlsplit(found).scheme, urlsplit(found).hostname
+        urlsplit(found).port  # noqa: B018 - raises where it is none
+    except ValueError:
+        return None
+    if scheme == "file":
+        return found if urlsplit(address).scheme == "file" and not host else None
+    return found if scheme in ("http", "https") and host else None
+
+
+def _tags(page: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The links and bases of a page: name of the tag, attributes. In one pass, whatever the page is."""
+    at = 0
+    while found := _TAG.search(page, at):
+        end = page.find(">", found.end())
+        if end < 0:
+            return
+        yield found[1].lower(), _attributes(page[found.end() : end])
+        at = end
 
 
 def _attributes(text: str) -> dict[str, str]:

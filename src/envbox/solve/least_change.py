@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envbox.lockfile import LockedPackage
-from envbox.solve.match_specs import parse_match_spec
+from envbox.solve.match_specs import ask_strictly, parse_match_spec
 from envbox.solve.no_solution import names_in
 from envbox.solve.question import LOWEST_DIRECT, Question, cutoff
 
@@ -45,7 +45,10 @@ class Solver:
         :param extra: match specs that must hold besides
         :raises rattler.exceptions.SolverError: when there is no solution
         """
-        return await self._ask(held, [parse_match_spec(text) for text in self.question.specs], extra)
+        if len(self.channels) == 1:
+            return await self._ask(held, [parse_match_spec(text) for text in self.question.specs], extra)
+        asked, bounds = ask_strictly(self.question.specs)
+        return await self._ask(held, asked, [*bounds, *extra])
 
     async def solve_near(self, held: Names, extra: Sequence[str] = ()) -> Records:
         """Solve as `solve` does, asking for what is held itself, so that only what it needs is looked at.
@@ -84,6 +87,7 @@ class Solver:
             pinned_packages=[self.locked[name] for name in sorted(held)],
             virtual_packages=_generic(question.virtual),
             exclude_newer=cutoff(policy.exclude_newer) if policy.exclude_newer else None,
+            channel_relations="disabled",  # what a channel says of others is not what was asked for
             timestamp_policy="allow-missing",  # what has none was built before 2017
             strategy="lowest-direct" if policy.strategy == LOWEST_DIRECT else "highest",
         )
@@ -294,6 +298,7 @@ async def _query(
         [question.platform, "noarch"],
         [MatchSpec(text) for text in specs],
         recursive=False,
+        channel_relations="disabled",
     )
     return [record for part in found for record in part]
 

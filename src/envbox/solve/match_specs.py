@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import unquote
 
 from envbox.credentials import split_login
+from envbox.errors import SpecError
 
 DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 """What conda means by the channel `defaults` on Linux and macOS."""
 _ARCHIVE_URL = re.compile(
     r"(?P<channel>\w+://.+)/[^/]+/(?P<name>[^/]+)-(?P<version>[^/-]+)-(?P<build>[^/-]+)\.(?:conda|tar\.bz2)(?:#.*)?"
+)
+
+_PATTERN = re.compile(
+    r"""^([^\s\[=<>!~|]*[*?][^\s\[]*)::|\[[^\]]*\bchannel\s*=\s*['"]?([^\s,'"\]]*[*?][^,'"\]]*)"""
 )
 
 
@@ -26,12 +31,35 @@ def parse_match_spec(text: str) -> Any:
     from rattler import MatchSpec
 
     url = _ARCHIVE_URL.fullmatch(text)
+    if pattern := _PATTERN.search(text):
+        raise SpecError(
+            f"{text}: the channel {pattern[1] or pattern[2]!r} is a pattern, which any channel could fit",
+            "name one channel, as conda-forge::NAME, or none",
+        )
     if url:
         name, version, build = (unquote(url[part]) for part in ("name", "version", "build"))
         return MatchSpec(f"{_bare(url['channel'])}::{name} =={version} {build}")
     if "://" in (channel := text.partition("::")[0]):
         return MatchSpec(_bare(channel) + text[len(channel) :])
     return MatchSpec(re.sub(r"^(defaults|pkgs/main)::", DEFAULTS[0] + "::", text))
+
+
+def ask_strictly(texts: Iterable[str]) -> tuple[list[Any], list[str]]:
+    """What to ask rattler for, and the bounds that hold besides, so that no bound leads to a lower channel.
+
+    rattler looks in the next channel when the first one has the name, but nothing within the bounds: there a
+    private package would be replaced by a stranger's of its name. So it is asked for the name alone. A
+    channel that is named is meant, and so is a hash, which nobody else's file has.
+    """
+    asked, bounds = [], []
+    for text in texts:
+        spec = parse_match_spec(text)
+        if spec.channel is not None or spec.sha256 is not None:
+            asked.append(spec)
+        else:
+            asked.append(parse_match_spec(spec.name.normalized))
+            bounds.append(text)
+    return asked, bounds
 
 
 def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from envbox.documents import read_json
 from envbox.errors import SettingsError, ToolError
 from envbox.files import write_whole
 from envbox.lockfile import LockedPackage, pip_name
@@ -16,6 +17,7 @@ from envbox.mirrors import public
 from envbox.report import Reporter
 from envbox.settings import Settings
 
+_LARGEST = 256 << 20  # bytes; conda-forge's has 5 MB
 _FRESH_FOR = 24 * 3600  # seconds; conda names change slowly
 
 
@@ -26,42 +28,62 @@ def names_table(settings: Settings, report: Reporter) -> Path:
     url = settings.mapping_url or DEFAULT_MAPPING_URL
     if "://" not in url or url.startswith("file://"):
         return Path(url.removeprefix("file://"))
-    kept = settings.cache_dir / "names" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.json"
-    if kept.is_file() and (settings.offline or 0 <= time.time() - kept.stat().st_mtime < _FRESH_FOR):
+    folder, key = settings.cache_dir / "names", hashlib.sha256(url.encode()).hexdigest()[:16]
+    kept = _kept_table(folder, key)
+    if kept and (settings.offline or 0 <= time.time() - kept.stat().st_mtime < _FRESH_FOR):
         return kept
     try:
-        write_whole(kept, _fetched_table(url, settings))
+        table = _fetched_table(url, settings)
     except ToolError as error:
-        if kept.is_file():
+        if kept:
             report.detail(f"{error.message}; an older table of names is used")
             return kept
         report.warn(
             f"{error.message}; pip requirements are matched to conda packages of the same name only "
             "(set `mapping_url` to a table that can be reached)"
         )
-        empty = kept.with_name("empty.json")
-        write_whole(empty, b"{}")
-        return empty
-    return kept
+        table, key = b"{}", "empty"
+    found = folder / f"{key}.{hashlib.sha256(table).hexdigest()}.json"
+    write_whole(found, table)
+    for older in folder.glob(f"{key}.*json"):
+        if older != found:
+            older.unlink(missing_ok=True)
+    return found
+
+
+def _kept_table(folder: Path, key: str) -> Path | None:
+    """The table in the cache, where it is what its name says."""
+    for path in folder.glob(f"{key}.*.json"):
+        with suppress(OSError):
+            if path.is_file() and path.name == f"{key}.{hashlib.sha256(path.read_bytes()).hexdigest()}.json":
+                return path
+            path.unlink(missing_ok=True)
+    return None
 
 
 def _fetched_table(url: str, settings: Settings) -> bytes:
     import requests
+    import urllib3
 
-    from envbox.transport import Transport
+    from envbox.transport import TooLongError, Transport
 
+    transport = Transport(settings)
     address = settings.mirrors.rewrite(url)
     try:
-        with Transport(settings).get(address, {"Accept-Encoding": "gzip"}) as answer:
+        with transport.get(address, {"Accept-Encoding": "gzip"}) as answer:
             answer.raise_for_status()
-            table = json.loads(answer.content)
-    except (requests.RequestException, OSError, ValueError) as error:
+            data = transport.whole(answer, _LARGEST)
+        table = read_json(data)
+    except (
+        requests.RequestException, urllib3.exceptions.HTTPError, TooLongError,
+        OSError, ValueError,
+    ) as error:  # fmt: skip
         raise ToolError(
             f"cannot fetch the table of conda's names for PyPI's projects from {public(address)}"
         ) from error
     if not isinstance(table, dict):
         raise ToolError(f"what {public(address)} gives is no table of names")
-    return answer.content
+    return data
 
 
 def projects_of(packages: Iterable[LockedPackage], table: Path) -> dict[str, LockedPackage]:
@@ -94,7 +116,7 @@ def _conda_names(table: Path) -> dict[str, str]:
 
 def _loaded(table: Path) -> Any:
     if table.suffix == ".json":
-        return json.loads(table.read_bytes())
+        return read_json(table.read_bytes())
     import yaml
 
     try:

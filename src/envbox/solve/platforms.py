@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envbox.solve.settled import Locked
 
 NEW = Before()
+_HERE = "\0"  # where a platform's name stood in words that are the same for several
 
 Solved = dict[str, tuple[LockedPackage, ...] | SolveError]
 
@@ -182,7 +183,7 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
     required = {p: e for p, e in failed.items() if p not in spec.optional} or failed
     by_words: dict[str, list[str]] = {}
     for platform, error in required.items():
-        by_words.setdefault(error.message, []).append(platform)
+        by_words.setdefault(error.message.replace(platform, _HERE), []).append(platform)
     raise SolveError(
         f"{spec.name} cannot be locked: "
         + "\n".join(_named(words, where, answers) for words, where in by_words.items()),
@@ -192,4 +193,6 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
 
 def _named(words: str, platforms: Sequence[str], answers: Solved) -> str:
     """What is wrong, with the platforms that it is wrong for, where that is a question and not said."""
-    return words if len(answers) == 1 or platforms[0] in words else f"{', '.join(platforms)}: {words}"
+    named = ", ".join(platforms)
+    is_said = len(answers) == 1 or _HERE in words
+    return words.replace(_HERE, named) if is_said else f"{named}: {words}"

@@ -11,20 +11,27 @@ import io
 import re
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from envbox.errors import PackageError, ToolError
-from envbox.files import write_whole
 from envbox.mirrors import public
 from envbox.settings import Settings
-from envbox.solve.index import ask, unreachable
+from envbox.solve.index import ask, read_body, unreachable
 from envbox.solve.index_page import File
-from envbox.transport import Transport
+from envbox.solve.kept import keep, kept
+from envbox.transport import TooLongError, Transport
 
-_LARGEST = 16 << 20  # bytes of metadata; a long README has 200 KB
+if TYPE_CHECKING:
+    import requests
+
+_LARGEST = 4 << 20  # bytes of metadata; a long README has 200 KB
+_LARGEST_TABLE = 64 << 20  # bytes of a wheel's table of contents; of 10,000 files it has 1 MB
+LARGEST_WHEEL = 16 << 30  # bytes; the largest known have 3 GB
 _BLOCK = 1 << 16  # bytes asked for at once; most wheels' metadata and table of contents fit
 
 
@@ -34,9 +41,9 @@ def metadata_of(file: File, transport: Transport, settings: Settings) -> bytes:
     :raises ToolError: when it cannot be fetched
     :raises PackageError: when it is not what the index's hash says, or there is none in the wheel
     """
-    kept = settings.cache_dir / "pypi" / "metadata" / (file.sha256 or "unknown")
-    if file.sha256 and kept.is_file():
-        return kept.read_bytes()
+    path = settings.cache_dir / "pypi" / "metadata" / (file.sha256 or "unknown")
+    if file.sha256 and (known := kept(path)) is not None:
+        return known
     if file.url.startswith("file://"):
         with Path(url2pathname(urlsplit(file.url).path)).open("rb") as opened:
             found = _in_wheel(opened, file)
@@ -46,7 +53,7 @@ def metadata_of(file: File, transport: Transport, settings: Settings) -> bytes:
             file, url, transport
         )
     if file.sha256:
-        write_whole(kept, found)
+        keep(path, found)
     return found
 
 
@@ -55,7 +62,7 @@ def _beside(file: File, url: str, transport: Transport) -> bytes | None:
     with ask(transport, address, {}) as answer:
         if answer.status_code != 200:
             return None  # promised, and not there: the wheel itself has it too
-        data = _read(answer, _LARGEST, address)
+        data = read_body(answer, _LARGEST, transport)
     if file.metadata_sha256 and hashlib.sha256(data).hexdigest() != file.metadata_sha256:
         raise PackageError(
             f"the metadata at {public(address)} is not what the package index says it is (sha256)",
@@ -69,7 +76,7 @@ def _within(file: File, url: str, transport: Transport) -> bytes:
         if answer.status_code == 206 and (
             total := re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
         ):
-            remote = _Remote(url, int(total[1]), _read(answer, _BLOCK, url), transport)
+            remote = _Remote(url, int(total[1]), read_body(answer, _BLOCK, transport), transport)
             return _in_wheel(remote, file)
         if answer.status_code != 200:
             raise ToolError(
@@ -78,7 +85,7 @@ def _within(file: File, url: str, transport: Transport) -> bytes:
             )
         with tempfile.TemporaryFile() as whole:
             digest = hashlib.sha256()
-            for piece in answer.iter_content(1 << 20):
+            for piece in _pieces(answer, transport):
                 digest.update(piece)
                 whole.write(piece)
             if file.sha256 and digest.hexdigest() != file.sha256:
@@ -87,6 +94,18 @@ def _within(file: File, url: str, transport: Transport) -> bytes:
                     "try again; if it stays so, ask who runs the index",
                 )
             return _in_wheel(whole, file)
+
+
+def _pieces(answer: requests.Response, transport: Transport) -> Iterator[bytes]:
+    import requests
+    import urllib3
+
+    try:
+        yield from transport.pieces(answer, LARGEST_WHEEL)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise unreachable(answer.url, error) from error
+    except TooLongError as error:
+        raise ToolError(f"what is at {public(answer.url)} is larger than any wheel") from error
 
 
 def _in_wheel(opened: IO[bytes] | _Remote, file: File) -> bytes:
@@ -98,20 +117,11 @@ def _in_wheel(opened: IO[bytes] | _Remote, file: File) -> bytes:
                 is_own = folder.lower().endswith(".dist-info") and name == "METADATA"
                 plain = folder.removesuffix(".dist-info").lower().replace("-", "_").replace(".", "_")
                 if is_own and plain == stem.replace("-", "_") and entry.file_size <= _LARGEST:
-                    return wheel.read(entry)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+                    with wheel.open(entry) as opened_entry:
+                        return opened_entry.read(_LARGEST)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise PackageError(f"{file.name} is no wheel: {error}") from error
     raise PackageError(f"{file.name} is no wheel: there is no METADATA in it")
-
-
-def _read(answer: Any, most: int, address: str) -> bytes:
-    try:
-        data: bytes = answer.raw.read(most + 1, decode_content=True)
-    except Exception as error:  # urllib3's and the decoders' own
-        raise unreachable(address, error) from error
-    if len(data) > most:
-        raise ToolError(f"what is at {public(address)} is larger than it can be")
-    return data
 
 
 class _Remote(io.RawIOBase):
@@ -137,6 +147,8 @@ class _Remote(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._size, self._at + size)
+        if end - self._at > _LARGEST_TABLE:
+            raise zipfile.BadZipFile("its table of contents is larger than it can be")
         found = b""
         while self._at < end:
             if not self._start <= self._at < self._start + len(self._block):
@@ -151,7 +163,7 @@ class _Remote(io.RawIOBase):
         with ask(self._transport, self._url, {"Range": f"bytes={first}-{last}"}) as answer:
             if answer.status_code != 206:
                 raise ToolError(f"{public(self._url)} can no longer be read: {answer.status_code}")
-            block = _read(answer, last - first + 1, self._url)
+            block = read_body(answer, last - first + 1, self._transport)
         if not block:
             raise EOFError(f"nothing at {first}")
         self._start, self._block = first, block

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from envbox.errors import SolveError
+from envbox.errors import SolveError, listed
 from envbox.lockfile import LockedPackage, pip_name
 from envbox.solve.candidates import Candidates
 from envbox.solve.index import Indexes
@@ -14,6 +14,8 @@ from envbox.solve.poetry import Chosen, NoSolutionError, Wanted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+_MOST_HINTS = 5
 
 
 def there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage]) -> list[str]:
@@ -24,6 +26,12 @@ def there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage
         for r, package in found
         if package is not None and _contains(r, package.version)
     ]
+
+
+def is_there(requirement: Requirement, conda: Mapping[str, LockedPackage]) -> bool:
+    """Whether a package of conda's is what a requirement asks for."""
+    package = conda.get(pip_name(requirement.name))
+    return package is not None and _contains(requirement, package.version)
 
 
 def _contains(requirement: Requirement, version: str) -> bool:
@@ -98,13 +106,21 @@ def older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:
 
 
 def in_words(
-    error: NoSolutionError, requirements: Iterable[Requirement], candidates: Candidates
+    error: NoSolutionError, requirements: Sequence[Requirement], candidates: Candidates
 ) -> SolveError:
-    """What poetry found, and what it does not know: why a version was no candidate."""
-    named = [pip_name(r.name) for r in requirements if pip_name(r.name) in error.names]
-    for name in [*named, *sorted(error.names)]:
-        if (why := candidates.why_none(name)) is not None:
-            return SolveError(why, _way_out(name, why, candidates))
+    """What poetry found, and what it does not know: why a version was no candidate.
+
+    :param requirements: that conda's packages are not already; all that nothing fits are named
+    """
+    faults = {r.name: why for r in requirements if (why := _why_unmet(r, candidates)) is not None}
+    if not faults:
+        unmet = ((name, candidates.why_none(name)) for name in sorted(error.names))
+        faults = {name: why for name, why in unmet if why is not None}
+    if len(faults) == 1:
+        ((name, why),) = faults.items()
+        return SolveError(why, _way_out(name, why, candidates))
+    if faults:
+        return _all_unmet(faults, candidates)
     asked = {pip_name(r.name): r.specifier for r in requirements}
     reasons, hint = [], None
     for name in sorted(error.names):
@@ -123,12 +139,43 @@ def in_words(
     )
 
 
+def _why_unmet(requirement: Requirement, candidates: Candidates) -> str | None:
+    """Why nothing fits a requirement, whatever else is asked for; None where something does."""
+    name = pip_name(requirement.name)
+    if (why := candidates.why_none(name)) is not None:
+        return why
+    fits = requirement.specifier.contains
+    if requirement.url or any(fits(version, prereleases=True) for version in candidates.of(name)):
+        return None
+    if passed := candidates.passed_over(
+        name, [v for v in candidates.versions(name) if fits(v, prereleases=True)]
+    ):
+        return candidates.reason(name, passed[0])
+    index = candidates.indexes.index_of(name)
+    return f"there is no {name} {requirement.specifier} in the package index {index}"
+
+
+def _all_unmet(faults: Mapping[str, str], candidates: Candidates) -> SolveError:
+    gone = {name: why for name, why in faults.items() if why.startswith(f"there is no {pip_name(name)} in ")}
+    lines = [why for name, why in faults.items() if name not in gone]
+    if len(gone) > 1:
+        where = next(iter(gone.values())).partition(" in the ")[2]
+        lines.insert(0, f"there is no {', '.join(map(pip_name, gone))} in the {where}")
+    else:
+        lines = [*gone.values(), *lines]
+    hints = dict.fromkeys(_way_out(pip_name(name), why, candidates) for name, why in faults.items())
+    head = f"the pip requirements cannot be satisfied on {candidates.target.platform}"
+    return SolveError(listed(head, lines, most=len(lines)), "; ".join([*hints][:_MOST_HINTS]))
+
+
 def _way_out(name: str, why: str, candidates: Candidates) -> str:
-    if why.startswith("there is no"):
+    if why.startswith(f"there is no {name} in "):
         return "check its name; a package index of your own is set as `extra_index_urls` in envbox.toml"
     if "PEP 700" in why or "uploaded later" in why:
         return "take a later date, or `--exclude-newer none`"
     if fitting := list(candidates.of(name)):
+        if why.startswith("there is no"):
+            return f"the newest {name} there is {max(fitting)}"
         shown = ", ".join(map(str, fitting[:5]))
         return f"ask for a version of {name} that has one ({shown}), or take {name} from conda instead"
     return f"take {name} from conda instead, or ask for a version that has a wheel"

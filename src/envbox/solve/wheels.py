@@ -17,6 +17,7 @@ from envbox.lockfile import LockedPackage, pip_name
 from envbox.mirrors import public, without_credentials
 from envbox.report import Reporter
 from envbox.settings import Settings
+from envbox.solve.ahead import CONNECTIONS, Metadata, ask_ahead
 from envbox.solve.candidates import Candidate, Candidates, Rules
 from envbox.solve.index import Indexes, indexes_of
 from envbox.solve.index_page import File
@@ -25,10 +26,11 @@ from envbox.solve.poetry import Chosen, NoSolutionError, Wanted, resolve
 from envbox.solve.question import LOWEST_DIRECT, Policy, cutoff
 from envbox.solve.settled import Locked, settled
 from envbox.solve.tags import Target, target_of
-from envbox.solve.wheel_metadata import metadata_of
-from envbox.solve.wheel_words import in_words, older, on_mirrors, refuse_shadows, there, yanked
+from envbox.solve.wheel_words import in_words, is_there, older, on_mirrors, refuse_shadows, there, yanked
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from packaging.requirements import Requirement
 
 Wheels = tuple[LockedPackage, ...]
@@ -79,11 +81,15 @@ def lock_requirements(
 
     def one(requirements: Requirements) -> _Answer | SolveError:
         try:
-            return _lock(requirements, indexes, names, settings)
+            return _lock(requirements, indexes, names, source)
         except SolveError as error:
             return error
 
-    with ThreadPoolExecutor(len(asked) or 1, "pip") as pool:
+    with (
+        ThreadPoolExecutor(CONNECTIONS, "index") as connections,
+        ThreadPoolExecutor(len(asked) or 1, "pip") as pool,
+    ):
+        source = _Source(Metadata(indexes.transport, settings), connections, settings)
         futures = [pool.submit(one, requirements) for requirements in asked]
         broken = [error for future in futures if (error := future.exception())]
     if broken:
@@ -91,6 +97,15 @@ def lock_requirements(
     answers = {r.platform: future.result() for r, future in zip(asked, futures, strict=True)}
     _tell({p: a for p, a in answers.items() if isinstance(a, _Answer)}, report)
     return {p: answer.wheels if isinstance(answer, _Answer) else answer for p, answer in answers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where all platforms have what wheels say of themselves from, and how it is asked for side by side."""
+
+    metadata: Metadata
+    connections: Executor
+    settings: Settings
 
 
 def _together(broken: Sequence[BaseException]) -> BaseException:
@@ -126,7 +141,8 @@ def _tell(answers: Mapping[str, _Answer], report: Reporter) -> None:
 # --- one platform -------------------------------------------------------------------------------------------
 
 
-def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings) -> _Answer:
+def _lock(asked: Requirements, indexes: Indexes, names: Path, source: _Source) -> _Answer:
+    settings = source.settings
     target = target_for(asked.platform, asked.conda, asked.virtual)
     conda = projects_of(asked.conda, names)
     requirements = _parsed(asked.texts, target)
@@ -144,12 +160,15 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, settings: Settings
     )
 
     def metadata(candidate: Candidate) -> bytes:
-        return metadata_of(candidate.file, indexes.transport, settings)
+        return source.metadata.of(candidate.file)
 
+    lacking = [r for r in requirements if not is_there(r, conda)]
+    if not settings.offline:
+        ask_ahead(lacking, wanted.locked, candidates, source.metadata, source.connections)
     try:
         chosen = resolve(wanted, candidates, metadata)
     except NoSolutionError as error:
-        raise in_words(error, requirements, candidates) from error
+        raise in_words(error, lacking, candidates) from error
     refuse_shadows(chosen, conda, asked.platform)
     wheels = tuple(_locked(one, asked.platform, settings) for one in chosen.values())
     return _Answer(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from envbox.documents import read_json
 from envbox.errors import ImageError, LockfileError
 from envbox.image.activation import LOCKFILE, environment_files, is_variables_file, read_activation
 from envbox.inside import LOCK_LABEL
@@ -130,7 +130,7 @@ class _Checking:
             if not _RECORD.fullmatch(path):
                 continue
             try:
-                record = json.loads(data)
+                record = read_json(data)
                 if not isinstance(record, dict):
                     raise TypeError
                 yield path, record

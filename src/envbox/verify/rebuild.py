@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from envbox.base import BaseLayer, fetch_layers, pull_base
+from envbox.documents import read_json
 from envbox.errors import ImageError
 from envbox.files import disk_error, make_folder, open_file, read_file, write_whole
 from envbox.image.activation import LOCKFILE
@@ -185,7 +186,7 @@ def _bring_base(base: Base, platform: str, settings: Settings, apart: Settings) 
             return
         write_whole(blob_path(apart, digest), data)
         if len(wanted) == 1:
-            wanted.append(parse_digest(json.loads(data)["config"]["digest"]))
+            wanted.append(parse_digest(read_json(data)["config"]["digest"]))
 
 
 def _layer_differences(

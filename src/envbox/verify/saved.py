@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO, cast
 
+from envbox.documents import read_json
 from envbox.errors import ImageError
 from envbox.link.frames import FrameWriter
 from envbox.link.tar import CHUNK, FILE, SYMLINK, TarError, TarReader
@@ -96,7 +96,7 @@ class SavedImage:
         :raises ImageError: when it is no config
         """
         try:
-            document = json.loads(self.config)
+            document = read_json(self.config)
             if isinstance(document, dict) and isinstance(document.get("config") or {}, dict):
                 return document
         except ValueError:
@@ -153,7 +153,7 @@ def read_archive(
                     layers[path] = _read_layer(stream, keep, hashed=hashed, packed=packed)
                 elif member.size <= _DOCUMENT_LIMIT:
                     documents[path] = stream.read()
-        (said,) = json.loads(documents["manifest.json"])
+        (said,) = read_json(documents["manifest.json"])
         return SavedImage(
             name,
             config=documents[said["Config"]],
@@ -233,7 +233,7 @@ def _decompressed(stream: io.BufferedReader[Any]) -> Any:
 
 def _manifest(data: bytes | None) -> bytes | None:
     """What an engine that keeps images by manifest has under their ID; others have the config there."""
-    return data if data is not None and "layers" in json.loads(data) else None
+    return data if data is not None and "layers" in read_json(data) else None
 
 
 class _Pieces(io.RawIOBase):
