@@ -49,9 +49,13 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The settings that hold here."""
+        from envbox.cli.words import foreign
+        from envbox.mirrors import secret_parts
         from envbox.settings import read_settings
 
-        return read_settings(self.root, os.environ, {"offline": self.offline or None})
+        settings = read_settings(self.root, os.environ, {"offline": self.offline or None})
+        foreign.conceal(secret_parts(settings.mirrors))
+        return settings
 
     @cached_property
     def project(self) -> Project:
@@ -143,7 +147,10 @@ def print_json(value: object) -> None:
     """Write a value on stdout as JSON, for programs to read."""
     import json
 
-    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    from envbox.cli.words import escaped_json, write_data
+
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    write_data(escaped_json(text).encode() + b"\n")
 
 
 def image_json(image: BuiltImage) -> dict[str, Any]:

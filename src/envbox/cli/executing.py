@@ -12,6 +12,7 @@ from envbox.cli.context import Session, frozen_option
 from envbox.cli.editing import name_option
 from envbox.cli.launching import long_launch_options, prepare_launch
 from envbox.cli.notebooks import notebooks_argument
+from envbox.cli.words import write_data
 
 if TYPE_CHECKING:
     from envbox.execution.running import Job
@@ -89,7 +90,8 @@ def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **o
     def finished(job: Job) -> None:
         written = [job.result, *([_write_page(job)] if html else [])]
         for path in written:
-            click.echo(path.relative_to(session.here) if path.is_relative_to(session.here) else path)
+            shown = path.relative_to(session.here) if path.is_relative_to(session.here) else path
+            write_data(f"{shown}\n")
         sys.stdout.flush()
 
     is_here = all(job.launch.prefix is not None for job in jobs)
