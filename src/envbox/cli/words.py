@@ -131,10 +131,13 @@ class WordStream(io.TextIOBase):
         """Whether a person reads."""
         return self._beneath.isatty()
 
-    def write(self, text: str) -> int:
-        """Write words."""
+    def write(self, text: str | bytes) -> int:
+        """Write words; bytes, which click has for completions, as `write_data` does."""
         if not isinstance(text, str):
-            raise TypeError(f"words are text, not {type(text).__name__}")
+            if not text:  # so click asks whether this is a file of bytes
+                raise TypeError("words are text")
+            self.write_data(text)
+            return len(text)
         try:
             if text:  # a full device refuses even nothing, which click tries first
                 self._beneath.write(foreign(text) if self._is_filtered else text)
