@@ -97,8 +97,9 @@ def _print(sizes: Sizes, top: int) -> None:
 def _table(title: str, parts: Sequence[Part], whole: Part, versions: dict[str, str] | None = None) -> None:
     names = [f"{part.name} {(versions or {}).get(part.name, '')}".strip() for part in parts]
     wide = max(map(len, [title.strip(), *names]))
-    indent = "\n" * title.startswith("\n")
-    echo_line(f"{indent}{title.strip():<{wide}}    files   in the image         compressed")
+    if title.startswith("\n"):
+        echo_line()
+    echo_line(f"{title.strip():<{wide}}    files   in the image         compressed")
     for name, part in zip(names, parts, strict=True):
         share = part.size / (whole.size or 1)
         size, packed = part.size / 1e6, part.packed / 1e6

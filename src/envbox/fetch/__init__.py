@@ -163,8 +163,8 @@ def _named_by(url: str, address: str) -> Iterator[None]:
         whom = f"the mirror {host}" if is_mirrored else f"the channel or index at {host}"
         mirrored = f", the mirror of {public(url)}," if is_mirrored else ""
         raise PackageError(
-            f"{name} is not what was locked: from {public(address)}{mirrored} came a file with sha256 {came}, "
-            f"the lock says {locked}",
+            f"{name} is not what was locked: from {public(address)}{mirrored} came a file with sha256 "
+            f"{came}, the lock says {locked}",
             f"it was deleted; somebody changed or damaged it: do not use it, and ask whoever runs {whom}"
             + (f"; without the mirror, {public(url)} is asked itself" if is_mirrored else ""),
         ) from error
