@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from envbox.credentials import Login, Logins, read_logins, without_user
 from envbox.errors import SettingsError, ToolError
@@ -118,6 +118,15 @@ def open_session(settings: Settings) -> requests.Session:
             before, now = urlsplit(response.request.url or ""), urlsplit(prepared_request.url or "")
             if (before.scheme, before.netloc) != (now.scheme, now.netloc):
                 prepared_request.headers.pop("Authorization", None)
+
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            target = super().get_redirect_target(resp)
+            where = urljoin(resp.url, target) if target else ""
+            if urlsplit(resp.url).scheme == "https" and urlsplit(where).scheme == "http":
+                raise ToolError(
+                    f"{public(resp.url)} sends us on to {public(where)}, which is asked in the clear"
+                )
+            return target
 
         def merge_environment_settings(self, *args: Any, **named: Any) -> Any:
             return {**super().merge_environment_settings(*args, **named), "verify": trusted}

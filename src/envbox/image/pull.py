@@ -22,6 +22,7 @@ from envbox.image.load import Loading, known_id
 from envbox.inside import FORMAT_LABEL
 from envbox.lockfile import Base
 from envbox.oci import Digest, canonical_json
+from envbox.project import is_sound_name
 from envbox.registry import Access, Reference, blob_path, fetch_manifest, resolve
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -70,8 +71,8 @@ def pull(
             f"{reference} is not an image that envbox made: it has no label {FORMAT_LABEL}",
             f"docker run -it --rm {reference}",
         )
-    name = labels.get("org.opencontainers.image.title") if is_ours else None
-    name = name or reference.repository.rpartition("/")[2]
+    title = labels.get("org.opencontainers.image.title", "") if is_ours else ""
+    name = title if is_sound_name(title) else reference.repository.rpartition("/")[2]
     local = image_reference(name, image.id)
     known = known_id(image, engine)
     if known is None:

@@ -6,7 +6,7 @@ Nothing here needs an engine. https://github.com/opencontainers/distribution-spe
 from __future__ import annotations
 
 from envbox.registry.access import Access
-from envbox.registry.pull import blob_path, fetch_blob, fetch_blobs, fetch_manifest, resolve
+from envbox.registry.pull import blob_path, fetch_blob, fetch_blobs, fetch_config, fetch_manifest, resolve
 from envbox.registry.reference import Reference, parse_reference
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "blob_path",
     "fetch_blob",
     "fetch_blobs",
+    "fetch_config",
     "fetch_manifest",
     "parse_reference",
     "resolve",
