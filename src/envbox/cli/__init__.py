@@ -134,6 +134,12 @@ def run(arguments: list[str]) -> int:
     except EnvboxError as error:
         show_error(error)
         return 1
+    except UnicodeEncodeError as error:  # libraries take a path's bytes for UTF-8
+        words = (
+            f"{error.object[:200]!r} is no {error.encoding} text, which something that is used here demands"
+        )
+        show_error(EnvboxError(words, "give the file or the folder a name in UTF-8"))
+        return 1
 
 
 def show_error(error: EnvboxError) -> None:

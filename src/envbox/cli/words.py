@@ -201,7 +201,8 @@ def _opened(stream: TextIO | None, number: int) -> TextIO:
         stream.reconfigure(errors=_ERRORS)
         if sys.flags.utf8_mode and not os.environ.get("PYTHONIOENCODING"):  # what the terminal reads, stays
             encoding = locale.getencoding()
-            stream.reconfigure(encoding="utf-8" if codecs.lookup(encoding).name == "ascii" else encoding)
+            encoding = "utf-8" if codecs.lookup(encoding).name == "ascii" else encoding
+            stream.reconfigure(encoding=encoding, errors=_ERRORS)
     return stream
 
 
