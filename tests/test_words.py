@@ -218,12 +218,17 @@ def test_logins_never_are_words() -> None:
         without_logins("x https://u:p@ss@host/a and http://h/q/t/TOKEN/b")
         == "x https://host/a and http://h/q/b"
     )
-    assert without_logins("/srv/t/project user@host") == "/srv/t/project user@host"
+    for plain in ("/srv/t/project user@host", "https://files.pythonhosted.org/packages/t/toolz/toolz-1.whl"):
+        assert without_logins(plain) == plain
+    assert without_logins("https://a/b,http://u:p@c/d") == "https://a/b,http://c/d"
+    for long in ("a" * 2_000_000, "a://" * 500_000, "a://b@" * 300_000, "https://x" + "/t" * 1_000_000):
+        without_logins("x://y " + long)  # in no time that grows with the square
     rules = {
         "https://conda.anaconda.org/conda-forge": "https://host/artifactory/hunter%202/conda-forge",
-        "docker.io": "r/s3",
+        "docker.io": "r/s3cret",
+        "x": "file:///srv/mine",
     }
-    assert secret_parts(Mirrors(rules)) == {"hunter%202", "hunter 2", "s3"}
+    assert secret_parts(Mirrors(rules)) == {"hunter%202", "hunter 2", "s3cret"}
     concealing = words.Foreign()
     concealing.conceal(["hunter2"])
     assert (

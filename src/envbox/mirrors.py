@@ -18,8 +18,9 @@ _TOKEN = re.compile(r"/t/[^/\s]+")
 _SECRET = re.compile(
     rf"(?<!\w)\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}"
 )  # where one may be in a text
-_LOGIN_IN_URL = re.compile(r"(\w+://)[^\s/\"'<>]+@")
-_TOKEN_IN_URL = re.compile(r"(\w+://[^\s\"'<>]*?)/t/[^\s/\"'<>]+")
+_URLS = re.compile(r"(?<!\w)\w{1,30}://[^\s\"'<>]+")  # one, or several with commas between
+_LOGIN = re.compile(r"(?<=://)[^/]+@")
+_SHORTEST = 4  # characters of a secret that deserves the name
 _USUAL = frozenset({
     "api", "artifactory", "binary", "cache", "channel", "channels", "conda", "docker", "files", "get",
     "index", "main", "mirror", "mirrors", "nexus", "packages", "proxy", "public", "pypi", "registry",
@@ -87,7 +88,12 @@ def public(text: str) -> str:
 
 def without_logins(text: str) -> str:
     """Any text, such as another library's message, without the logins and tokens of the URLs in it."""
-    return _TOKEN_IN_URL.sub(r"\1", _LOGIN_IN_URL.sub(r"\1", text)) if "://" in text else text
+    return _URLS.sub(lambda found: _without_login(found[0]), text)
+
+
+def _without_login(urls: str) -> str:
+    urls = _LOGIN.sub("", urls)
+    return urls if ".whl" in urls else _TOKEN.sub("", urls)
 
 
 def secret_parts(mirrors: Mirrors) -> frozenset[str]:
@@ -99,8 +105,11 @@ def secret_parts(mirrors: Mirrors) -> frozenset[str]:
     found: set[str] = set()
     for key, url in mirrors.rules.items():
         known = {*key.split("/"), *_USUAL}
+        if url.startswith("file:"):
+            continue
         parts = urlsplit(url).path.split("/") if "://" in url else url.split("/")[1:]
-        found |= {form for part in parts for form in (part, unquote(part)) if part and part not in known}
+        secret = (part for part in parts if len(part) >= _SHORTEST and part not in known)
+        found |= {form for part in secret for form in (part, unquote(part))}
     return frozenset(found)
 
 

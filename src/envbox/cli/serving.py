@@ -114,7 +114,8 @@ def logs(session: Session, name: str | None, follow: bool) -> None:
     """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
     from envbox.launch import servers
 
-    for piece in whole_lines(servers.logs(_find(session, name), session.engine, follow=follow)):
+    chunks = servers.logs(_find(session, name), session.engine, follow=follow)
+    for piece in whole_lines(chunks) if sys.stdout.isatty() else chunks:
         write_data(piece)
         sys.stdout.flush()
 
