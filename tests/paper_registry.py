@@ -15,7 +15,7 @@ import json
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,6 +70,7 @@ class PaperRegistry:
     :param forgets: whether an upload that broke off is forgotten, as distribution 2.8 does it
     :param mounts: whether blobs can be mounted from another repository
     :param mangles: how many of the next bodies arrive damaged
+    :param tricks: asked first for every request; one that answers it itself says so
     """
 
     host: str = ""
@@ -92,6 +93,7 @@ class PaperRegistry:
     forgets: bool = False
     mounts: bool = True
     mangles: int = 0
+    tricks: list[Callable[[BaseHTTPRequestHandler], bool]] = field(default_factory=list)
 
     def has_blob(self, repository: str, blob: str) -> bool:
         """Whether a repository has a blob."""
@@ -205,6 +207,8 @@ def _handler(registry: PaperRegistry) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._note()
             parts = urlsplit(self.path)
+            if any(trick(self) for trick in registry.tricks):
+                return
             if parts.path == "/token":
                 self._token(parse_qs(parts.query))
             elif registry.statuses:
@@ -220,6 +224,8 @@ def _handler(registry: PaperRegistry) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             self._note()
+            if any(trick(self) for trick in registry.tricks):
+                return
             body = self._body()
             parts = urlsplit(self.path)
             if not self._is_known():

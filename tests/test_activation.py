@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +114,8 @@ def test_a_script_that_sh_cannot_read_does_not_end_it(tmp_path: Path) -> None:
     path = tmp_path / "activate.sh"
     path.write_text(activate_script(Activation("maps", {}, (str(bad), "/nonexistent.sh"))))
     done = run([DASH, "-c", f". {path}; echo alive"])
-    assert (done.stdout, done.stderr) == ("alive\n", "")
+    assert done.stdout == "alive\n"
+    assert f"envbox: {bad} ends the shell: what it sets is left out\n" in done.stderr
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -152,12 +154,91 @@ def test_a_strict_script_is_traced_from_its_own_first_line(activate: Path, tmp_p
     script.write_text("echo hello\nfalse\necho not reached\n")
     done = run([BASH, "-eux", str(script)], env_of(tmp_path, BASH_ENV=str(activate)))
     assert (done.returncode, done.stdout) == (1, "hello\n")
-    assert done.stderr == "loud\n+ echo hello\n+ false\n"
+    assert [line for line in done.stderr.splitlines() if not line.startswith("envbox: ")] == [
+        "loud", "+ echo hello", "+ false",
+    ]  # fmt: skip
 
 
 def test_stdin_and_stdout_are_the_command_s(activate: Path, tmp_path: Path) -> None:
     done = run([BASH, "-c", "cat"], env_of(tmp_path, BASH_ENV=str(activate)), stdin="for cat\n")
     assert done.stdout == "for cat\n"
+
+
+ENDS, CHANGES = "ends the shell", "changes the shell's options, arguments or directory"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("set -- evil", CHANGES),
+        ("set -- $*", CHANGES),
+        ("exit 0", ENDS),
+        ("exit 7", ENDS),
+        ("return 3", ""),
+        ("exec echo evil", ENDS),
+        ("exec >/dev/null 2>&1", ""),
+        ("trap 'echo evil; exit 0' EXIT", ""),
+        ("trap 'echo evil' EXIT; exit 0", ENDS),
+        ("set -e; false", None),
+        ("set -u", CHANGES),
+        ("set -x", CHANGES),
+        ("set -a; ALL=1", CHANGES),
+        ("set -n", ENDS),
+        ("cd /usr", CHANGES),
+        ("alias cat='echo evil'; shopt -s expand_aliases 2>/dev/null", None),
+        ("cat() { echo evil; }; printf() { echo evil; }", ""),
+        ("IFS=ca; umask 777", ""),
+        ("readonly GIVEN=1 PWD _envbox_script 2>/dev/null", None),
+        ("sleep 20 >/dev/null 2>&1 &", ""),
+        ("(while :; do sleep 1; done) & kill $!", ""),
+        ("printf 'evil\\n'; read -r x && echo $x", ""),
+        ("export A='it'\\''s \"$(echo evil)\" `x` \\\\ \n two'", ""),
+        ("export _envbox_options=eux", ""),
+    ],
+)
+def test_a_script_can_not_stand_in_the_way_of_the_command(
+    shell: str, script: str, said: str | None, tmp_path: Path
+) -> None:
+    bad, good, path = tmp_path / "bad.sh", tmp_path / "good.sh", tmp_path / "activate.sh"
+    bad.write_text(script + "\n")
+    good.write_text("export GOOD=1\n")
+    path.write_text(activate_script(Activation("maps", {}, (str(bad), str(good)))))
+    words = 'printf "%s %s %s %s\\n" "$1" "$2" "$GOOD" "$PWD"; umask; cat; case $- in *[eux]*) echo $-;; esac'
+    env = {**PLAIN, "GIVEN": "given"}
+    done = subprocess.run(
+        [shell, "-c", f". {path}; {words}", "x", "a b", "c"],
+        env=env, cwd=tmp_path, input="in\n", capture_output=True, text=True, check=False, timeout=10,
+        umask=0o022,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout == f"a b c 1 {tmp_path}\n0022\nin\n"
+    named = [line for line in done.stderr.splitlines() if line.startswith(f"envbox: {bad} ")]
+    assert said is None or (said in named[0] if said else named == [])
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_a_script_exports_is_taken_as_it_is(shell: str, tmp_path: Path) -> None:
+    value = 'it\'s "$(echo evil)" `x` \\ \n two\n\n \x01 é'
+    script, path = tmp_path / "a.sh", tmp_path / "activate.sh"
+    script.write_text('export COPY="$VALUE" PATH="/mine:$PATH"; export NONE; unset VALUE\n')
+    path.write_text(activate_script(Activation("maps", {}, (str(script),))))
+    code = "import os; print(repr(os.environ['COPY']), os.environ['PATH'], 'POSIXLY_CORRECT' in os.environ)"
+    done = run([shell, "-c", f'. {path}; exec {sys.executable} -c "{code}"'], {**PLAIN, "VALUE": value})
+    assert done.stdout == f"{value!r} /mine:/opt/envbox/bin:/usr/bin:/bin False\n"
+
+
+@pytest.mark.parametrize(
+    "script", ["set -- evil", "exit 0", "exec echo evil", "trap 'echo evil' EXIT", "echo evil"]
+)
+def test_the_entrypoint_becomes_the_command_all_the_same(script: str, tmp_path: Path) -> None:
+    bad, path, start = tmp_path / "bad.sh", tmp_path / "activate.sh", tmp_path / "entrypoint.sh"
+    bad.write_text(script + "\n")
+    activation = Activation("maps", {}, (str(bad),))
+    path.write_text(activate_script(activation))
+    start.write_text(entrypoint_script(activation).replace(activation.script, str(path)))
+    done = run(["/bin/sh", str(start), "sh", "-c", 'echo "$1"; exit 5', "x", "the command"])
+    assert (done.stdout, done.returncode) == ("the command\n", 5)
 
 
 def test_a_login_shell_gets_the_path_back(activate: Path, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ HEAVY = {
     "ruamel",
     "pygments",
     "markdown_it",
+    "nh3",
     "jupyter_client",
     "zmq",
 }

@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -168,10 +169,22 @@ def test_a_redirect_is_followed(server: Server, settings: Settings) -> None:
 
 
 def test_a_file_with_another_hash_is_named_and_not_kept(server: Server, settings: Settings) -> None:
-    with pytest.raises(PackageError, match=f"a-1.conda from .* has sha256 {SHA}, the lock says 000"):
+    words = f"a-1.conda is not what was locked: from .* came a file with sha256 {SHA}, the lock says 000"
+    with pytest.raises(PackageError, match=words) as caught:
         fetch_archives([locked(f"{server.url}/a-1.conda", "0" * 64)], settings)
+    assert "envbox lock" not in str(caught.value.hint)
+    assert f"ask whoever runs the channel or index at {server.url[7:]}" in str(caught.value.hint)
     assert not leftovers(settings.cache_dir)
     assert len(server.asked) == 1
+
+
+def test_a_mirror_that_has_another_file_is_named(server: Server, settings: Settings) -> None:
+    url = "https://conda.anaconda.org/conda-forge/noarch/a-1.conda"
+    mirrored = replace(settings, mirrors=Mirrors({"https://conda.anaconda.org": server.url}))
+    with pytest.raises(PackageError, match=f"the mirror of {url}") as caught:
+        fetch(url, settings.cache_dir / "a", "0" * 64, mirrored)
+    assert f"ask whoever runs the mirror {server.url[7:]}; without the mirror" in str(caught.value.hint)
+    assert not leftovers(settings.cache_dir)
 
 
 def test_one_failure_ends_the_other_transfers(server: Server, settings: Settings) -> None:

@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 # --- the digests. They change with IMAGE_FORMAT and in no other commit.
 
-FORMAT = "1"
+FORMAT = "2"
 INPUT = "sha256:c016f4b0c18ba67996b54b39bc79bebf2ae30102b0f11e3521a0db6dc1dce1da"
-IMAGE = "sha256:28773923572ed93b4418a65f92e296da20be583826a00d0b04d57930540c5bfa"
-MANIFEST = "sha256:1aedc6d84189a476bdf8510a871157e0f6051825e55c8d310db5c740bc00d12c"
+IMAGE = "sha256:643591fae56ee353935ad16fb3f4443c992788bbbd2cd00a8aca741b1ff6e683"
+MANIFEST = "sha256:a350baef121b92562cfbbe326a42fac62057b0bcc54dcc297643616f9d0e0ae9"
 LAYERS = {
     "large": "1638d9e843881629",
     "linked, pure": "f32c5a16454059a1",
     "loses": "a1ad792ec5ac8415",
     "python": "21118d1360ed6637",
     "pip:wheeled, wins": "de4dc487baefc658",
-    "environment": "13d6f43775d2cac2",
+    "environment": "8246448e50773584",
 }
 BYTE_CODE = {
     "3.11.2": "4a9b77f003f43106240361a0e330b2632cddd03d3c727f8e35dc3ef9d2cb2d83",

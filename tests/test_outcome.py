@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from chromium import BINARY, open_page
 
 from envbox.execution.outcome import WIDGETS, Outcome
 from envbox.execution.page import page
@@ -98,7 +102,7 @@ def test_widgets_keep_their_state() -> None:
         (stream("a <b>\rc <d>\n"), "<pre class=\"stdout\">c &lt;d&gt;\n"),
         (stream("\x1b[31mred <x>\x1b[0m"), "red &lt;x&gt;</span>"),
         (("display_data", {"data": {"image/png": "QUJD\n", "text/plain": "p"}}), "image/png;base64,QUJD\""),
-        (("display_data", {"data": {"text/html": "<table id=t>", "text/plain": "p"}}), "<table id=t>"),
+        (("display_data", {"data": {"text/html": "<table id=t>", "text/plain": "p"}}), '<table id="t">'),
         (("error", {"ename": "E", "evalue": "", "traceback": ["<t>"]}), "&lt;t&gt;"),
     ],
 )  # fmt: skip
@@ -118,3 +122,126 @@ def test_a_page_shows_text_code_and_what_made_it() -> None:
     assert "environment &lt;maps&gt;" in text
     assert "import &lt;a&gt;" not in text.replace("<span", "")
     assert '<span class="kn">import</span>' in text
+
+
+# --- a page of somebody else's notebook is inert
+
+ATTACKS = [
+    "<script>hit('script')</script>",
+    "<img src=x onerror=hit('error')>",
+    "<svg onload=hit('svg')><script>hit('svg script')</script></svg>",
+    "<svg><animate onbegin=hit('animate') attributeName=x dur=1s></svg>",
+    "<iframe srcdoc=\"<script>parent.hit('srcdoc')</script>\"></iframe>",
+    "<iframe src=\"javascript:parent.hit('frame')\"></iframe>",
+    "<a id=a href=\"javascript:hit('link')\">x</a><a href=' java\nscript:hit(1)'>x</a>",
+    "<a href='data:text/html,<script>opener.hit(1)</script>'>x</a><area href='javascript:hit(1)'>",
+    "<form action='javascript:hit(1)'><button formaction='javascript:hit(2)'>x</button></form>",
+    "<meta http-equiv=refresh content='0;url=http://evil.invalid/'><base href='http://evil.invalid/'>",
+    "<math><mi xlink:href='javascript:hit(1)'>x</mi></math>",
+    "<style>@import 'http://evil.invalid/x.css'; body { background: url(http://evil.invalid/y) }</style>",
+    '<div style="background-image:url(http://evil.invalid/z);position:fixed;inset:0">x</div>',
+    "<noscript><p title=\"</noscript><img src=x onerror=hit('mutated')>\"></noscript>",
+    '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=x onerror=hit(1)&gt;">',
+    "<object data='javascript:hit(1)'></object><embed src='javascript:hit(2)'>",
+    "<details open ontoggle=hit('toggle')>x</details><input autofocus onfocus=hit('focus')>",
+    "</div></body><script>hit('closed')</script>",
+]
+
+
+def attacked() -> dict[str, Any]:
+    """A notebook with every attack in every place that a page shows."""
+    made = outcome()
+    everywhere = "\n\n".join(ATTACKS)
+    code, text, more = made.document["cells"]
+    text["source"] = everywhere + "\n\n[x](javascript:hit(1)) ![x](javascript:hit(2)) <javascript:hit(3)>"
+    text["attachments"] = {"a": {"image/png": "\"><script>hit('attached')</script>"}}
+    more["source"] = code["source"] = everywhere
+    made.document["cells"].append(nbformat.v4.new_raw_cell(everywhere))
+    made.document["metadata"]["envbox"] = {everywhere: everywhere}
+    for kind in ("text/html", "image/svg+xml", "text/markdown", "text/plain", "image/png", "text/latex"):
+        for attack in ATTACKS:
+            made.take(0, "display_data", {"data": {kind: attack}, "metadata": {}})
+    made.take(2, *stream(everywhere + "\x1b]8;;javascript:hit('osc')\x1b\\\\click\x1b]8;;\x1b\\\\"))
+    made.take(2, "error", {"ename": everywhere, "evalue": everywhere, "traceback": [everywhere]})
+    return made.finished()
+
+
+def test_what_could_act_is_taken_out() -> None:
+    text = page(attacked(), "</title><script>hit('title')</script>", "</style><script>")
+    body = text.partition("<body>")[2]
+    assert "Content-Security-Policy" in text.partition("<title>")[0]
+    found: list[tuple[str, str, str]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.extend((tag, name, value or "") for name, value in [*attrs, ("", "")])
+
+    Reader().feed(body)
+    known = "a area b body code details div footer h1 hr html img p pre span table td th tr"
+    assert {tag for tag, _, _ in found} <= {*known.split()}
+    assert {name for _, name, _ in found} <= {
+        "",
+        "alt",
+        "class",
+        "href",
+        "id",
+        "rel",
+        "src",
+        "style",
+        "title",
+    }
+    assert all(v.startswith("data:image/") for _, name, v in found if name == "src")
+    assert not [v for _, name, v in found if name == "href" and not v.startswith(("http", "mailto"))]
+    assert not [v for _, name, v in found if name == "style" and ("url" in v or "position" in v)]
+
+
+def test_scripts_are_there_where_they_were_asked_for() -> None:
+    made = outcome()
+    made.take(0, "display_data", {"data": {"text/html": "<script>1</script>"}, "metadata": {}})
+    text = page(made.finished(), "t", "python", scripts=True)
+    assert "<script>1</script>" in text
+    assert "Content-Security-Policy" not in text
+
+
+def test_what_science_shows_stays() -> None:
+    made = outcome()
+    table = '<table border="1" class="dataframe"><tr style="text-align: right;"><th>a</th></tr></table>'
+    made.take(0, "display_data", {"data": {"text/html": table}, "metadata": {}})
+    made.take(0, "display_data", {"data": {"image/svg+xml": "<svg/>"}, "metadata": {}})
+    made.take(0, *stream("\x1b[31mred\x1b[0m"))
+    text = page(made.finished(), "t", "python")
+    assert '<tr style="text-align:right">' in text
+    assert 'class="dataframe"' in text
+    assert 'src="data:image/svg+xml;base64,PHN2Zy8+"' in text
+    assert "color" in text.partition("red</span>")[0].rpartition("<span")[2]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BINARY is None, reason="there is no Chromium")
+def test_nothing_runs_in_a_browser(tmp_path: Path) -> None:
+    hit = "window.hits = []; window.hit = what => window.hits.push(what)"
+    clicks = "document.querySelectorAll('a, area, details, button, summary').forEach(x => x.click())"
+    with open_page(tmp_path / "profile") as browser:
+        browser.send("Page.enable")
+        browser.send("Page.addScriptToEvaluateOnNewDocument", source=hit)
+        real = tmp_path / "real.html"
+        harmful = attacked()
+        harmful["cells"] = harmful["cells"][:1]
+        harmful["cells"][0]["outputs"] = [
+            {"output_type": "display_data", "data": {"text/html": attack}, "metadata": {}}
+            for attack in ATTACKS
+            if "refresh" not in attack  # which leads away from the page
+        ]
+        real.write_text(page(harmful, "t", "python", scripts=True))
+        browser.goto(real.as_uri())
+        browser.wait_for("window.hits.includes('script') && window.hits.includes('error')")  # they are real
+        path = tmp_path / "page.html"
+        path.write_text(page(attacked(), "t", "python"), errors="replace")
+        browser.goto(path.as_uri())
+        browser.wait_for("document.readyState === 'complete' && document.querySelectorAll('.out').length > 0")
+        browser.evaluate(clicks)
+        time.sleep(0.3)  # what a click began has begun by then
+        assert browser.evaluate("window.hits") == []
+        assert browser.evaluate("location.href") == path.as_uri()
+        assert browser.evaluate("document.scripts.length + document.forms.length + frames.length") == 0
+        assert browser.evaluate("performance.getEntriesByType('resource').map(x => x.name)") == []

@@ -337,6 +337,35 @@ def test_a_browser_draws_it_and_opens_a_package(tiny: Tiny, tmp_path: Path) -> N
         assert page.evaluate("document.querySelector('#rows th').textContent").startswith("opt/envbox")
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(BINARY is None, reason="there is no Chromium")
+def test_no_name_acts_in_a_browser(tmp_path: Path) -> None:
+    evil = [
+        "</script><script>document.title = 'hit'</script>",
+        "<!--<script>",
+        "<img src=x onerror=document.title='hit'>",
+        "{{data}}",
+        "{{title}}",
+        "]]>",
+        "\u2028'\"`${document.title='hit'}",
+        "\udcff",
+        "__proto__",
+        "constructor",
+    ]
+    files = {f"{name}/{name}": (10 + number, name, None) for number, name in enumerate(evil)}
+    sizes = replace(sizes_of(files), name="</title>{{data}}<script>document.title='hit'</script>")
+    path = tmp_path / "size.html"
+    path.write_text(treemap(sizes), encoding="utf-8")
+    with open_page(tmp_path / "profile") as page:
+        page.goto(path.as_uri())
+        page.wait_for("document.querySelectorAll('.tile.top').length > 3")
+        assert page.evaluate("document.title") == f"{sizes.name} · {sizes.platform}"
+        rows = page.evaluate("[...document.querySelectorAll('#rows th')].map(x => x.textContent)")
+        assert {name.strip() for name in evil[:6]} <= {row.strip() for row in rows}
+        assert page.evaluate("document.scripts.length") == 2
+        assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
 def test_shares_are_of_the_frame_as_it_is_stored(tiny: Tiny) -> None:
     """A file that cannot be compressed takes its size, one that is all zeros nothing."""
     import os

@@ -9,7 +9,6 @@ of which it is a function. Of a large image for another architecture, only that 
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import tarfile
 import threading
@@ -42,10 +41,10 @@ from envbox.registry import (
     blob_path,
     fetch_blob,
     fetch_blobs,
+    fetch_config,
     fetch_manifest,
     is_cached,
     parse_reference,
-    read_blob,
     resolve,
 )
 from envbox.report import Reporter
@@ -59,6 +58,10 @@ _AT_LEAST = re.compile(r">=\s*(\d+(?:\.\d+)*)")
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_|manylinux(2014|2010|1)_")
 _LEGACY_MANYLINUX = {"2014": (2, 17), "2010": (2, 12), "1": (2, 5)}  # PEP 599, 571, 513
 _FACTS_VERSION = "1"
+_LARGEST_LIBC = 64 << 20  # bytes; it has about two million
+_EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+_LARGEST_EXTENSION = 1 << 20  # bytes of paths and attributes
+_GROWN, _GROWTH = 1 << 30, 200  # bytes that any layer may unpack to, and to how many times its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,19 +209,33 @@ def _access(
 
 
 def _config(access: Access, manifest: Manifest, settings: Settings) -> dict[str, Any]:
-    data = read_blob(access, manifest.config, settings)
+    data = fetch_config(access, manifest, settings)
     try:
         config = read_json(data)
         diff_ids = [parse_digest(d) for d in config["rootfs"]["diff_ids"]]
-        if not isinstance(config.get("config") or {}, dict):
-            raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+        _check_config(config)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"{access.reference} is not a container image: its config is not one") from error
     if len(diff_ids) != len(manifest.layers):
         raise ImageError(
             f"{access.reference} is damaged: {len(manifest.layers)} layers, but {len(diff_ids)} in its config"
         )
     return cast(dict[str, Any], config)
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """See that what we read of a config is of the specification's types.
+
+    :raises TypeError: when not
+    """
+    said = config.get("config") or {}
+    texts = [config.get(key) or "" for key in ("created", "variant", "os", "architecture")]
+    texts += [said.get(key) or "" for key in ("User", "StopSignal")]
+    texts += [part for pair in (said.get("Labels") or {}).items() for part in pair]
+    texts += said.get("Env") or []
+    history = config.get("history") or []
+    if not (all(isinstance(text, str) for text in texts) and all(isinstance(h, dict) for h in history)):
+        raise TypeError
 
 
 def _layers(
@@ -279,11 +296,47 @@ class _Facts:
         return self.glibc
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose name is no bomb: tarfile reads an extension header into memory, however long it is."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENSIONS and found.size > _LARGEST_EXTENSION:
+            raise tarfile.ReadError("the name or the attributes of an entry are too long")
+        return found
+
+
+class Bounded:
+    """A layer that is unpacked, as a file: one that grows as no honest one does is no layer.
+
+    :param size: of what it is unpacked from, in bytes
+    """
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._left = _GROWN + size * _GROWTH
+
+    def read(self, size: int = -1) -> bytes:
+        """Give the next bytes.
+
+        :raises ValueError: when there are too many
+        """
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError("it is far larger than what it was packed into")
+        return data
+
+
 def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
+    import zstandard
+
     try:
         with ExitStack() as stack:
             file = stack.enter_context(open_file(layer.path))
-            tar = stack.enter_context(tarfile.open(fileobj=_uncompressed(layer, file, stack), mode="r|"))
+            plain = cast(IO[bytes], Bounded(_uncompressed(layer, file, stack), layer.blob.size))
+            tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member))
             for member in tar:
                 path = member.name.removeprefix("./").lstrip("/")
                 if path in _SHELLS:
@@ -291,9 +344,17 @@ def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
                 elif _MUSL.fullmatch(path):
                     found.is_musl = True
                 elif _LIBC.fullmatch(path) and (content := tar.extractfile(member)):
-                    version = _GLIBC_VERSION.search(content.read())
+                    version = _GLIBC_VERSION.search(content.read(_LARGEST_LIBC))
                     found.glibc = version[1].decode() if version else found.glibc
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (
+        tarfile.TarError,
+        OSError,
+        EOFError,
+        ValueError,
+        RecursionError,
+        zlib.error,
+        zstandard.ZstdError,
+    ) as error:
         with suppress(OSError):
             remove(layer.path)
         raise ImageError(

@@ -10,7 +10,7 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 """The name of an environment variable in an address: `$NAME` or `${NAME}`."""
@@ -18,6 +18,16 @@ _TOKEN = re.compile(r"/t/[^/\s]+")
 _SECRET = re.compile(
     rf"(?<!\w)\w+://[^\s\"<>]*[^\s\"'<>(),.;:]|{_TOKEN.pattern}"
 )  # where one may be in a text
+_URLS = re.compile(r"(?<!\w)\w{1,30}://[^\s\"'<>]+")  # one, or several with commas between
+_LOGIN = re.compile(r"(?<=://)[^/]+@")
+_SHORTEST = 4  # characters of a secret that deserves the name
+_USUAL = frozenset({
+    "api", "artifactory", "binary", "cache", "channel", "channels", "conda", "docker", "files", "get",
+    "index", "main", "mirror", "mirrors", "nexus", "packages", "proxy", "public", "pypi", "registry",
+    "release", "repo", "repos", "repository", "repositories", "root", "simple", "static", "v1", "v2",
+    "v3", "web", "wheels", "whl",
+})  # fmt: skip
+"""Words of the paths of artifactory's, nexus's and other servers' mirrors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,33 @@ def public_channel(channel: str) -> str:
 def public(text: str) -> str:
     """A URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
     return _SECRET.sub(lambda found: _public_url(found[0]) if "://" in found[0] else "", text)
+
+
+def without_logins(text: str) -> str:
+    """Any text, such as another library's message, without the logins and tokens of the URLs in it."""
+    return _URLS.sub(lambda found: _without_login(found[0]), text)
+
+
+def _without_login(urls: str) -> str:
+    urls = _LOGIN.sub("", urls)
+    return urls if ".whl" in urls else _TOKEN.sub("", urls)
+
+
+def secret_parts(mirrors: Mirrors) -> frozenset[str]:
+    """What in the paths of mirrors may be a secret, as in `https://HOST/SECRET/conda-forge`.
+
+    Nothing tells a secret from a folder's name. So all of it is one that the canonical address does not have
+    as well, and that is no usual word of such paths.
+    """
+    found: set[str] = set()
+    for key, url in mirrors.rules.items():
+        known = {*key.split("/"), *_USUAL}
+        if url.startswith("file:"):
+            continue
+        parts = urlsplit(url).path.split("/") if "://" in url else url.split("/")[1:]
+        secret = (part for part in parts if len(part) >= _SHORTEST and part not in known)
+        found |= {form for part in secret for form in (part, unquote(part))}
+    return frozenset(found)
 
 
 class _Short(reprlib.Repr):

@@ -118,7 +118,7 @@ def parse_manifest(data: bytes, name: str) -> Manifest | dict[str, Descriptor]:
             tuple(_parse_descriptor(layer) for layer in document["layers"]),
             {str(k): str(v) for k, v in document.get("annotations", {}).items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"{name} has no image manifest, but {data[:60]!r}") from error
     except ImageError as error:
         raise ImageError(f"{name} has a manifest that cannot be used: {error.message}") from error

@@ -90,12 +90,17 @@ def is_lockfile_path(name: str) -> bool:
     return "/" in name or name.endswith((".yml", ".yaml", ".txt", ".lock"))
 
 
+def is_sound_name(name: str) -> bool:
+    """Whether a text can be an environment's name: no path and no option."""
+    return bool(_NAME.fullmatch(name)) and ".." not in name
+
+
 def check_name(name: str) -> str:
     """Refuse a name that could be a path or an option.
 
     :raises SpecError: when it is one
     """
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not is_sound_name(name):
         hint = "names are made of letters, digits, `-`, `_` and `.`, and are looked up in environments/"
         if "/" in name or ":" in name or "@" in name:
             hint += "; an image in a registry is named with its host or tag: docker.io/you/maps:1"

@@ -108,12 +108,16 @@ def cli(ctx: click.Context, /, directory: str, **said: bool) -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 envbox's error, 2 usage, 130 interrupted, else the child's."""
+    from envbox.cli.words import in_utf8, prepare
+
+    in_utf8()
+    prepare()
     code = run(sys.argv[1:])
     if "rattler" in sys.modules:
         # its threads outlive a solve, and one that wakes while the interpreter goes down aborts the process
-        with suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, EnvboxError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -131,7 +135,6 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is left to flush to
         return BROKEN_PIPE
     except EnvboxError as error:
         show_error(error)
@@ -143,13 +146,21 @@ def run(arguments: list[str]) -> int:
             raise
         show_error(fault)
         return 1
+    except UnicodeEncodeError as error:  # libraries take a path's bytes for UTF-8
+        words = (
+            f"{error.object[:200]!r} is no {error.encoding} text, which something that is used here demands"
+        )
+        show_error(EnvboxError(words, "give the file or the folder a name in UTF-8"))
+        return 1
 
 
 def show_error(error: EnvboxError) -> None:
     """Write an error and its hint on stderr, in colour where that is wanted."""
     from envbox.cli.terminal import wants_colour
+    from envbox.cli.words import foreign, painted
 
     colour = wants_colour(sys.stderr, os.environ)
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True, color=colour)
-    if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan', bold=True)} {error.hint}", err=True, color=colour)
+    for label, paint, text in (("error:", "red", error.message), ("hint:", "cyan", error.hint)):
+        if text:
+            words = f"{click.style(label, fg=paint, bold=True)} {foreign.message(text)}"
+            click.echo(words, file=painted(sys.stderr), color=colour)

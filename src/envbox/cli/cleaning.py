@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from envbox.cli.context import Session, json_option, print_json
+from envbox.cli.words import echo_line
 
 _NAMED = 5  # of what is not envbox's
 
@@ -44,8 +45,8 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
         )
     elif not (everything or kinds):
         for h in found:
-            click.echo(f"{h.kind:<12} {h.size / 1e6:10,.1f} MB  {h.files:7,} files  {h.meaning}")
-        click.echo(f"{'in all':<12} {sum(h.size for h in found) / 1e6:10,.1f} MB  {folder}")
+            echo_line(f"{h.kind:<12} {h.size / 1e6:10,.1f} MB  {h.files:7,} files  {h.meaning}")
+        echo_line(f"{'in all':<12} {sum(h.size for h in found) / 1e6:10,.1f} MB  {folder}")
 
 
 def _freed(session: Session, kinds: tuple[str, ...]) -> int:

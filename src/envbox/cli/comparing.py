@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
+from envbox.cli.words import echo_line, foreign, painted
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
@@ -80,7 +81,7 @@ def _print_outdated(shown: list[Outdated], lock: Lock, session: Session, hidden:
     from envbox.reading.outdated import lines
 
     for line in lines(shown, lock.platforms):
-        click.echo(line)
+        echo_line(line)
     say = session.report.say
     if hidden:
         say(f"{hidden} more that was not asked for {'has' if hidden == 1 else 'have'} newer versions (--all)")
@@ -119,7 +120,8 @@ def _print(found: list[Difference], session: Session, *, markdown: bool) -> None
         if number:
             click.echo()
         for line in as_markdown(one) if markdown else as_lines(one):
-            click.echo(line if markdown else _coloured(line), color=colour)
+            words = foreign.line(line)
+            click.echo(words if markdown else _coloured(words), file=painted(sys.stdout), color=colour)
 
 
 def _coloured(line: str) -> str:

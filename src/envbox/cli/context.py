@@ -90,9 +90,12 @@ class Session:
         return self._opened(merge(self.layers, os.environ))
 
     def _opened(self, settings: Settings) -> Settings:
-        """Open the cache of some settings, and return them."""
+        """Open the cache of some settings, let none of their secrets be shown, and return them."""
         from envbox.cache.opening import open_cache
+        from envbox.cli.words import foreign
+        from envbox.mirrors import secret_parts
 
+        foreign.conceal(secret_parts(settings.mirrors))
         open_cache(settings.cache_dir, self.root, os.environ)
         return settings
 
@@ -243,7 +246,10 @@ def print_json(value: object) -> None:
     """Write a value on stdout as JSON, for programs to read."""
     import json
 
-    click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    from envbox.cli.words import escaped_json, write_data
+
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    write_data(escaped_json(text).encode() + b"\n")
 
 
 def image_json(image: BuiltImage) -> dict[str, Any]:

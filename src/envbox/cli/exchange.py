@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from envbox.cli.context import Session, json_option, name_argument, print_json
+from envbox.cli.words import write_data
 
 FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.exchange.export.FORMATS
 
@@ -42,7 +43,7 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
     if as_json:
         print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
     else:
-        click.echo(found.spec_path)
+        write_data(f"{found.spec_path}\n")
 
 
 @click.command()
@@ -66,7 +67,7 @@ def export(session: Session, name: str | None, kind: str, platform: str | None, 
     lock = read_lockfile(session.environment(name).lock_path)
     data = export_lock(lock, kind, platform, session.settings, session.report)
     if output is None:
-        click.echo(data, nl=False)
+        write_data(data)
     else:
         write_whole(session.here / output, data, is_cache=False)
 
@@ -84,7 +85,7 @@ def give_back(session: Session, image: str, names: tuple[str, ...], platforms: t
     else:
         data = find_lockfile(image, session.project, lambda: session.engine, session.settings, session.report)
     if not names:
-        click.echo(data, nl=False)
+        write_data(data)
         return
     path = lock_path_of(session.project, names[0])
     write_whole(path, data, is_cache=False)

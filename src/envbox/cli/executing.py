@@ -12,6 +12,7 @@ from envbox.cli.context import Session, frozen_option
 from envbox.cli.editing import name_option
 from envbox.cli.launching import long_launch_options, prepare_launch
 from envbox.cli.notebooks import notebooks_argument
+from envbox.cli.words import write_data
 
 if TYPE_CHECKING:
     from envbox.execution.running import Job
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
 )
 @click.option("-k", "--kernel", metavar="NAME", help="The kernelspec to take, instead of the notebook's own.")
 @click.option("--html", is_flag=True, help="Write a page to look at as well, beside the result.")
+@click.option(
+    "--html-scripts", is_flag=True, help="The same, in which what the notebook has put out may run scripts."
+)
 @name_option
 @frozen_option
 @long_launch_options
@@ -83,13 +87,15 @@ def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **o
     files = [session.here / path for path in take("files")]
     parameters = parse_parameters(take("typed"), take("raw"), take("yaml"), files)
     wishes = Wishes(parameters, take("timeout"), take("kernel"), take("jobs"))
-    html, where = take("html"), (take("output"), take("inplace"))
+    scripts, where = take("html_scripts"), (take("output"), take("inplace"))
+    html = take("html") or scripts
     jobs = _jobs(session, notebooks, name, where, options)
 
     def finished(job: Job) -> None:
-        written = [job.result, *([_write_page(job)] if html else [])]
+        written = [job.result, *([_write_page(job, scripts=scripts)] if html else [])]
         for path in written:
-            click.echo(path.relative_to(session.here) if path.is_relative_to(session.here) else path)
+            shown = path.relative_to(session.here) if path.is_relative_to(session.here) else path
+            write_data(f"{shown}\n")
         sys.stdout.flush()
 
     is_here = all(job.launch.prefix is not None for job in jobs)
@@ -141,10 +147,10 @@ def _environment(session: Session, notebook: str, name: str | None) -> tuple[Ses
     return found[0], session.named(notebook).name
 
 
-def _write_page(job: Job) -> Path:
+def _write_page(job: Job, *, scripts: bool) -> Path:
     """Write the page of a result."""
     from envbox.execution.page import write_page
 
     path = job.result.with_suffix(".html")
-    write_page(job.result, path)
+    write_page(job.result, path, scripts=scripts)
     return path

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from envbox.cli.context import Session, image_json, print_json
+from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
     from envbox.image.build import BuiltImage
@@ -33,20 +32,20 @@ def explain_build(
         return
     _print(told)
     if image:
-        click.echo(image.reference)
+        echo_line(image.reference)
 
 
 def _print(told: Explanation) -> None:
     from envbox.image.explain import NEW, RESTACKED, REUSED
 
     if told.previous is None:
-        click.echo("there is no image of it in the engine yet")
+        echo_line("there is no image of it in the engine yet")
     elif not told.is_known:
-        click.echo("nothing is known of the image before: it was not built with this cache")
+        echo_line("nothing is known of the image before: it was not built with this cache")
     other = [layer for layer in told.layers if layer.causes or layer.state == NEW]
     wide = max([len(layer.name) for layer in other] + [12])
     if other:
-        click.echo(f"{'layer':<{wide}}   in the image     compressed   because of")
+        echo_line(f"{'layer':<{wide}}   in the image     compressed   because of")
     for layer in other:
         causes = [str(cause) for cause in layer.causes]
         if layer.state == REUSED:
@@ -54,9 +53,9 @@ def _print(told: Explanation) -> None:
         more = [f"and {len(causes) - _SHOWN} more (--json)"] if len(causes) > _SHOWN else []
         first, *others = [*causes[:_SHOWN], *more] or [""]
         both = f"{_megabytes(layer.raw_size)} {_megabytes(layer.size)}"
-        click.echo(f"{layer.name:<{wide}} {both}   {first}".rstrip())
+        echo_line(f"{layer.name:<{wide}} {both}   {first}".rstrip())
         for words in others:
-            click.echo(f"{'':<{wide}} {'':<29}   {words}")
+            echo_line(f"{'':<{wide}} {'':<29}   {words}")
     for state, words in (
         (NEW, "new"),
         (RESTACKED, "the same bytes, on a layer that changed: unpacked again, not pushed again"),
@@ -66,7 +65,7 @@ def _print(told: Explanation) -> None:
         sizes = [sum(layer.raw_size for layer in layers), sum(layer.size for layer in layers)]
         name = f"{len(layers)} layer{'s' * (len(layers) != 1)}"
         if layers:
-            click.echo(f"{name:<{wide}} {_megabytes(sizes[0])} {_megabytes(sizes[1])}   {words}")
+            echo_line(f"{name:<{wide}} {_megabytes(sizes[0])} {_megabytes(sizes[1])}   {words}")
 
 
 def _megabytes(size: int) -> str:

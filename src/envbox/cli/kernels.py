@@ -11,6 +11,7 @@ import click
 
 from envbox.cli.context import Session, json_option, name_argument, print_json
 from envbox.cli.launching import prepare_launch
+from envbox.cli.words import echo_line
 
 # A kernel has what is set for its environment; the command line of a kernelspec says nothing else.
 _AS_SET: dict[str, Any] = {"frozen": True, "image": False}
@@ -93,7 +94,7 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         for row in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+            echo_line("  ".join(cells).rstrip())
 
 
 @kernel.command(hidden=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, json_option, names_argument, print_json
+from envbox.cli.words import echo_line, foreign
 
 if TYPE_CHECKING:
     from envbox.lockfile import Lock
@@ -120,9 +121,9 @@ def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
         ])  # fmt: skip
     for one in () if as_json else found:
         for words in one.differences:
-            click.echo(f"{one.name}: {words}", err=True)
+            click.echo(foreign.message(f"{one.name}: {words}"), err=True)
     for hint in dict.fromkeys(one.hint for one in found if one.hint and not as_json):
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(foreign.message(f"hint: {hint}"), err=True)
     return 1 if any(one.differences for one in found) else 0
 
 
@@ -169,7 +170,7 @@ def _print_changes(environment: Environment, lock: Lock) -> None:
 
     before = next(iter(sides_before(environment)), None)
     for line in lines(changes(before, lock), lock.platforms):
-        click.echo(line)
+        echo_line(line)
 
 
 def _as_json(environment: Environment, lock: Lock) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from envbox.cli.context import Session
+from envbox.cli.words import foreign
 
 _file = click.Path(path_type=Path)
 
@@ -35,8 +36,10 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     files = Files(*(session.here / file for file in (ancestor, ours, theirs, own)))
     faults = merge_files(files, lambda: session.as_written)
     for words in faults:
-        click.echo(f"{own}: {words}", err=True)
+        click.echo(foreign.message(f"{own}: {words}"), err=True)
     if faults:
         lock_it = f"envbox lock {name_from(own)}"
-        click.echo(f"hint: settle the spec, if that is in conflict too, and: {lock_it}", err=True)
+        click.echo(
+            foreign.message(f"hint: settle the spec, if that is in conflict too, and: {lock_it}"), err=True
+        )
     return 1 if faults else 0

@@ -6,6 +6,7 @@ import click
 
 from envbox.cli.context import Session, json_option, print_json
 from envbox.cli.editing import name_option
+from envbox.cli.words import foreign
 
 notebooks_argument = click.argument("notebooks", nargs=-1, required=True, metavar="NOTEBOOK...")
 
@@ -59,7 +60,7 @@ def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_jso
     if as_json:
         print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in found])
     for finding in () if as_json else found:
-        click.echo(f"{finding.notebook}: {finding.words}", err=True)
+        click.echo(foreign.message(f"{finding.notebook}: {finding.words}"), err=True)
     for hint in dict.fromkeys(f.hint for f in found if f.hint and not as_json):
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(foreign.message(f"hint: {hint}"), err=True)
     return 1 if found else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
+from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
     from envbox.reading.graph import Graph
@@ -43,7 +44,8 @@ def list_(session: Session, /, name: str | None, platform: str | None, as_json: 
             {"name": graph.name, "platform": graph.platform, "packages": [asdict(row) for row in found]}
         )
     else:
-        click.echo("\n".join(listing(found)))
+        for line in listing(found):
+            echo_line(line)
 
 
 @click.command()
@@ -71,7 +73,7 @@ def tree(session: Session, /, name: str | None, platform: str | None, as_json: b
     root = options["invert"] or options["package"]
     roots = [find_key(graph, root)] if root else list(graph.asked)
     for line in draw(graph, roots, is_inverted=bool(options["invert"]), depth=options["depth"]):
-        click.echo(line)
+        echo_line(line)
 
 
 @click.command()
@@ -127,14 +129,14 @@ def _as_json(graph: Graph) -> dict[str, object]:
 
 def _print_why(graph: Graph, key: str, ways: tuple[tuple[str, ...], ...], hidden: int) -> None:
     for text in graph.asked.get(key, ()):
-        click.echo(f"{graph.label(key)} was asked for: {text}")
+        echo_line(f"{graph.label(key)} was asked for: {text}")
     if not ways and not hidden:
-        click.echo(f"nobody needs {graph.label(key)}, and it was not asked for")
+        echo_line(f"nobody needs {graph.label(key)}, and it was not asked for")
     for way in ways:
         if len(way) > 1:
-            click.echo(" → ".join([graph.label(way[0]), *map(_step(graph), way[:-1], way[1:])]))
+            echo_line(" → ".join([graph.label(way[0]), *map(_step(graph), way[:-1], way[1:])]))
     if hidden:
-        click.echo(f"and {hidden} more, most through these (--all)")
+        echo_line(f"and {hidden} more, most through these (--all)")
 
 
 def _step(graph: Graph) -> Callable[[str, str], str]:

@@ -11,6 +11,7 @@ import click
 from envbox.cli.beside import with_jupyter_beside_image
 from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
 from envbox.cli.launching import launch_options, prepare_launch, start
+from envbox.cli.words import echo_line, whole_lines, write_data
 
 if TYPE_CHECKING:
     from envbox.launch.container import Launch
@@ -102,7 +103,7 @@ def ps(session: Session, as_json: bool) -> None:
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            click.echo("  ".join([*cells, row[4]]).rstrip())
+            echo_line("  ".join([*cells, row[4]]).rstrip())
 
 
 @click.command()
@@ -116,9 +117,10 @@ def logs(session: Session, name: str | None, follow: bool) -> None:
 
     server = _find(session, name)
     release()
-    for chunk in servers.logs(server, session.engine, follow=follow):
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+    chunks = servers.logs(server, session.engine, follow=follow)
+    for piece in whole_lines(chunks) if sys.stdout.isatty() else chunks:
+        write_data(piece)
+        sys.stdout.flush()
 
 
 @click.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, complete_name, json_option, print_json
+from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
@@ -83,7 +84,7 @@ def _print(sizes: Sizes, top: int) -> None:
     packages = by_package(sizes)
     _table("package", [*packages[:top], whole], whole, sizes.versions)
     if len(packages) > top:
-        click.echo(f"{counted(len(packages) - top, 'more package')} (--all)")
+        echo_line(f"{counted(len(packages) - top, 'more package')} (--all)")
     _table("\nfolder", largest_folders(sizes, min(top, FOLDERS)), whole)
     _table(
         "\ncould be left out" + ", at most" * sizes.is_by_path,
@@ -91,15 +92,16 @@ def _print(sizes: Sizes, top: int) -> None:
         whole,
     )
     if sizes.slim:
-        click.echo(f"left out already: {', '.join(sizes.slim)}")
+        echo_line(f"left out already: {', '.join(sizes.slim)}")
 
 
 def _table(title: str, parts: Sequence[Part], whole: Part, versions: dict[str, str] | None = None) -> None:
     names = [f"{part.name} {(versions or {}).get(part.name, '')}".strip() for part in parts]
     wide = max(map(len, [title.strip(), *names]))
-    indent = "\n" * title.startswith("\n")
-    click.echo(f"{indent}{title.strip():<{wide}}    files   in the image         compressed")
+    if title.startswith("\n"):
+        echo_line()
+    echo_line(f"{title.strip():<{wide}}    files   in the image         compressed")
     for name, part in zip(names, parts, strict=True):
         share = part.size / (whole.size or 1)
         size, packed = part.size / 1e6, part.packed / 1e6
-        click.echo(f"{name:<{wide}} {part.files:8,} {size:11,.1f} MB {share:4.0%} {packed:11,.1f} MB")
+        echo_line(f"{name:<{wide}} {part.files:8,} {size:11,.1f} MB {share:4.0%} {packed:11,.1f} MB")

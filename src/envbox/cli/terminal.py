@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from envbox.cli.words import foreign, painted
 from envbox.report import Task, Unit
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class TerminalReporter:
     """Lines and bars on `stream` (stderr)."""
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str], *, quiet: bool, verbose: bool) -> None:
-        self._stream = stream
+        self._stream = painted(stream)
         self._quiet = quiet
         self._verbose = verbose
         self._colour = wants_colour(stream, environ)
@@ -43,16 +44,16 @@ class TerminalReporter:
     def say(self, text: str) -> None:
         """Write one line, unless --quiet."""
         if not self._quiet:
-            self._write(text)
+            self._write(foreign.message(text))
 
     def detail(self, text: str) -> None:
         """Write one dim line when --verbose."""
         if self._verbose and not self._quiet:
-            self._write(click.style(text, dim=True))
+            self._write(click.style(foreign.message(text), dim=True))
 
     def warn(self, text: str) -> None:
         """Write one line, always."""
-        self._write(f"{click.style('warning:', fg='yellow', bold=True)} {text}")
+        self._write(f"{click.style('warning:', fg='yellow', bold=True)} {foreign.message(text)}")
 
     @contextmanager
     def task(self, label: str, total: int | None = None, unit: Unit = "items") -> Iterator[Task]:
@@ -62,7 +63,7 @@ class TerminalReporter:
             return
         progress = self._start()
         try:
-            yield _Bar(progress, progress.add_task(label, total=total, unit=unit))
+            yield _Bar(progress, progress.add_task(foreign.line(label), total=total, unit=unit))
         finally:
             self._end()
 
@@ -118,7 +119,7 @@ def _progress(stream: TextIO, colour: bool) -> Progress:
 
     console = Console(file=stream, no_color=not colour, highlight=False)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         Amount(),
         TimeElapsedColumn(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.context import Session, complete_name, json_option, print_json
+from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
     from envbox.verify.compare import Difference
@@ -53,7 +54,7 @@ def verify(session: Session, /, image: str | None, as_json: bool, content: bool,
         print_json({**asdict(found), "identical": found.is_identical})
     else:
         _print(found.differences)
-        click.echo("identical" if found.is_identical else f"{len(found.differences)} differences")
+        echo_line("identical" if found.is_identical else f"{len(found.differences)} differences")
     return 0 if found.is_identical else 1
 
 
@@ -99,12 +100,12 @@ def _print(differences: tuple[Difference, ...]) -> None:
     field = max((len(d.field) for d in shown), default=0)
     field = max(field, len("expected"))
     for d, package in zip(shown, packages, strict=True):
-        click.echo(f"{package:<{wide}}  {d.field:<{field}}  {d.path}")
+        echo_line(f"{package:<{wide}}  {d.field:<{field}}  {d.path}")
         for word, value in (("expected", d.expected), ("found", d.found)):
             if value:
-                click.echo(f"{'':<{wide}}  {word:>{field}}  {_short(value)}")
+                echo_line(f"{'':<{wide}}  {word:>{field}}  {_short(value)}")
     if len(differences) > len(shown):
-        click.echo(f"… and {len(differences) - len(shown)} more (--json has all)")
+        echo_line(f"… and {len(differences) - len(shown)} more (--json has all)")
 
 
 def _short(value: str) -> str:

@@ -1,17 +1,19 @@
 """A notebook as one page to look at, without a server: what it says, its code, and its outputs.
 
-What a cell has put out as HTML stands in the page as it is, scripts too, as Jupyter shows it. Nothing is
-fetched from elsewhere.
+What a cell has put out as HTML is shown without what could act, since a notebook may be somebody else's; with
+its scripts, as Jupyter shows it, only where that is asked for. Nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from envbox.execution.inert import POLICY, inert
 from envbox.files import write_whole
 from envbox.notebook.reading import read_notebook
 
@@ -29,20 +31,27 @@ footer { margin-top: 3rem; color: #777; font-size: 13px }
 """
 
 
-def write_page(notebook: Path, path: Path) -> None:
+def write_page(notebook: Path, path: Path, *, scripts: bool = False) -> None:
     """Write the page of a notebook.
 
+    :param scripts: whether what the notebook has put out may act
     :raises NotebookError: when it is none
     :raises ToolError: when the page cannot be written
     """
     read = read_notebook(notebook)
-    write_whole(path, page(read.document, notebook.stem, read.language).encode(), is_cache=False)
+    text = page(read.document, notebook.stem, read.language, scripts=scripts)
+    write_whole(path, text.encode(errors="replace"), is_cache=False)
 
 
-def page(document: Mapping[str, Any], title: str, language: str) -> str:
+def page(document: Mapping[str, Any], title: str, language: str, *, scripts: bool = False) -> str:
     """The page of a notebook's document, of version 4."""
-    markdown, code = _markdown(), _highlighter(language)
+    allowed: Callable[[str], str] = str if scripts else inert
+    reader, code = _markdown(), _highlighter(language)
     parts = []
+
+    def markdown(text: str) -> str:
+        return allowed(reader(text))
+
     for cell in document["cells"]:
         source = _text(cell.get("source", ""))
         if cell.get("cell_type") == "markdown":
@@ -50,14 +59,17 @@ def page(document: Mapping[str, Any], title: str, language: str) -> str:
         elif cell.get("cell_type") == "code":
             if source.strip():
                 parts.append(f'<div class="code">{code(source)}</div>')
-            parts += [f'<div class="out">{_output(o, markdown)}</div>' for o in cell.get("outputs", [])]
+            parts += [
+                f'<div class="out">{allowed(_output(o, reader))}</div>' for o in cell.get("outputs", [])
+            ]
         else:
             parts.append(f"<pre>{html.escape(source)}</pre>")
     made = document.get("metadata", {}).get("envbox")
     about = (
         ", ".join(f"{key} {value}" for key, value in sorted(made.items())) if isinstance(made, dict) else ""
     )
-    head = f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+    policy = "" if scripts else f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    head = f'<!DOCTYPE html><html><head><meta charset="utf-8">{policy}<title>{html.escape(title)}</title>'
     style = f"<style>{_STYLE}{code.styles}</style></head><body>"  # type: ignore[attr-defined]
     foot = f"<footer>{html.escape(about)}</footer></body></html>"
     return "\n".join([head + style, *parts, foot]) + "\n"
@@ -83,12 +95,14 @@ def _output(output: Mapping[str, Any], markdown: Callable[[str], str]) -> str:
     if kind == "error":
         return f'<pre class="error">{_ansi(chr(10).join(output.get("traceback", [])))}</pre>'
     data = output.get("data", {})
-    for of in ("text/html", "image/svg+xml"):
-        if of in data:
-            return _text(data[of])
+    if "text/html" in data:
+        return _text(data["text/html"])
+    if "image/svg+xml" in data:  # as a picture, in which nothing runs
+        drawn = base64.b64encode(_text(data["image/svg+xml"]).encode(errors="replace")).decode()
+        return f'<img alt="" src="data:image/svg+xml;base64,{drawn}">'
     for of in ("image/png", "image/jpeg", "image/gif", "image/webp"):
         if of in data:
-            return f'<img alt="" src="data:{of};base64,{_text(data[of]).strip()}">'
+            return f'<img alt="" src="data:{of};base64,{html.escape(_text(data[of]).strip())}">'
     if "text/markdown" in data:
         return markdown(_text(data["text/markdown"]))
     return f"<pre>{_ansi(_text(data.get('text/plain', data.get('text/latex', ''))))}</pre>"

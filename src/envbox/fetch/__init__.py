@@ -7,15 +7,16 @@ lockfile has no sha256, it is told what came (`fetch_unhashed`). How bytes come:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from envbox.errors import PackageError, ToolError
 from envbox.fetch.receiving import Part, Progress, new_md5, receive
 from envbox.files import is_regular, whole_file
-from envbox.lockfile import LockedPackage, is_file_name, lock_anew
+from envbox.lockfile import LockedPackage, is_file_name
 from envbox.mirrors import public, shown
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
@@ -24,7 +25,6 @@ from envbox.transport import Transport
 _CONNECTIONS = 8  # more of them bring no speed and annoy servers
 _NAMED = 5  # missing packages that an error names
 
-_ANEW = lock_anew()
 _WITHDRAWN = "the channel no longer has this file: have it locked anew by the tool that wrote the lockfile"
 
 
@@ -80,7 +80,8 @@ def fetch_archives(
         check(0)
         address = settings.mirrors.rewrite(package.url)
         meant = Meant(package.sha256, package.size)
-        _fetch(address, paths[package.sha256], meant, transport, check)
+        with _named_by(package.url, address):
+            _fetch(address, paths[package.sha256], meant, transport, check)
         task.advance()
 
     with (
@@ -117,7 +118,9 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
     :raises PackageError: when the file is not what `sha256` says
     :raises ToolError: when it cannot be had
     """
-    return _fetch(settings.mirrors.rewrite(url), dest, Meant(sha256), Transport(settings), progress)
+    address = settings.mirrors.rewrite(url)
+    with _named_by(url, address):
+        return _fetch(address, dest, Meant(sha256), Transport(settings), progress)
 
 
 def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) -> Came:
@@ -151,6 +154,34 @@ def _not_cached(missing: Sequence[LockedPackage]) -> ToolError:
     )
 
 
+class _OtherFileError(Exception):
+    """What came is another file: its name, its sha256 and the lock's; never leaves this module."""
+
+
+@contextmanager
+def _named_by(url: str, address: str) -> Iterator[None]:
+    """Say of a file that is not what was locked where it came from, and whom to ask.
+
+    To lock anew would be to believe whoever changed it.
+
+    :param address: that of a mirror, or the canonical one itself
+    """
+    try:
+        yield
+    except _OtherFileError as error:
+        name, came, locked = error.args
+        is_mirrored = address != url
+        host = urlsplit(address).netloc.rpartition("@")[2] or address
+        whom = f"the mirror {host}" if is_mirrored else f"the channel or index at {host}"
+        mirrored = f", the mirror of {public(url)}," if is_mirrored else ""
+        raise PackageError(
+            f"{name} is not what was locked: from {public(address)}{mirrored} came a file with sha256 "
+            f"{came}, the lock says {locked}",
+            f"it was deleted; somebody changed or damaged it: do not use it, and ask whoever runs {whom}"
+            + (f"; without the mirror, {public(url)} is asked itself" if is_mirrored else ""),
+        ) from error
+
+
 def _fetch(address: str, dest: Path, meant: Meant, transport: Transport, progress: Progress | None) -> Path:
     if is_regular(dest):
         return dest
@@ -162,9 +193,5 @@ def _fetch(address: str, dest: Path, meant: Meant, transport: Transport, progres
             part.begin_again()
             receive(address, part, transport, progress)
         if part.sha256.hexdigest() != sha256:
-            raise PackageError(
-                f"{dest.name} from {public(address)} has sha256 {part.sha256.hexdigest()}, "
-                f"the lock says {sha256}",
-                f"it was deleted; the server's file was changed or damaged: use another mirror, or {_ANEW}",
-            )
+            raise _OtherFileError(dest.name, part.sha256.hexdigest(), sha256)
     return dest

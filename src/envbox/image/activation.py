@@ -9,8 +9,9 @@ into a container, and each is covered:
 - an interactive bash, login or not: HOME has a .bashrc of ours, which also puts the name into the prompt.
 
 activate.sh is sourced into other people's shells, so it leaves their options (-e, -u, -x, -v), stdin and
-stdout alone, sets nothing that is set already, and runs the packages' scripts once: the mark that it has is
-exported, as all that those scripts can give to a child is. Everything here is a pure function.
+stdout alone, sets nothing that is set already, and runs the packages' scripts once, in a copy of the shell:
+the mark that it has is exported, as all that those scripts can give to a child is. Everything here is a pure
+function.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from envbox.documents import read_json
 from envbox.errors import PackageError
+from envbox.image.sourcing import run_scripts
 from envbox.inside import HOME, PREFIX, WORK
 from envbox.link.target import ROOT
 from envbox.lockfile import Lock
@@ -233,7 +235,7 @@ def activate_script(activation: Activation) -> str:
         prefix=prefix,
         quoted_prefix=shlex.quote(prefix),
         defaults="\n".join(f"  {line}" for line in lines),
-        scripts=_run_scripts(activation.scripts),
+        scripts=run_scripts(activation.scripts),
     )
 
 
@@ -255,23 +257,6 @@ case $_envbox_options in
   *x*) unset _envbox_options; set -x ;;
   *) unset _envbox_options ;;
 esac
-"""
-
-
-def _run_scripts(scripts: Sequence[str]) -> str:
-    """Source each script. One that a plain sh cannot read would end it, so there it is tried first."""
-    if not scripts:
-        return ""
-    listed = " \\\n    ".join(shlex.quote(script) for script in scripts)
-    return f"""\
-  for _envbox_script in {listed}; do
-    [ -r "$_envbox_script" ] || continue
-    if [ -n "${{BASH_VERSION-}}" ] || (. "$_envbox_script"; exit 0) </dev/null >/dev/null 2>&1; then
-      . "$_envbox_script" </dev/null >&2 || :
-    fi
-    {{ set +euxv; }} 2>/dev/null
-  done
-  unset _envbox_script
 """
 
 

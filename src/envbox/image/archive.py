@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import IO, cast
 
-from envbox.base import BaseLayer
+from envbox.base import BaseLayer, Bounded
 from envbox.engine import NOTHING, Present
-from envbox.errors import ToolError
+from envbox.errors import ImageError, ToolError
 from envbox.files import open_file, remove
 from envbox.image.assemble import Image
 from envbox.image.layers import Layer
@@ -142,8 +142,12 @@ def _unpacked(layer: BaseLayer) -> Iterator[bytes]:
     with _checked(layer) as file:
         source = cast("IO[bytes]", file)  # anything with read(size) will do
         reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-        while data := reader.read(CHUNK):
-            yield data
+        plain = Bounded(cast("IO[bytes]", reader), layer.blob.size)
+        try:
+            while data := plain.read(CHUNK):
+                yield data
+        except ValueError as error:
+            raise ImageError(f"layer {layer.blob.digest} cannot be used: {error}") from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from envbox.oci import CONFIG_TYPE, Descriptor, Digest, Manifest, canonical_json
 if TYPE_CHECKING:
     from envbox.image.layers import Layer
 
-IMAGE_FORMAT = "1"
+IMAGE_FORMAT = "2"
 """Raised, with a line in the CHANGELOG, whenever the same lock and base give another image than before."""
 CODEC_ANNOTATION = "io.envbox.codec"
 _OCI_LABELS = "org.opencontainers.image."

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from envbox.link.fragments import Fragment
     from envbox.lockfile import Base, Lock
 
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from envbox.image.assemble import Image
     from envbox.image.build import BuiltImage
 
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

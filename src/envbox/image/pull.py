@@ -20,7 +20,8 @@ from envbox.image.load import Loading, known_id
 from envbox.inside import FORMAT_LABEL
 from envbox.lockfile import Base
 from envbox.oci import Digest
-from envbox.registry import Access, Reference, fetch_manifest, read_blob, resolve
+from envbox.project import is_sound_name
+from envbox.registry import Access, Reference, fetch_config, fetch_manifest, resolve
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -60,7 +61,7 @@ def pull(
     digest = _resolve(reference, platform, settings)[platform]
     source = pull_base(Base(str(reference), {platform: digest}, {}), platform, settings)
     manifest = fetch_manifest(Access(reference, settings), digest, settings)
-    config = read_blob(Access(reference, settings), manifest.config, settings)
+    config = fetch_config(Access(reference, settings), manifest, settings)
     image = Image(config, manifest.dumps(), source.layers)
     labels = (source.config.get("config") or {}).get("Labels") or {}
     is_ours = FORMAT_LABEL in labels
@@ -69,8 +70,8 @@ def pull(
             f"{reference} is not an image that envbox made: it has no label {FORMAT_LABEL}",
             f"docker run -it --rm {reference}",
         )
-    name = labels.get("org.opencontainers.image.title") if is_ours else None
-    name = name or reference.repository.rpartition("/")[2]
+    title = labels.get("org.opencontainers.image.title", "") if is_ours else ""
+    name = title if is_sound_name(title) else reference.repository.rpartition("/")[2]
     local = image_reference(name, image.id)
     known = known_id(image, engine)
     if known is None:

@@ -133,6 +133,7 @@ def kernels_inside(launch: Launch, engine: Engine, settings: Settings) -> dict[s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     if done.returncode not in (0, _NO_PYTHON):

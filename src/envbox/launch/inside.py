@@ -42,7 +42,7 @@ def look_inside(launch: Launch, engine: Engine, settings: Settings) -> Found:
     asking = prepare(asking, engine, settings)
     argv, env = run_argv(asking, engine.client_argv()), client_env(asking, os.environ)
     done = subprocess.run(
-        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode != 0:
         raise LaunchError(f"{launch.name} does not start: {done.stderr.strip()[-500:]}")

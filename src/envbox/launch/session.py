@@ -255,6 +255,7 @@ def create(launch: Launch, engine: Engine, settings: Settings) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         start_new_session=True,
     )
     try:

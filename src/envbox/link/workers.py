@@ -82,7 +82,7 @@ def run_all(
 class _Worker:
     def __init__(self, nice: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT.format(path=[p for p in sys.path if p], nice=nice)],
+            [sys.executable, "-X", "utf8", "-c", _BOOT.format(path=[p for p in sys.path if p], nice=nice)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

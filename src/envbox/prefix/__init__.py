@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from envbox.base import BaseImage
     from envbox.engine import Engine
 
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 BARE = "envbox-base"
 UNCOMPILED = {"PYTHONPYCACHEPREFIX": "/tmp/pycache"}  # noqa: S108 - the container's own
 """What a session without byte-code is told, so that each module is compiled once and not at every start."""

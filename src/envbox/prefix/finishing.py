@@ -73,7 +73,13 @@ class Finisher:
                 pickle.dump((self, wanted, without), work)
                 work.seek(0)
                 subprocess.Popen(
-                    [sys.executable, "-c", _BOOT.format(path=[p for p in sys.path if p], handle=handle)],
+                    [
+                        sys.executable,
+                        "-X",
+                        "utf8",
+                        "-c",
+                        _BOOT.format(path=[p for p in sys.path if p], handle=handle),
+                    ],
                     stdin=work,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -22,7 +22,7 @@ from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 
-MEMO_VERSION = 2
+MEMO_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

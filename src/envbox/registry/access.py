@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.registry.answers import reason, said, seconds
+from envbox.registry.answers import read_json, reason, said, seconds
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
 from envbox.settings import Settings
@@ -141,9 +141,16 @@ class Access:
         A registry behind a proxy may think that it is spoken to in plain http.
         """
         if path.startswith("/") or "://" in path:
-            address = urljoin(self.endpoint.url, path)
-            mine, given = urlsplit(self.endpoint.url), urlsplit(address)
-            return given._replace(scheme=mine.scheme).geturl() if given.netloc == mine.netloc else address
+            try:
+                address = urljoin(self.endpoint.url, path)
+                mine, given = urlsplit(self.endpoint.url), urlsplit(address)
+            except ValueError as error:
+                raise ToolError(f"the registry {self.where} names an address that is none: {path}") from error
+            if given.netloc == mine.netloc:
+                return given._replace(scheme=mine.scheme).geturl()
+            if given.scheme != "https" and mine.scheme == "https":
+                raise ToolError(f"the registry {self.where} sends us on to {address}, in the clear")
+            return address
         return f"{self.endpoint.url}/v2/{self.endpoint.repository}/{path}"
 
     def attempt(
@@ -164,24 +171,33 @@ class Access:
             if self._session is None:
                 self._session = _session(self._settings)
             session = self._session
+        import requests
+        import urllib3
+
         silence = self._settings.timeout
-        return session.request(
-            method,
-            url,
-            headers=dict(headers or {}),
-            data=body,
-            auth=self._sign,
-            stream=True,
-            timeout=(
-                min(CONNECT_TIMEOUT, silence),
-                max(STORE_TIMEOUT, silence) if method == "PUT" else silence,
-            ),
-            allow_redirects=not isinstance(body, Body),
-        )
+        try:
+            return session.request(
+                method,
+                url,
+                headers=dict(headers or {}),
+                data=body,
+                auth=self._sign,
+                stream=True,
+                timeout=(
+                    min(CONNECT_TIMEOUT, silence),
+                    max(STORE_TIMEOUT, silence) if method == "PUT" else silence,
+                ),
+                allow_redirects=not isinstance(body, Body),
+            )
+        except requests.RequestException:
+            raise
+        except (ValueError, urllib3.exceptions.HTTPError) as error:  # of a redirect, to what is no address
+            raise ToolError(f"the registry {self.where} names an address that is none: {error}") from error
 
     def _sign(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add what the registry wants, for itself; being a callable also keeps a ~/.netrc out of it."""
-        if self._authorization and urlsplit(str(prepared.url)).netloc == urlsplit(self.endpoint.url).netloc:
+        asked, mine = urlsplit(str(prepared.url)), urlsplit(self.endpoint.url)
+        if self._authorization and (asked.scheme, asked.netloc) == (mine.scheme, mine.netloc):
             prepared.headers["Authorization"] = self._authorization
         return prepared
 
@@ -209,8 +225,7 @@ class Access:
         import requests
 
         realm, service = asked["realm"], asked.get("service", "")
-        parts = urlsplit(realm)
-        if known and parts.scheme != "https" and not is_loopback(parts.netloc):
+        if known and not self._may_have_password(realm):
             raise ToolError(f"the registry {self.where} wants a password sent in the clear, to {realm}")
         fields = {"service": service, "client_id": "envbox"}
         session, silence = _session(self._settings), self._settings.timeout
@@ -218,7 +233,9 @@ class Access:
             if known.identity_token:
                 grant = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
                 scope = {"scope": " ".join(self._scopes)}
-                response = session.post(realm, data=fields | scope | grant, timeout=silence)
+                response = session.post(
+                    realm, data=fields | scope | grant, timeout=silence, stream=True, allow_redirects=False
+                )  # a redirect would take the token along
             else:
 
                 def sign(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -227,16 +244,29 @@ class Access:
                     return prepared
 
                 wanted = [*fields.items(), *(("scope", scope) for scope in self._scopes)]
-                response = session.get(realm, params=wanted, auth=sign, timeout=silence)
-            answer = response.json() if response.ok else {}
+                response = session.get(realm, params=wanted, auth=sign, timeout=silence, stream=True)
+            answer = read_json(response, f"what {realm} answers") if response.status_code < 300 else {}
+            response.close()
         except (requests.RequestException, ValueError) as error:
             raise ToolError(
                 f"cannot get a token for {self.reference} from {realm}: {reason(error)}"
             ) from error
-        token = answer.get("token") or answer.get("access_token")
-        if not token:
+        given = answer if isinstance(answer, dict) else {}
+        token = given.get("token") or given.get("access_token")
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise self._refused(f"HTTP {response.status_code} from {realm}")
-        return str(token)
+        return token
+
+    def _may_have_password(self, realm: str) -> bool:
+        """Whether a password may go where the registry says: encrypted, or no further than it goes anyway."""
+        try:
+            asked, mine = urlsplit(realm), urlsplit(self.endpoint.url)
+        except ValueError:
+            return False
+        is_near = is_loopback(asked.netloc) and is_loopback(mine.netloc)
+        return (
+            asked.scheme == "https" or is_near or (asked.scheme, asked.netloc) == (mine.scheme, mine.netloc)
+        )
 
     def _refused(self, failure: str) -> ImageError:
         host = self.endpoint.host

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envbox.registry.reference import DOCKER_HUB
+from envbox.registry.reference import DOCKER_HUB, HUB_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def find_credentials(host: str) -> Credentials:
     import docker.auth
     from docker.errors import DockerException
 
-    registry = DOCKER_HUB if host.endswith("docker.io") else host
+    registry = DOCKER_HUB if host in HUB_NAMES else host
     try:
         found = docker.auth.load_config(str(path)).resolve_authconfig(registry) or {}
     except (DockerException, OSError, ValueError) as error:

@@ -31,12 +31,13 @@ from envbox.oci import (
 )
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
-from envbox.registry.answers import reason
+from envbox.registry.answers import read_bounded, reason
 from envbox.registry.parallel import at_once
 from envbox.registry.reference import Reference
 from envbox.settings import Settings
 
 LARGEST_MANIFEST = 4 * 2**20  # bytes; the distribution specification's limit
+LARGEST_CONFIG = 16 * 2**20  # bytes; the largest ones are of a few kB
 CHUNK = 2**18
 ACCEPT = {"Accept": ", ".join((INDEX_TYPE, MANIFEST_TYPE, DOCKER_INDEX_TYPE, DOCKER_MANIFEST_TYPE))}
 
@@ -102,11 +103,28 @@ def fetch_blob(access: Access, blob: Descriptor, settings: Settings, advance: Ad
     for _ in range(2):  # once more: a resumed transfer may have been joined wrongly
         got = _download(access, blob, path, advance)
         if got == blob.digest:
+            if path.stat().st_size != blob.size:
+                raise ImageError(
+                    f"the image {access.reference} is damaged: it says that {blob.digest} is of {blob.size} "
+                    f"bytes, and it is of {path.stat().st_size}"
+                )
             return path
     raise ImageError(
         f"{access.where} sends something else for {blob.digest} of {access.reference}: {got}; it was deleted",
         "the registry, a mirror or a proxy in between is damaged; try another",
     )
+
+
+def fetch_config(access: Access, manifest: Manifest, settings: Settings) -> bytes:
+    """An image's config.
+
+    :raises ImageError: when it is none, and as `fetch_blob`
+    """
+    if manifest.config.size > LARGEST_CONFIG:
+        raise ImageError(
+            f"the config of {access.reference} is larger than the {LARGEST_CONFIG >> 20} MiB that it may be"
+        )
+    return read_blob(access, manifest.config, settings)
 
 
 def fetch_blobs(
@@ -258,19 +276,12 @@ def _read_manifest(access: Access, tag_or_digest: str) -> bytes:
     if response.status_code >= 400:
         response.close()
         raise _not_found(access)
-    data = b""
     try:
-        for chunk in response.iter_content(CHUNK):
-            data += chunk
-            if len(data) > LARGEST_MANIFEST:
-                raise ImageError(f"{access.where} sends a manifest of more than {LARGEST_MANIFEST >> 20} MiB")
+        return read_bounded(response, LARGEST_MANIFEST, f"a manifest of {access.reference} at {access.where}")
     except requests.RequestException as error:
         raise ToolError(
             f"{access.where} broke off a manifest of {access.reference}: {reason(error)}"
         ) from error
-    finally:
-        response.close()
-    return data
 
 
 def _not_found(access: Access) -> ImageError:
@@ -282,8 +293,8 @@ def _not_found(access: Access) -> ImageError:
 
 def _platform_of(access: Access, manifest: Manifest, settings: Settings) -> str:
     try:
-        config = read_json(read_blob(access, manifest.config, settings))
+        config = read_json(fetch_config(access, manifest, settings))
         system, architecture = config["os"], config["architecture"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(f"{access.reference} is not a container image: it has no image config") from error
     return (conda_platform(architecture) if system == "linux" else None) or ""

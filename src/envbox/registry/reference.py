@@ -15,7 +15,7 @@ from envbox.mirrors import Mirrors
 from envbox.oci import Digest, parse_digest
 
 DOCKER_HUB = "docker.io"
-_HUB_NAMES = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
+HUB_NAMES = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 _HUB_HOST = "registry-1.docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -71,7 +71,7 @@ def parse_reference(text: str) -> Reference:
     else:
         registry, path = DOCKER_HUB, rest
     repository, colon, tag = path.partition(":")
-    if registry in _HUB_NAMES:
+    if registry in HUB_NAMES:
         registry = DOCKER_HUB
         repository = repository if "/" in repository else f"library/{repository}"
     if not (
@@ -102,7 +102,7 @@ def endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
     user, _, password = login.partition(":")
     if not scheme:
         scheme = "http" if is_loopback(host) else "https"
-    api_host = _HUB_HOST if host in _HUB_NAMES else host
+    api_host = _HUB_HOST if host in HUB_NAMES else host
     return Endpoint(host, f"{scheme}://{api_host}", repository, unquote(user), unquote(password))
 
 

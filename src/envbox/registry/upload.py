@@ -156,6 +156,11 @@ class _Upload:
             response = self.access.attempt(method, address, headers, body)
         except requests.RequestException as error:
             raise _BrokenError(reason(error)) from error
+        if 300 <= response.status_code < 400 and isinstance(body, http.Body):
+            response.close()
+            raise ToolError(
+                f"the registry {self.access.where} sends an upload on to elsewhere, which is not done"
+            )
         if response.status_code < 400:
             response.close()
             return response

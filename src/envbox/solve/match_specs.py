@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from envbox.credentials import split_login
 from envbox.errors import SpecError
+from envbox.lockfile import lock_anew
+from envbox.mirrors import shown
 
 DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 """What conda means by the channel `defaults` on Linux and macOS."""
@@ -27,9 +29,19 @@ def parse_match_spec(text: str) -> Any:
 
     rattler takes a URL as a package outside of any channel, fetches it, and gives no hash; to conda it names
     a record.
+
+    :raises SpecError: when it is none: a lockfile's texts were never checked
     """
     from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
 
+    try:
+        return MatchSpec(_said_for_rattler(text))
+    except InvalidMatchSpecError as error:
+        raise SpecError(f"{shown(text)} is not a match spec", lock_anew()) from error
+
+
+def _said_for_rattler(text: str) -> str:
     url = _ARCHIVE_URL.fullmatch(text)
     if pattern := _PATTERN.search(text):
         raise SpecError(
@@ -38,10 +50,10 @@ def parse_match_spec(text: str) -> Any:
         )
     if url:
         name, version, build = (unquote(url[part]) for part in ("name", "version", "build"))
-        return MatchSpec(f"{_bare(url['channel'])}::{name} =={version} {build}")
+        return f"{_bare(url['channel'])}::{name} =={version} {build}"
     if "://" in (channel := text.partition("::")[0]):
-        return MatchSpec(_bare(channel) + text[len(channel) :])
-    return MatchSpec(re.sub(r"^(defaults|pkgs/main)::", DEFAULTS[0] + "::", text))
+        return _bare(channel) + text[len(channel) :]
+    return re.sub(r"^(defaults|pkgs/main)::", DEFAULTS[0] + "::", text)
 
 
 def ask_strictly(texts: Iterable[str]) -> tuple[list[Any], list[str]]:

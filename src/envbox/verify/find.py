@@ -16,9 +16,9 @@ from envbox.registry import (
     Reference,
     blob_path,
     fetch_blob,
+    fetch_config,
     fetch_manifest,
     parse_reference,
-    read_blob,
     resolve,
 )
 from envbox.report import Reporter
@@ -81,7 +81,7 @@ def in_registry(
             for blob in manifest.layers:
                 path = fetch_blob(access, blob, settings, task.advance)
                 layers.append(read_layer(_chunks(path), keep, hashed=hashed))
-        config = read_blob(access, manifest.config, settings)
+        config = fetch_config(access, manifest, settings)
         return SavedImage(str(reference), config, tuple(layers), read_file(blob_path(settings, digest)))
 
     return read

@@ -99,7 +99,7 @@ class SavedImage:
             document = read_json(self.config)
             if isinstance(document, dict) and isinstance(document.get("config") or {}, dict):
                 return document
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise ImageError(f"{self.name} is no image: its config is not one")
 
@@ -160,7 +160,7 @@ def read_archive(
             layers=tuple(layers[links.get(path, path)] for path in said["Layers"]),
             manifest=_manifest(documents.get("blobs/" + image_id.replace(":", "/"))),
         )
-    except (TarError, ValueError, KeyError, TypeError) as error:
+    except (TarError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImageError(f"what the engine saves of {name} is damaged: {error!r}") from error
 
 
