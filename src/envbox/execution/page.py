@@ -36,7 +36,9 @@ def write_page(notebook: Path, path: Path) -> None:
     :raises ToolError: when the page cannot be written
     """
     read = read_notebook(notebook)
-    write_whole(path, page(read.document, notebook.stem, read.language).encode(), is_cache=False)
+    write_whole(
+        path, page(read.document, notebook.stem, read.language).encode("utf-8", "replace"), is_cache=False
+    )
 
 
 def page(document: Mapping[str, Any], title: str, language: str) -> str:

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from envbox.engine import Engine
+from envbox.errors import NotebookError, ToolError
 from envbox.execution.failure import Failed, ended_early, kernel_died, not_started
+from envbox.execution.keeping import keep_elsewhere
 from envbox.execution.outcome import MOST_OTHER, MOST_TEXT, Outcome
 from envbox.execution.parameters import inject, tags
 from envbox.execution.record import made_by
-from envbox.files import write_whole
+from envbox.files import disk_error, write_whole
 from envbox.launch.container import Launch
 from envbox.launch.piped import Piped, piped
 from envbox.notebook.reading import NEWEST, loads, read_bytes, upgraded
-from envbox.notebook.stamping import KEY, written_like
+from envbox.notebook.stamping import KEY
+from envbox.notebook.writing import written_like
 from envbox.report import Reporter, Task
 from envbox.settings import Settings
 
@@ -77,6 +80,7 @@ class Running:
         self.report = report
         self.stopped = False
         self.is_saved = False
+        self._has_begun = False
         self._data = read_bytes(job.path)
         self._notebook = loads(self._data, job.path)
         self._outcome = Outcome(self._prepared())
@@ -104,20 +108,39 @@ class Running:
                 self._feed(source + json.dumps(self._asked()).encode() + b"\n")
                 with self.report.task(self.job.shown, len(self._cells())) as task:
                     self._listen(self._piped, task)
-        finally:
-            self.save()
+        except BaseException as failure:
+            unwritten = self.save()
+            if unwritten is not None:
+                self.report.warn(unwritten.message)
+            if isinstance(failure, Failed) and failure.hint is None and self.is_saved:
+                failure.hint = f"what was put out until then is in {self.job.result}"
+            raise
+        if unwritten := self.save():
+            raise unwritten
 
-    def save(self) -> None:
-        """Write the result as it is now."""
-        document = self._outcome.finished()
-        before = self._notebook.document
+    def save(self, *, is_last: bool = True) -> NotebookError | None:
+        """Write the result as it is now; before a first cell has begun there is none, and nothing is touched.
+
+        :param is_last: what cannot be written where it belongs is kept elsewhere
+        :returns: what stood against it, and where the result is then
+        """
+        if not self._has_begun:
+            return None
+        document, before = self._outcome.finished(), self._notebook.document
         text = (
             written_like(self._data, before, document)
             if self._is_current
             else written_like(b"", {}, document)
         )
-        write_whole(self.job.result, text, mode=self.job.path.stat().st_mode & 0o777, is_cache=False)
-        self._saved, self.is_saved = time.monotonic(), True
+        self._saved = time.monotonic()
+        try:
+            write_whole(self.job.result, text, mode=self.job.path.stat().st_mode & 0o777, is_cache=False)
+        except (ToolError, OSError) as error:
+            fault = error if isinstance(error, ToolError) else disk_error(self.job.result, error, False)
+            self.is_saved = False
+            return keep_elsewhere(self.job.result, text, fault) if is_last else None
+        self.is_saved = True
+        return None
 
     # --- what is asked of the driver
 
@@ -199,7 +222,7 @@ class Running:
         for told in _told(running):
             event, index = told["event"], told.get("cell")
             if event == "begin":
-                at = index
+                at, self._has_begun = index, True
             elif event == "output" and index is not None:
                 self._outcome.take(index, told["kind"], told["content"])
             elif event == "count" and index is not None:
@@ -213,6 +236,7 @@ class Running:
             elif event == "kernel":
                 self._kernel(told)
             elif event == "done":
+                self._has_begun = True  # also where there was nothing to run
                 return
             elif event == "dead":
                 raise self._failed(at, *kernel_died(told, self.job.launch.memory))
@@ -251,7 +275,7 @@ class Running:
         line = line if len(line) <= 60 else line[:59] + "…"
         self.report.say(f"{self.job.shown} [{index + 1}/{total}] {line}  {seconds:.1f} s")
         if time.monotonic() - self._saved > _SAVED_EACH:
-            self.save()
+            self.save(is_last=False)
         if status == "ok" or (status == "error" and "raises-exception" in tags(self._outcome.cell(index))):
             return
         if status == "timeout":
@@ -266,13 +290,12 @@ class Running:
         raise self._failed(index, f"failed: {said}", None, "\n".join(last["traceback"]))
 
     def _failed(self, index: int | None, words: str, hint: str | None, traceback: str = "") -> Failed:
-        kept = f"what was put out until then is in {self.job.result}"
         if index is None:
-            return Failed(f"{self.job.shown}: {words}", hint or kept)
+            return Failed(f"{self.job.shown}: {words}", hint)
         short = f"{self.job.shown}: cell {index + 1} {words.partition(chr(10))[0]}"
         source = "\n".join(f"    {line}" for line in self._source(index).splitlines())
         body = "\n\n".join(part for part in (source, traceback) if part)
-        return Failed(f"{self.job.shown}: cell {index + 1} {words}\n\n{body}\n", hint or kept, short)
+        return Failed(f"{self.job.shown}: cell {index + 1} {words}\n\n{body}\n", hint, short)
 
 
 def _told(running: Piped) -> Iterator[dict[str, Any]]:
