@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from here_place import Place
 
+from envbox.execution.driver import no_start_up
+
 pytestmark = pytest.mark.rig
 PRECIOUS = "precious result of 10 hours\n"
 
@@ -85,3 +87,70 @@ def test_where_the_disk_is_full_at_the_end_the_result_is_kept_and_the_place_is_n
     assert f"the result is kept in {kept}" in " ".join(done.stderr.split())
     assert text(kept) == "1\n"
     assert kept.stat().st_mode & 0o777 == 0o600
+
+
+# --- nothing of another environment's
+
+
+def test_only_the_environment_s_kernels_count_and_no_start_up_of_the_user_s_runs(
+    here: Place, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    marker.touch()
+    code = f"import sys; open({str(marker)!r}, 'a').write(sys.prefix)"
+    theirs = {"argv": ["sh", "-c", f"echo theirs >{marker}", "{connection_file}"], "display_name": "x",
+              "language": "python"}  # fmt: skip
+    for folder in ("data", "path", "home/.local/share/jupyter", "ipython"):
+        for name in ("myenv", "python3"):
+            spec = tmp_path / folder / "kernels" / name / "kernel.json"
+            spec.parent.mkdir(parents=True)
+            spec.write_text(json.dumps(theirs))
+    for folder in ("home/.ipython", "ipython"):
+        profile = tmp_path / folder / "profile_default"
+        (profile / "startup").mkdir(parents=True)
+        (profile / "startup/00.py").write_text(code)
+        (profile / "ipython_config.py").write_text(code)
+    for name in ("sitecustomize.py", "usercustomize.py", "start.py"):
+        (tmp_path / "path" / name).write_text(code)
+    kernel = {"name": "myenv", "display_name": "x", "language": "python"}
+    write(here, "b14.ipynb", "import sys; print(sys.executable)", "import os; print(os.environ['HOME'])",
+          kernelspec=kernel)  # fmt: skip
+    done = execute(
+        here, "b14.ipynb", HOME=str(tmp_path / "home"), JUPYTER_DATA_DIR=str(tmp_path / "data"),
+        JUPYTER_PATH=str(tmp_path / "path"), IPYTHONDIR=str(tmp_path / "ipython"),
+        PYTHONPATH=str(tmp_path / "path"), PYTHONSTARTUP=str(tmp_path / "path/start.py"),
+        TMPDIR=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "run with the kernel python3, since there is no myenv" in done.stderr
+    assert text(here.root / "b14.out.ipynb") == "/opt/envbox/bin/python\n"
+    assert text(here.root / "b14.out.ipynb", 1) == f"{tmp_path}/home\n"
+    ran = marker.read_text()  # by envbox's own Python at most, which is the user's
+    assert "/opt/envbox" not in ran
+    assert "theirs" not in ran
+    assert not list(tmp_path.glob("envbox-*"))  # what the kernel had for itself
+    assert not list(tmp_path.rglob("kernel-*.json"))
+
+
+def test_what_is_asked_for_runs(here: Place, tmp_path: Path) -> None:
+    startup = tmp_path / "profile_default/startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("ASKED = 'asked for'")
+    write(here, "a.ipynb", "print(ASKED)")
+    done = execute(here, "a.ipynb", "--env", f"IPYTHONDIR={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert text(here.root / "a.out.ipynb") == "asked for\n"
+
+
+def test_r_starts_with_the_project_s_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert no_start_up("/p", {})["R_PROFILE_USER"] == "/dev/null"
+    (tmp_path / ".Rprofile").touch()
+    assert "R_PROFILE_USER" not in no_start_up("/p", {})
+    assert "R_ENVIRON_USER" not in no_start_up("/p", {"R_ENVIRON_USER": "/mine"})
+
+
+def test_a_notebook_cannot_install_into_the_machine(here: Place) -> None:
+    write(here, "a.ipynb", "!pip install x")
+    execute(here, "a.ipynb")
+    assert "there is no pip in work" in text(here.root / "a.out.ipynb")

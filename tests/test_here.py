@@ -17,6 +17,7 @@ from envbox.files import held, is_held
 from envbox.launch import here as sessions
 from envbox.launch.bindings import Bind
 from envbox.launch.container import Launch
+from envbox.launch.inherited import ABSENT
 from envbox.launch.variables import values_in
 
 needs_rig = pytest.mark.rig
@@ -50,17 +51,14 @@ def test_what_leads_python_elsewhere_is_left_out() -> None:
         "EDITOR": "vi",
         "LANG": "de_DE.UTF-8",
     }
-    said = {
-        "HOME": "/home/envbox",
-        "PATH": "/opt/envbox/bin:/bin",
-        "CONDA_PREFIX": "/opt/envbox",
-        "LANG": "C.UTF-8",
-    }
+    said = {"HOME": "/home/envbox", "PATH": "/opt/envbox/bin:/bin", "CONDA_PREFIX": "/opt/envbox"}
     assert sessions.here_env(launch(image_env=said), environ) == {
-        "PATH": "/opt/envbox/bin:/usr/bin",
+        "PATH": f"/opt/envbox/bin:{ABSENT}:/usr/bin",
         "HOME": "/home/me",
         "CONDA_PREFIX": "/opt/envbox",
         "PYTHONNOUSERSITE": "1",
+        "R_LIBS_USER": "/dev/null",
+        "JUPYTER_PREFER_ENV_PATH": "1",
         "EDITOR": "vi",
         "LANG": "de_DE.UTF-8",
     }

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,7 @@ class Driver:
         self.oom_kills = 0
         self.manager: Any = None
         self.client: Any = None
+        self.private = job["private"] or tempfile.mkdtemp(prefix="envbox-")
 
     def tell(self, event: str, **values: Any) -> None:
         """Report one thing."""
@@ -56,12 +61,20 @@ class Driver:
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import KernelManager
 
-        name = chosen(KernelSpecManager().get_all_specs(), self.job)
-        self.manager = KernelManager(kernel_name=name)
+        # the environment's own alone: not a person's, not this machine's
+        specs = KernelSpecManager(kernel_dirs=[str(Path(sys.prefix, "share/jupyter/kernels"))])
+        name = chosen(specs.get_all_specs(), self.job)
+        connection = str(Path(self.private, "kernel.json"))
+        self.manager = KernelManager(kernel_name=name, kernel_spec_manager=specs, connection_file=connection)
         spec = self.manager.kernel_spec
         # two kernels that write one history lock each other out
         quiet = ["--HistoryManager.hist_file=:memory:"] if "ipykernel" in " ".join(spec.argv) else []
-        self.manager.start_kernel(extra_arguments=quiet, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
+        if Path(spec.argv[0]).name == "julia":
+            spec.argv.insert(1, "--startup-file=no")
+        env = {**os.environ, **no_start_up(self.private, os.environ)}
+        self.manager.start_kernel(
+            extra_arguments=quiet, env=env, stdin=subprocess.DEVNULL, stdout=2, stderr=2
+        )
         self.oom_kills = oom_kills()
         with suppress(OSError, AttributeError):
             # if memory runs out it shall be the kernel that goes, and not who can tell of it
@@ -196,11 +209,28 @@ class Driver:
 
     def close(self) -> None:
         """End the kernel."""
-        if self.manager is None or not self.manager.has_kernel:
-            return
-        if self.client is not None:
-            self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+        try:
+            if self.manager is None or not self.manager.has_kernel:
+                return
+            if self.client is not None:
+                self.client.stop_channels()
+            self.manager.shutdown_kernel(now=True)
+        finally:
+            shutil.rmtree(self.private, ignore_errors=True)
+
+
+def no_start_up(private: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which a kernel runs nothing that stands in a home; what is set already is asked for.
+
+    R takes what lies in the project's folder, and that alone: https://rdrr.io/r/base/Startup.html
+
+    :param private: an empty folder
+    """
+    nothing = {"IPYTHONDIR": str(Path(private, "ipython"))}
+    for name, file in (("R_PROFILE_USER", ".Rprofile"), ("R_ENVIRON_USER", ".Renviron")):
+        if not Path(file).exists():
+            nothing[name] = os.devnull
+    return {name: value for name, value in nothing.items() if name not in environ}
 
 
 def chosen(specs: dict[str, Any], job: dict[str, Any]) -> str:

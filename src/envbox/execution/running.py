@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -86,6 +87,7 @@ class Running:
         self._outcome = Outcome(self._prepared())
         self._piped: Piped | None = None
         self._saved = time.monotonic()
+        self._kernels_own: str | None = None
 
     def stop(self) -> None:
         """Make an end, from another thread; what has come until then is written."""
@@ -104,7 +106,7 @@ class Running:
             self.job.launch, command=("python", "-c", _BOOT, str(len(source))), folder=self._folder()
         )
         try:
-            with piped(launch, engine, settings) as self._piped:
+            with self._private(), piped(launch, engine, settings) as self._piped:
                 self._feed(source + json.dumps(self._asked()).encode() + b"\n")
                 with self.report.task(self.job.shown, len(self._cells())) as task:
                     self._listen(self._piped, task)
@@ -117,6 +119,15 @@ class Running:
             raise
         if unwritten := self.save():
             raise unwritten
+
+    @contextmanager
+    def _private(self) -> Iterator[None]:
+        """Have a folder for the kernel's own files, which is gone even if the driver cannot see to it."""
+        if self.job.launch.prefix is None:
+            yield  # it goes with the container
+            return
+        with tempfile.TemporaryDirectory(prefix="envbox-", ignore_cleanup_errors=True) as self._kernels_own:
+            yield
 
     def save(self, *, is_last: bool = True) -> NotebookError | None:
         """Write the result as it is now; before a first cell has begun there is none, and nothing is touched.
@@ -191,6 +202,7 @@ class Running:
 
     def _asked(self) -> dict[str, Any]:
         return {
+            "private": self._kernels_own,
             "cells": self._cells(),
             "kernel": self.wishes.kernel or self._notebook.kernel,
             "strict": self.wishes.kernel is not None,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbox.errors import ImageError
 from envbox.oci import digest_of
@@ -21,7 +22,10 @@ from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 
-MEMO_VERSION = 2
+if TYPE_CHECKING:
+    from envbox.image.activation import Activation
+
+MEMO_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Here:
 
     :param key: of the prefix: a hash over what its bytes are a function of
     :param seen_at: the path of the prefix for what runs in it
-    :param env: the variables that the environment's image would have, for that path
+    :param env: the variables that the environment's image would have; a language only if it asks
     :param is_compiled: whether it has the image's byte-code
     """
 
@@ -91,7 +95,6 @@ def obtain_here(
     :raises ToolError: when a channel or the disk fails
     """
     from envbox.base import newer_glibc
-    from envbox.image.activation import image_env
     from envbox.image.build import Locked, read_bytes
     from envbox.image.output import own_platform
     from envbox.lockfile import Base
@@ -114,7 +117,7 @@ def obtain_here(
         key=unpacked.tree.key,
         prefix=unpacked.tree.prefix,
         seen_at=seen_at,
-        env=dict(entry.partition("=")[::2] for entry in image_env(unpacked.activation, ())),
+        env=_own_variables(unpacked.activation),
         lock_digest=lock.digest,
         is_compiled=unpacked.is_compiled,
     )
@@ -124,6 +127,14 @@ def obtain_here(
     memo = _memo(environment, digest_of(data), settings, seen_at)
     memo.write({**{name: getattr(here, name) for name in _KNOWN}, "prefix": str(here.prefix)})
     return here
+
+
+def _own_variables(activation: Activation) -> dict[str, str]:
+    """The variables that the image would have, but for a language that nobody asked for."""
+    from envbox.image.activation import image_env
+
+    env = dict(entry.partition("=")[::2] for entry in image_env(activation, ()))
+    return {name: value for name, value in env.items() if name != "LANG" or name in activation.variables}
 
 
 def machine_glibc() -> str:
