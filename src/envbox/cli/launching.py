@@ -154,11 +154,12 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
     from envbox.settings import EnvironmentSettings
 
     nothing, root = EnvironmentSettings(), session.project.root
-    check_launch(from_settings("", name, root, nothing, wanted), find_engine(session.settings))
+    launch = from_settings("", name, root, nothing, wanted)
+    check_launch(launch, find_engine(session.settings))
     image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
     # a server's name must not be that of an environment of this project, or of another version
     own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name
-    return from_settings(image.id, own, root, nothing, wanted)
+    return replace(launch, image=image.id, name=own)
 
 
 @click.command()

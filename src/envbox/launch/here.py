@@ -29,7 +29,6 @@ from envbox.launch.jupyter_command import (
     place,
     programs,
 )
-from envbox.launch.variables import values_in
 
 ENTERING = Path(__file__).with_name("entering.py")
 NO_USER_SITE = "PYTHONNOUSERSITE"
@@ -143,8 +142,6 @@ def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     env = {**_NEVER_THE_USERS, **env}
     if launch.seen_at != PREFIX and launch.user.uid == 0 and _BYTECODE_ELSEWHERE not in env:
         env[_NO_BYTECODE] = "1"  # root can write into what is sealed, and what changed is made anew
-    for file in launch.env_files:
-        env |= values_in(file, environ)
     for name, value in launch.env.items():
         if value is not None:
             env[name] = value
