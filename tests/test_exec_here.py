@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from here_place import Place
 
-from envbox.execution.driver import no_start_up
+from envbox.execution.surroundings import no_start_up
 
 pytestmark = pytest.mark.rig
 PRECIOUS = "precious result of 10 hours\n"
@@ -154,3 +154,100 @@ def test_a_notebook_cannot_install_into_the_machine(here: Place) -> None:
     write(here, "a.ipynb", "!pip install x")
     execute(here, "a.ipynb")
     assert "there is no pip in work" in text(here.root / "a.out.ipynb")
+
+
+# --- cells are run as nbclient runs them
+
+OUTPUT_WIDGET = """\
+import sys
+from comm import create_comm
+from IPython import get_ipython
+from IPython.display import clear_output
+kernel = get_ipython().kernel
+heard = []
+state = {"_model_name": "OutputModel", "_model_module": "@jupyter-widgets/output", "outputs": []}
+made = create_comm(target_name="jupyter.widget", data={"state": state, "buffer_paths": []})
+made.on_msg(lambda message: heard.append(message["content"]["data"]["state"]["outputs"]))
+def claim(on):
+    sys.stdout.flush()
+    request = kernel.get_parent("shell")["header"]["msg_id"] if on else ""
+    made.send({"method": "update", "state": {"msg_id": request}, "buffer_paths": []})
+"""
+
+
+def test_a_widget_takes_what_it_has_claimed_and_the_kernel_is_told(here: Place) -> None:
+    claimed = "claim(True); print('in'); clear_output(); print('claimed'); claim(False)"
+    write(here, "a.ipynb", OUTPUT_WIDGET, f"print('before'); {claimed}; print('after')", "print(heard)")
+    done = execute(here, "a.ipynb")
+    assert done.returncode == 0, done.stderr
+    path = here.root / "a.out.ipynb"
+    assert text(path, 1) == "before\nafter\n"
+    assert "'text': 'claimed\\n'" in text(path, 2)
+    widgets = json.loads(path.read_bytes())["metadata"]["widgets"][
+        "application/vnd.jupyter.widget-state+json"
+    ]
+    (widget,) = widgets["state"].values()
+    assert [o["text"] for o in widget["state"]["outputs"]] == ["claimed\n"]
+
+
+@pytest.mark.parametrize("value", ["0", "", "None"])
+def test_sys_exit_ends_a_notebook_well(here: Place, value: str) -> None:
+    write(here, "a.ipynb", "print(1)", f"import sys; sys.exit({value})", "print('not reached')", "2")
+    done = execute(here, "a.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert "cell 2 has ended the notebook; 2 cells behind it did not run" in done.stderr
+    assert text(here.root / "a.out.ipynb", 2) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import sys; sys.exit(3)", "failed: SystemExit: 3"),
+        ("%no_such_magic", "failed: UsageError: Line magic function `%no_such_magic` not found."),
+        ("get_ipython().set_custom_exc((KeyError,), lambda *a, **k: None); {}['x']", "failed: KeyError: 'x'"),
+        ("raise ExceptionGroup('several', [ValueError('one'), OSError('two')])", "ValueError: one"),
+    ],
+)
+def test_a_failure_says_what_the_kernel_said(here: Place, source: str, words: str) -> None:
+    write(here, "a.ipynb", *source.split("; ", 1) if source.startswith("get") else [source], "print('never')")
+    done = execute(here, "a.ipynb")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert text(here.root / "a.out.ipynb", -1) == ""
+
+
+def test_errors_may_be_allowed_and_halves_of_pairs_are_written(here: Place) -> None:
+    path = write(
+        here, "a.ipynb", "1/0", "print('a\\udc80b')", "print('end')", execution={"allow_errors": True}
+    )
+    path.write_text(path.read_text().replace("print('end')", "print('\\ud83d')"))
+    done = execute(here, "a.ipynb", "--html")
+    assert done.returncode == 0, done.stderr
+    result = here.root / "a.out.ipynb"
+    nbformat.validate(nbformat.read(result, as_version=nbformat.NO_CONVERT))
+    assert json.loads(result.read_bytes())["cells"][0]["outputs"][0]["ename"] == "ZeroDivisionError"
+    assert text(result, 1) == "a\ufffdb\n"
+    assert text(result, 2) == "\ufffd\n"
+
+
+# --- a kernel that does not start
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("types.py", "raise SystemExit(3)", "the kernel died, with exit code 3 while it started"),
+        ("ipykernel_launcher.py", "raise ImportError('broken ipykernel')", "ImportError: broken ipykernel"),
+    ],
+)
+def test_a_kernel_that_dies_at_its_start_says_why_and_who_is_in_its_way(
+    here: Place, name: str, code: str, words: str
+) -> None:
+    path = write(here, f"{Path(name).stem}/a.ipynb", "print(1)")
+    (path.parent / name).write_text(code)
+    done = execute(here, f"{path.parent.name}/a.ipynb", "--inplace")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert f"hint: {name} in {path.parent} stands before a module" in done.stderr
+    assert "ipykernel\n" not in done.stderr.partition("hint:")[2]
+    assert text(path) == PRECIOUS

@@ -9,38 +9,35 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from envbox.engine import Engine
 from envbox.errors import NotebookError, ToolError
-from envbox.execution.failure import Failed, ended_early, kernel_died, not_started
+from envbox.execution.failure import (
+    Failed,
+    Where,
+    cell_failed,
+    ended_early,
+    kernel_died,
+    not_started,
+)
 from envbox.execution.keeping import keep_elsewhere
 from envbox.execution.outcome import MOST_OTHER, MOST_TEXT, Outcome
-from envbox.execution.parameters import inject, tags
+from envbox.execution.parameters import allows_errors, inject, tags
 from envbox.execution.record import made_by
+from envbox.execution.sent import command, driver, told_by, whole
 from envbox.files import disk_error, write_whole
 from envbox.launch.container import Launch
 from envbox.launch.piped import Piped, piped
 from envbox.notebook.reading import NEWEST, loads, read_bytes, upgraded
 from envbox.notebook.stamping import KEY
 from envbox.notebook.writing import written_like
-from envbox.report import Reporter, Task
+from envbox.report import Reporter, Task, counted
 from envbox.settings import Settings
 
 STARTUP = 120  # seconds that a kernel may take until it answers
 _SAVED_EACH = 10  # seconds between two savings, at the least
-# The driver comes through stdin: no mount is needed for it, and it stands in no argument list. A module of
-# the notebook's folder must not stand in for one of the driver's.
-_BOOT = """\
-import os, sys
-sys.path[:] = [p for p in sys.path if p]
-n, s = int(sys.argv[1]), b""
-while len(s) < n: s += os.read(0, n - len(s)) or sys.exit(1)
-exec(compile(s, "<envbox>", "exec"))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +78,14 @@ class Running:
         self.report = report
         self.stopped = False
         self.is_saved = False
-        self._has_begun = False
+        self._has_begun = self._is_up = False
         self._data = read_bytes(job.path)
         self._notebook = loads(self._data, job.path)
         self._outcome = Outcome(self._prepared())
         self._piped: Piped | None = None
         self._saved = time.monotonic()
         self._kernels_own: str | None = None
+        self._goes_on = allows_errors(self._notebook.metadata)
 
     def stop(self) -> None:
         """Make an end, from another thread; what has come until then is written."""
@@ -101,13 +99,10 @@ class Running:
         :raises Failed: when a cell fails, takes too long, asks for input, or the kernel dies
         :raises EnvboxError: when nothing could be started, or the result cannot be written
         """
-        source = _driver()
-        launch = replace(
-            self.job.launch, command=("python", "-c", _BOOT, str(len(source))), folder=self._folder()
-        )
+        launch = replace(self.job.launch, command=command(), folder=self._folder())
         try:
             with self._private(), piped(launch, engine, settings) as self._piped:
-                self._feed(source + json.dumps(self._asked()).encode() + b"\n")
+                self._feed(driver() + json.dumps(self._asked()).encode() + b"\n")
                 with self.report.task(self.job.shown, len(self._cells())) as task:
                     self._listen(self._piped, task)
         except BaseException as failure:
@@ -190,11 +185,14 @@ class Running:
 
     def _cells(self) -> list[dict[str, Any]]:
         return [
-            {"index": index, "source": source, "may_fail": "raises-exception" in tags(cell)}
+            {"index": index, "source": whole(source), "may_fail": self._may_fail(index)}
             for index, cell in enumerate(self._outcome.document["cells"])
             if cell.get("cell_type") == "code" and "skip-execution" not in tags(cell)
             if (source := self._source(index)).strip()
         ]
+
+    def _may_fail(self, index: int) -> bool:
+        return self._goes_on or "raises-exception" in tags(self._outcome.cell(index))
 
     def _source(self, index: int) -> str:
         source = self._outcome.cell(index)["source"]
@@ -231,33 +229,38 @@ class Running:
 
     def _listen(self, running: Piped, task: Task) -> None:
         at: int | None = None
-        for told in _told(running):
+        for told in told_by(running):
             event, index = told["event"], told.get("cell")
             if event == "begin":
                 at, self._has_begun = index, True
             elif event == "output" and index is not None:
-                self._outcome.take(index, told["kind"], told["content"])
+                self._outcome.take(index, told["kind"], told["content"], told["widget"])
             elif event == "count" and index is not None:
                 self._outcome.count(index, told["count"])
             elif event == "end" and index is not None:
                 task.advance()
                 self._ended(index, told)
                 at = None
+                if told["status"] == "exit":
+                    return
             elif event in ("full", "lost") and index is not None:
                 self._noted(index, event)
             elif event == "kernel":
                 self._kernel(told)
+                self._is_up = True
             elif event == "done":
                 self._has_begun = True  # also where there was nothing to run
                 return
-            elif event == "dead":
+            elif event == "dead" and self._is_up:
                 raise self._failed(at, *kernel_died(told, self.job.launch.memory))
             else:
-                raise not_started(told, self.job.shown, self._asked()["kernel"], self.job.launch.name)
+                running.end()
+                where = Where(self.job.shown, self.job.launch.name, self._notebook, self.wishes.kernel)
+                raise not_started(told, where, running.last_words())
         if self.stopped:
             raise Failed(f"{self.job.shown}: interrupted")
         code = running.end()
-        raise self._failed(at, *ended_early(code, running.last_words(), self.job.launch.memory))
+        raise self._failed(at, *ended_early(code, running.last_words(), self.job.launch))
 
     def _kernel(self, told: Mapping[str, Any]) -> None:
         """Note what ran it, as Jupyter does."""
@@ -288,18 +291,21 @@ class Running:
         self.report.say(f"{self.job.shown} [{index + 1}/{total}] {line}  {seconds:.1f} s")
         if time.monotonic() - self._saved > _SAVED_EACH:
             self.save(is_last=False)
-        if status == "ok" or (status == "error" and "raises-exception" in tags(self._outcome.cell(index))):
+        if status == "exit":
+            left = sum(cell["index"] > index for cell in self._cells())
+            after = f"; {counted(left, 'cell')} behind it did not run" if left else ""
+            self.report.say(f"{self.job.shown}: cell {index + 1} has ended the notebook{after}")
+            return
+        if status == "ok" or (status == "error" and self._may_fail(index)):
             return
         if status == "timeout":
             words = f"took longer than {self.wishes.timeout:g} s"
             raise self._failed(index, words, "give it more: --timeout SECONDS")
-        errors = [o for o in self._outcome.cell(index)["outputs"] if o["output_type"] == "error"]
-        last = errors[-1] if errors else {"ename": "it failed", "evalue": "", "traceback": []}
-        if status == "input" or last["ename"] == "StdinNotImplementedError":
+        words, traceback = cell_failed(told["error"], self._outcome.cell(index)["outputs"])
+        if status == "input" or told["error"].get("ename") == "StdinNotImplementedError":
             words = "asks for input, and nobody is there to answer"
             raise self._failed(index, words, "make it a parameter: -p NAME=VALUE")
-        said = f"{last['ename']}: {last['evalue']}" if last["evalue"] else str(last["ename"])
-        raise self._failed(index, f"failed: {said}", None, "\n".join(last["traceback"]))
+        raise self._failed(index, f"failed: {words}", None, traceback)
 
     def _failed(self, index: int | None, words: str, hint: str | None, traceback: str = "") -> Failed:
         if index is None:
@@ -308,16 +314,3 @@ class Running:
         source = "\n".join(f"    {line}" for line in self._source(index).splitlines())
         body = "\n\n".join(part for part in (source, traceback) if part)
         return Failed(f"{self.job.shown}: cell {index + 1} {words}\n\n{body}\n", hint, short)
-
-
-def _told(running: Piped) -> Iterator[dict[str, Any]]:
-    for line in running.stdout:
-        with suppress(ValueError):  # half a line of a driver that was killed
-            told = json.loads(line)
-            if isinstance(told, dict) and "event" in told:
-                yield told
-
-
-@cache
-def _driver() -> bytes:
-    return files("envbox.execution").joinpath("driver.py").read_bytes()
