@@ -99,6 +99,7 @@ def prepare_launch(
     :param options: the command line's; `app`: which Jupyter is asked for; `waits`: for all byte-code
     """
     from envbox.engine import find_engine
+    from envbox.launch.repository import repository_elsewhere
     from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
     from envbox.project import is_reference
     from envbox.ready import ready_environment
@@ -131,6 +132,11 @@ def prepare_launch(
     launch = replace(launch, image=ready.image)
     if is_without:
         launch = with_jupyter(session, environment, launch, app)
+    words = repository_elsewhere(launch)
+    if words and kind in ("shell", "notebook"):
+        session.report.say(words)
+    elif words:
+        session.report.detail(words)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)

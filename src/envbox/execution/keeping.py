@@ -41,6 +41,6 @@ def keep_elsewhere(result: Path, data: bytes, fault: ToolError) -> NotebookError
 
 def _folders() -> Iterator[str]:
     """Where there may be room: for files of the moment, the user's own, and memory."""
-    yield from dict.fromkeys(
-        (tempfile.gettempdir(), "/var/tmp", os.path.expanduser("~"), os.getcwd(), "/dev/shm")  # noqa: S108, PTH109, PTH111
-    )
+    with suppress(OSError):
+        yield tempfile.gettempdir()
+    yield from ("/var/tmp", os.path.expanduser("~"), "/dev/shm")  # noqa: S108, PTH111
