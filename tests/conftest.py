@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from containers import lab  # noqa: F401  # a fixture
+from here_place import here  # noqa: F401  # a fixture
 from publishing import press  # noqa: F401  # a fixture
 from workshop import loaded, workshop  # noqa: F401  # fixtures
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pexpect
+import pytest
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -73,6 +74,16 @@ def locked_place(rig: Rig, root: Path, cache: Path, before: tuple[str, ...] = ()
     place = Place(root, {**rig.env, "ENVBOX_CACHE_DIR": str(cache)}, before)
     place.run("lock", "work")
     return place
+
+
+@pytest.fixture(scope="session")
+def here(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Such a project, for all tests that need no cache of their own."""
+    found = locked_place(rig, tmp_path_factory.mktemp("with space"), tmp_path_factory.mktemp("cache"))
+    done = found.run("run", "--engine", "host", "work", "--", "true")
+    if "does not let you mount" in done.stderr:
+        pytest.skip(done.stderr)
+    return found
 
 
 def exit_code(shell: Any) -> int | None:

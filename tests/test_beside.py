@@ -67,14 +67,11 @@ def test_its_programs_are_named_by_path_and_the_environments_by_name() -> None:
     ],
 )
 def test_it_is_led_to_the_environments_kernels_and_extensions(
-    env: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    env: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_PATH", "/callers")
-    (tmp_path / "env").write_text("JUPYTER_PATH=/of-the-file\n")
-    with_file = beside_env(replace(BESIDE, env_files=(tmp_path / "env",)), os.environ)["JUPYTER_PATH"]
-    assert with_file == "/of-the-file:/opt/envbox/share/jupyter"
     here = beside_env(replace(BESIDE, prefix=Path("/p"), seen_at="/p"), os.environ)["JUPYTER_PATH"]
-    assert here == "/callers:/p/share/jupyter"
+    assert here == "/p/share/jupyter"
     assert server_launch(replace(BESIDE, env=env), 8890, Path("/t")).env["JUPYTER_PATH"] == path
     assert server_launch(replace(LAUNCH, env=env), 8890, Path("/t")).env.get("JUPYTER_PATH") == env.get(
         "JUPYTER_PATH"

@@ -129,3 +129,21 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         check=False,
     )
     assert b"Traceback" not in done.stderr
+
+
+def test_a_working_directory_that_is_gone_is_said_by_every_command(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from envbox.cli import COMMANDS, run\n"
+        "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "more = {'merge-lock': ['a', 'b', 'c', 'd']}\n"
+        "codes = {run([name, *more.get(name, [])]) for name in COMMANDS}\n"
+        "print(codes, run(['-C', sys.argv[1], 'list']), os.getcwd())"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path)]
+    env = {**os.environ, "ENVBOX_CACHE_DIR": "cache"}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1] == f"{{1}} 1 {tmp_path}"
+    gone = done.stderr.count("error: the working directory cannot be found: No such file or directory")
+    assert gone == len(COMMANDS)
+    assert "hint: go to one that is there" in done.stderr

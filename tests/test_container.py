@@ -141,7 +141,6 @@ def test_what_may_be_a_secret_is_never_in_the_argument_list(name: str) -> None:
         {"ports": ("127.0.0.1:1:1",)},
         {"env": {"A": "2", "HERE": None}},
         {"env": {"A": "1"}},
-        {"env_files": (Path("/x.env"),)},
         {"network": "lab"},
         {"memory": "1g"},
         {"cpus": "1"},

@@ -17,7 +17,7 @@ from containers import Lab
 
 from envbox.errors import NotebookError
 from envbox.execution.batch import plan_results
-from envbox.execution.driver import chosen
+from envbox.execution.surroundings import chosen
 from envbox.launch.bindings import Bind
 from envbox.launch.container import Launch
 

@@ -164,3 +164,45 @@ def test_a_quota_that_is_used_up_is_called_one() -> None:
     fault = disk_error(Path("/home/ada/x"), OSError(errno.EDQUOT, "Disk quota exceeded"))
     assert "quota" in fault.message
     assert "ENVBOX_CACHE_DIR" in str(fault.hint)
+
+
+def test_a_file_of_a_person_s_is_written_through_links_with_its_mode_and_owner(tmp_path: Path) -> None:
+    real, link = tmp_path / "real/a.yml", tmp_path / "a.yml"
+    real.parent.mkdir()
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    before = real.stat()
+    link.symlink_to("b.yml")
+    (tmp_path / "b.yml").symlink_to(real)
+    write_whole(link, b"new", is_cache=False)
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    after = real.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert [path.name for path in real.parent.iterdir()] == ["a.yml"]
+
+
+def test_a_link_that_leads_to_no_file_yet_leads_to_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "there/a.yml")
+    write_whole(tmp_path / "link", b"new", is_cache=False)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there/a.yml").read_bytes() == b"new"
+
+
+def test_a_link_in_the_cache_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to("outside")
+    write_whole(tmp_path / "link", b"ours")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "outside").read_bytes() == b"theirs"
+
+
+def test_what_is_no_plain_file_is_written_into_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_whole(tmp_path / "null", b"x", is_cache=False)
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(ToolError, match="no space left"):
+        write_whole(tmp_path / "full", b"x", is_cache=False)
+    with pytest.raises(ToolError, match="cannot write"):
+        write_whole(tmp_path, b"x", is_cache=False)

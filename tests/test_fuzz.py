@@ -32,7 +32,7 @@ from envbox.lockfile.foreign import ForeignLock
 from envbox.lockfile.merging import sides
 from envbox.notebook import reading as notebooks
 from envbox.notebook.imports import used_by_notebook
-from envbox.notebook.stamping import written_like
+from envbox.notebook.writing import written_like
 from envbox.settings import Settings, read_settings
 from envbox.solve import solve
 from envbox.solve.question import Question

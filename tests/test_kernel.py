@@ -464,3 +464,16 @@ def test_jupyterlab_of_this_machine_has_it_and_works_with_it(desk: Desk, lab: La
         page.evaluate("void window.jupyterapp.serviceManager.sessions.shutdownAll()")
         desk.wait_for_no_container()
     assert (tmp_path / "kernel.png").stat().st_size > 10_000
+
+
+def test_of_the_client_s_environment_a_kernel_gets_what_was_named(tmp_path: Path) -> None:
+    specs.add(tmp_path, "maps", Path("/a/project"), INSIDE, ("API_KEY", "PGHOST"))
+    words = json.loads((tmp_path / "envbox-maps/kernel.json").read_text())["argv"]
+    assert words[-5:] == ["--env", "API_KEY", "--env", "PGHOST", "maps"]
+    done = subprocess.run(
+        [sys.executable, "-m", "envbox", "kernel", "add", "--env", "A=geheim", "maps"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "write NAME alone" in done.stderr
+    assert "geheim" not in done.stderr

@@ -73,8 +73,7 @@ def test_a_file_on_the_command_line_goes_before_what_is_set(tmp_path: Path) -> N
     (tmp_path / "said.env").write_text("# A=no\nA=said\n")
     own = EnvironmentSettings(env={"A": "1", "B": "1"}, env_file="set.env")
     launch = merged(tmp_path, own, env_file="said.env")
-    assert launch.env == {"B": "1"}
-    assert launch.env_files == (tmp_path / "set.env", tmp_path / "said.env")
+    assert launch.env == {"A": "said", "B": "1", "X": "set"}
 
 
 def test_paths_of_the_settings_start_from_the_project_and_ours_from_here(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import subprocess
@@ -517,3 +518,37 @@ def test_errors_are_of_one_kind() -> None:
     assert issubclass(NotebookError, EnvboxError)
     with pytest.raises(NotebookError, match="no notebook"):
         read_notebook(Path("/nowhere/n.ipynb"))
+
+
+BY_HAND = [
+    '{"cells": [],\n  "metadata": {"z": 1, "a": 2},\n\n "nbformat": 4, "nbformat_minor": 5}\n',
+    '{"nbformat": 4, "nbformat_minor": 5, "cells": [ ],\n "metadata": {\n    "a": [1,2],\n    "b": {}\n }}',
+    '{"cells":[], "metadata":{ }, "nbformat":4,"nbformat_minor":5}\n\n',
+    '{"cells":[],"nbformat":4,   "nbformat_minor":5}',
+    '{"cells": [], "metadata": {"envbox":  {"environment": "old"}, "a": "\\u00e4ä"}, "nbformat": 4,\r\n'
+    '"nbformat_minor": 5}\r\n',
+    '\ufeff{"metadata": {"a": 1}, "metadata": {"b": "\\ud800", "c": "}"},\t"cells": [], "nbformat": 4,'
+    ' "nbformat_minor": 5 }',
+]
+
+
+@pytest.mark.parametrize("text", BY_HAND)
+def test_a_stamp_is_all_that_changes_in_what_a_person_laid_out(
+    project: Project, tmp_path: Path, text: str
+) -> None:
+    path, link = tmp_path / "real.ipynb", tmp_path / "n.ipynb"
+    path.write_bytes(text.encode())
+    link.symlink_to(path)
+    before = loads(text.encode(), path).document
+    stamp(link, project.environment("maps"))
+    assert link.is_symlink()
+    written = path.read_bytes().decode()
+    same = difflib.SequenceMatcher(None, text, written, autojunk=False)
+    changes = [(kind, text[a:b]) for kind, a, b, _, _ in same.get_opcodes() if kind != "equal"]
+    assert {kind for kind, _ in changes} <= {"insert"} or '"envbox":  ' in text
+    after = json.loads(written.removeprefix("\ufeff"))
+    made = after.get("metadata", {}).pop("envbox")
+    assert made["environment"] == "maps"
+    before = {**before, "metadata": {k: v for k, v in before.get("metadata", {}).items() if k != "envbox"}}
+    assert after == before
+    assert written.endswith(text[-3:])

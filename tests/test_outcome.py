@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,8 @@ from chromium import BINARY, open_page
 
 from envbox.execution.outcome import WIDGETS, Outcome
 from envbox.execution.page import page
+from envbox.execution.sent import whole
+from envbox.notebook.writing import written_like
 
 
 def outcome() -> Outcome:
@@ -245,3 +248,68 @@ def test_nothing_runs_in_a_browser(tmp_path: Path) -> None:
         assert browser.evaluate("location.href") == path.as_uri()
         assert browser.evaluate("document.scripts.length + document.forms.length + frames.length") == 0
         assert browser.evaluate("performance.getEntriesByType('resource').map(x => x.name)") == []
+
+
+def output_widget(made: Outcome, name: str = "w") -> None:
+    state = {"_model_name": "OutputModel", "_model_module": "@jupyter-widgets/output", "outputs": []}
+    made.take(0, "comm_open", {"comm_id": name, "target_name": "jupyter.widget", "data": {"state": state}})
+
+
+def held_by(made: Outcome, name: str = "w") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = made.finished()["metadata"]["widgets"][WIDGETS]["state"][name]["state"][
+        "outputs"
+    ]
+    return found
+
+
+def test_what_a_widget_has_claimed_is_the_widget_s_and_not_the_cell_s() -> None:
+    made = outcome()
+    output_widget(made)
+    made.take(0, *stream("in"), widget="w")
+    made.take(0, *stream("side"), widget="w")
+    made.take(0, *shown("x", "name"), widget="w")
+    made.take(0, *stream("out"))
+    assert [o["text"] for o in outputs(made)] == [["out"]]
+    assert [o.get("text") for o in held_by(made)] == ["inside", None]
+    assert "transient" not in held_by(made)[1]
+    made.take(0, "clear_output", {"wait": True}, widget="w")
+    assert len(held_by(made)) == 2
+    made.take(0, *stream("new"), widget="w")
+    assert [o["text"] for o in held_by(made)] == ["new"]
+    assert len(outputs(made)) == 1
+
+
+def test_an_echo_of_what_a_widget_had_does_not_undo_what_it_has() -> None:
+    made = outcome()
+    output_widget(made)
+    made.take(0, *stream("new"), widget="w")
+    echo = {"method": "echo_update", "state": {"outputs": []}}
+    made.take(0, "comm_msg", {"comm_id": "w", "data": echo})
+    assert len(held_by(made)) == 1
+
+
+def test_what_is_displayed_again_under_a_name_is_so_wherever_it_was() -> None:
+    made = outcome()
+    result = {"transient": {"display_id": "a"}, "data": {"text/plain": "1"}, "metadata": {}}
+    made.take(0, "execute_result", {**result, "execution_count": 1})
+    made.take(2, *shown("2", "a"))
+    assert outputs(made)[0]["data"] == outputs(made, 2)[0]["data"] == {"text/plain": ["2"]}
+    assert outputs(made)[0]["output_type"] == "execute_result"
+
+
+def test_buffers_of_a_widget_are_kept_path_by_path() -> None:
+    made = outcome()
+    state = {"_model_name": "X"}
+    made.take(0, "comm_open", {"comm_id": "w", "target_name": "jupyter.widget", "data": {"state": state}})
+    for path, buffer in ((["a"], "61"), (["b"], "62"), (["a"], "63")):
+        update = {"method": "update", "state": {}, "buffer_paths": [path]}
+        made.take(0, "comm_msg", {"comm_id": "w", "data": update, "buffers": [buffer]})
+    found = made.finished()["metadata"]["widgets"][WIDGETS]["state"]["w"]["buffers"]
+    assert [(b["path"], b["data"]) for b in found] == [(["a"], "Yw=="), (["b"], "Yg==")]
+
+
+def test_half_of_a_surrogate_pair_becomes_a_character_that_a_file_can_hold() -> None:
+    assert whole({"a\udc80": ["b\ud83d", "\ud83d\ude00", 1]}) == {"a\ufffd": ["b\ufffd", "\U0001f600", 1]}
+    document = {"nbformat": 4, "cells": [{"source": "\ud83d"}], "metadata": {"ä": 1}}
+    written = written_like(b"", {}, document)
+    assert json.loads(written.decode()) == document

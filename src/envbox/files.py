@@ -39,10 +39,22 @@ _LONG = 24 * 3600  # seconds; no download or install takes a day
 def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes `path` when the block ends well, and is removed when it does not.
 
+    A person's own file stays what it is: written through links, with its mode and owner; what is no plain
+    file, such as /dev/null or a pipe, is written into.
+
+    :param mode: of a new file
     :param is_cache: whether it lies in the cache folder, which can be put elsewhere
     :raises ToolError: when the disk is full or the directory cannot be written
     """
+    before = None
     try:
+        if not is_cache:
+            path = Path(os.path.realpath(path))
+            before = path.stat() if path.exists() else None
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            with path.open("wb") as file:
+                yield file
+            return
         handle, name = _in_folder(
             path.parent, lambda: tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
         )
@@ -54,7 +66,10 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(mode)
+        if before is not None:
+            with suppress(OSError):  # only root can give a file to somebody else
+                os.chown(part, before.st_uid, before.st_gid)
+        part.chmod(mode if before is None else stat.S_IMODE(before.st_mode))
         _take_place(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

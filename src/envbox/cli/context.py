@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from envbox.errors import EnvboxError
+from envbox.errors import EnvboxError, LaunchError
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
@@ -38,6 +38,7 @@ class Session:
         trust_python: bool = False,
         trust: bool = False,
     ) -> None:
+        _leave_what_is_gone(directory)
         self.here = Path(os.path.abspath(directory))  # noqa: PTH100  # `..` must go, symlinks stay
         self.quiet = quiet
         self.verbose = verbose
@@ -208,13 +209,31 @@ class Session:
         return next(ours, None) or foreign_environment(path)
 
 
+def _leave_what_is_gone(directory: str) -> None:
+    """See that there is a working directory, as everything takes for granted.
+
+    :param directory: to be in instead, if it does not depend on the one that is gone
+    :raises LaunchError: when it was removed
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        if os.path.isabs(directory):  # noqa: PTH117
+            os.chdir(directory)
+            return
+        raise LaunchError(
+            f"the working directory cannot be found: {error.strerror}; it was removed, or made anew",
+            'go to one that is there: cd "$PWD", or name it: envbox -C /path/to/project',
+        ) from error
+
+
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Offer the project's environments for a NAME on the command line."""
     del param
     directory = ctx.find_root().params.get("directory") or "."
     try:
         project = Session(directory, quiet=True, verbose=False).project
-    except EnvboxError:
+    except (EnvboxError, OSError):
         return []  # a Tab is no place for errors
     return [e.name for e in project.environments if e.name.startswith(incomplete)]
 

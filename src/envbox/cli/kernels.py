@@ -39,13 +39,37 @@ def kernel() -> None:
     """
 
 
+env_option = click.option(
+    "-e",
+    "--env",
+    multiple=True,
+    metavar="NAME",
+    callback=lambda ctx, param, value: tuple(map(_passed, value)),
+    help="A variable that the kernel gets from the environment of Jupyter or the editor.",
+)
+
+
+def _passed(name: str) -> str:
+    """A variable's name; a value would be in a file that others can read."""
+    if not name or "=" in name:
+        raise click.BadParameter("write NAME alone; a value that is fixed belongs to `env` in envbox.toml")
+    return name
+
+
 @kernel.command()
 @name_argument
 @kernel_option
+@env_option
 @prefix_option
 @click.pass_obj
-def add(session: Session, name: str | None, inside: str | None, prefix: Path | None) -> None:
-    """Add a kernel of an environment; what is missing is made first: the lockfile, the environment."""
+def add(
+    session: Session, name: str | None, inside: str | None, env: tuple[str, ...], prefix: Path | None
+) -> None:
+    """Add a kernel of an environment; what is missing is made first: the lockfile, the environment.
+
+    In a container it has the variables that are set for the environment, and of Jupyter's or the editor's own
+    those that --env names, with the values that they have when it starts.
+    """
     from envbox.engine import find_engine
     from envbox.kernels import running, specs
 
@@ -57,7 +81,7 @@ def add(session: Session, name: str | None, inside: str | None, prefix: Path | N
     found = running.kernels_inside(launch, engine, session.settings)
     chosen = running.choose(found, inside, environment.name)
     folder = specs.kernels_folder(prefix)
-    made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]))
+    made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]), env)
     session.report.say(
         f"{made.display_name} is in {made.path}; Jupyter shows it after its page is loaded anew"
     )
@@ -101,14 +125,15 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
 @name_argument
 @click.option("-k", "--kernel", "inside", default="python3", metavar="KERNEL")
 @click.option("-f", "--connection-file", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@env_option
 @click.pass_obj
-def run(session: Session, name: str | None, inside: str, connection_file: Path) -> None:
+def run(session: Session, name: str | None, inside: str, connection_file: Path, env: tuple[str, ...]) -> None:
     """Become a kernel of an environment, for the client that wrote a connection file."""
     from envbox.engine import find_engine
     from envbox.kernels.running import become_kernel, kernel_launch, read_connection
 
     connection = read_connection(connection_file)
-    launch = prepare_launch(session, name, "kernel", (), dict(_AS_SET))
+    launch = prepare_launch(session, name, "kernel", (), {**_AS_SET, "env": env})
     here = Path(os.path.abspath("."))  # noqa: PTH100  # where the notebook is, with its symlinks
     if here.is_relative_to(launch.project):
         launch = replace(launch, folder=str(here.relative_to(launch.project)))

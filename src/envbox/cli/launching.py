@@ -104,6 +104,7 @@ def prepare_launch(
     :param options: the command line's; `app`: which Jupyter is asked for; `waits`: for all byte-code
     """
     from envbox.engine import find_engine
+    from envbox.launch.repository import repository_elsewhere
     from envbox.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
     from envbox.project import is_reference
     from envbox.ready import ready_environment
@@ -138,6 +139,11 @@ def prepare_launch(
     launch = replace(launch, image=ready.image)
     if is_without:
         launch = with_jupyter(session, environment, launch, app)
+    words = repository_elsewhere(launch)
+    if words and kind in ("shell", "notebook"):
+        session.report.say(words)
+    elif words:
+        session.report.detail(words)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
@@ -181,7 +187,7 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
     image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
     # a server's name must not be that of an environment of this project, or of another version
     own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name
-    return from_settings(image.id, own, root, nothing, wanted)
+    return replace(launch, image=image.id, name=own)
 
 
 @click.command()

@@ -55,7 +55,7 @@ def _write(path: Path, sizes: Sizes, session: Session) -> None:
     from envbox.files import write_whole
     from envbox.size.treemap import treemap
 
-    write_whole(path, treemap(sizes).encode())
+    write_whole(path, treemap(sizes).encode(), is_cache=False)
     session.report.say(f"a treemap is in {path}")
 
 

@@ -27,6 +27,7 @@ def plan_results(paths: Sequence[tuple[str, Path]], out: Path | None, *, in_plac
     """
     inputs = {path for _, path in paths}
     results: dict[str, Path] = {}
+    places: set[str] = set()  # files, by whatever links they are reached
     for shown, path in paths:
         if in_place:
             result = path
@@ -38,11 +39,12 @@ def plan_results(paths: Sequence[tuple[str, Path]], out: Path | None, *, in_plac
             result = out
         else:
             result = out / path.name
-        if result in results.values():
+        if (place := os.path.realpath(result)) in places:
             raise NotebookError(
                 f"the results of two notebooks would go to {result}", "name a folder, or run them one by one"
             )
         check_result(result)
+        places.add(place)
         results[shown] = result
     return results
 
@@ -114,7 +116,7 @@ def check_result(path: Path) -> None:
 
     :raises NotebookError: when not
     """
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     while not folder.exists():
         folder = folder.parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):

@@ -1,8 +1,9 @@
 """Run the cells of one notebook in a kernel, and report what it says; this runs inside the environment.
 
-It is sent as text to the environment's own Python, whatever version that is, and imports nothing but the
-standard library and jupyter_client, which every ipykernel brings. In comes one line of JSON, the job; its
-end is told by the end of stdin, and then nothing may stay. Out go lines of JSON, each with what happened.
+It is sent as text to the environment's own Python, whatever version that is, after `claims` and
+`surroundings`, and imports nothing but the standard library and jupyter_client, which every ipykernel brings.
+In comes one line of JSON, the job; its end is told by the end of stdin, and then nothing may stay. Out go
+lines of JSON, each with what happened.
 
 Messages: https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
@@ -11,12 +12,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it was run before, in the same namespace
+    from envbox.execution.claims import Claims
+    from envbox.execution.surroundings import chosen, is_exit, is_limited, no_start_up, oom_kills, own_kernels
 
 GRACE = 5  # seconds that an interrupted cell, or a kernel that is asked to end, has for it
 TAIL = 4  # seconds of silence after which the end of a cell's outputs is taken as lost, as nbclient has it
@@ -41,9 +48,12 @@ class Driver:
         self.out = out
         self.room: dict[str, int] = {}
         self.cells: dict[str, int] = {}
+        self.claims = Claims()
+        self.reply: dict[str, Any] = {}
         self.oom_kills = 0
         self.manager: Any = None
         self.client: Any = None
+        self.private = job["private"] or tempfile.mkdtemp(prefix="envbox-")
 
     def tell(self, event: str, **values: Any) -> None:
         """Report one thing."""
@@ -56,12 +66,20 @@ class Driver:
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import KernelManager
 
-        name = chosen(KernelSpecManager().get_all_specs(), self.job)
-        self.manager = KernelManager(kernel_name=name)
+        # the environment's own alone: not a person's, not this machine's
+        specs = KernelSpecManager(kernel_dirs=[str(own_kernels())])
+        name = chosen(specs.get_all_specs(), self.job)
+        connection = str(Path(self.private, "kernel.json"))
+        self.manager = KernelManager(kernel_name=name, kernel_spec_manager=specs, connection_file=connection)
         spec = self.manager.kernel_spec
         # two kernels that write one history lock each other out
         quiet = ["--HistoryManager.hist_file=:memory:"] if "ipykernel" in " ".join(spec.argv) else []
-        self.manager.start_kernel(extra_arguments=quiet, stdin=subprocess.DEVNULL, stdout=2, stderr=2)
+        if Path(spec.argv[0]).name == "julia":
+            spec.argv.insert(1, "--startup-file=no")
+        env = {**os.environ, **no_start_up(self.private, os.environ)}
+        self.manager.start_kernel(
+            extra_arguments=quiet, env=env, stdin=subprocess.DEVNULL, stdout=2, stderr=2
+        )
         self.oom_kills = oom_kills()
         with suppress(OSError, AttributeError):
             # if memory runs out it shall be the kernel that goes, and not who can tell of it
@@ -84,15 +102,25 @@ class Driver:
         return getattr(provisioner, "process", None) or getattr(self.manager, "kernel", None)
 
     def run(self) -> None:
-        """Run all cells, until one fails."""
+        """Run all cells, until one fails, or ends the notebook."""
         for cell in self.job["cells"]:
+            self.sync()
             self.tell("begin", cell=cell["index"])
             start = time.monotonic()
             self.room = {"stream": self.job["most_text"], "other": self.job["most_other"]}
             status = self.cell(cell)
-            self.tell("end", cell=cell["index"], status=status, seconds=time.monotonic() - start)
+            if status == "error" and is_exit(self.reply) and not cell["may_fail"]:
+                status = "exit"
+            error = {key: self.reply.get(key) for key in ("ename", "evalue", "traceback")}
+            seconds = time.monotonic() - start
+            self.tell("end", cell=cell["index"], status=status, seconds=seconds, error=error)
             if status != "ok" and not (status == "error" and cell["may_fail"]):
                 return
+
+    def sync(self) -> None:
+        """Tell the kernel which outputs its widgets have."""
+        for content in self.claims.news():
+            self.client.shell_channel.send(self.client.session.msg("comm_msg", content=content))
 
     def cell(self, cell: dict[str, Any]) -> str:
         """Run a cell; how it ended is returned: ok, error, timeout or input."""
@@ -102,6 +130,7 @@ class Driver:
         self.cells[request] = cell["index"]
         status: str | None = None
         reply: dict[str, Any] = {}
+        self.reply = reply
         idle, told = False, time.monotonic()
         while not (reply and idle):
             now = time.monotonic()
@@ -119,7 +148,7 @@ class Driver:
                     continue
                 told = time.monotonic()
                 if channel == "shell":
-                    reply = message["content"]
+                    self.reply = reply = message["content"]
                 elif channel == "stdin":
                     status, deadline = "input", told + GRACE
                     self.manager.interrupt_kernel()
@@ -129,7 +158,7 @@ class Driver:
                     self.shown(cell["index"], message)
         if status is not None:
             return status
-        return "ok" if reply["status"] == "ok" else "error"
+        return "ok" if reply.get("status") == "ok" else "error"
 
     def messages(self) -> list[tuple[str, dict[str, Any]]]:
         """Wait a moment for what the kernel says."""
@@ -168,7 +197,9 @@ class Driver:
             self.tell("count", cell=cell, count=content.get("execution_count"))
         if kind == "clear_output":
             self.room = {"stream": self.job["most_text"], "other": self.job["most_other"]}
+        holder = self.claims.holder(message["parent_header"].get("msg_id"), kind)
         if kind in COMMS:
+            self.claims.heard(kind, content)
             content = dict(content, buffers=[bytes(b).hex() for b in message.get("buffers", [])])
         if kind not in SHOWN + COMMS:
             return
@@ -177,13 +208,17 @@ class Driver:
         size = len(content["text"]) if kind == "stream" else 100 + len(json.dumps(content))
         self.room[which] = before - size
         if self.room[which] >= 0 or kind == "error":
-            self.tell("output", cell=cell, kind=kind, content=content)
+            self.told(cell, kind, content, holder)
         elif before >= 0:
             if kind == "stream" and before:
-                self.tell(
-                    "output", cell=cell, kind=kind, content=dict(content, text=content["text"][:before])
-                )
+                self.told(cell, kind, dict(content, text=content["text"][:before]), holder)
             self.tell("full", cell=cell)
+
+    def told(self, cell: int, kind: str, content: dict[str, Any], holder: str | None) -> None:
+        """Report an output, and whose it is."""
+        if holder is not None:
+            self.claims.take(holder, kind, content)
+        self.tell("output", cell=cell, kind=kind, content=content, widget=holder)
 
     def died(self) -> None:
         """Report how the kernel ended."""
@@ -196,52 +231,14 @@ class Driver:
 
     def close(self) -> None:
         """End the kernel."""
-        if self.manager is None or not self.manager.has_kernel:
-            return
-        if self.client is not None:
-            self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-
-
-def chosen(specs: dict[str, Any], job: dict[str, Any]) -> str:
-    """The kernel to take: the one that is wanted, else one of its language.
-
-    :raises LookupError: with the names of those that there are
-    """
-    wanted, language = job["kernel"], job["language"]
-    if wanted in specs:
-        return str(wanted)
-    alike = [n for n, s in sorted(specs.items()) if s["spec"].get("language", "").lower() == language]
-    if job["strict"]:
-        raise LookupError(sorted(specs))
-    if alike:
-        return "python3" if "python3" in alike else alike[0]
-    raise LookupError(sorted(specs))
-
-
-def oom_kills() -> int:
-    """How often the system has killed in our group for want of memory; 0 where it is not told.
-
-    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files and, of version 1, oom_control
-    """
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
         try:
-            lines = [line.split() for line in Path(path).read_text().splitlines()]
-            return int(dict(line for line in lines if len(line) == 2).get("oom_kill", 0))
-        except (OSError, ValueError):
-            continue
-    return 0
-
-
-def is_limited() -> bool:
-    """Whether the memory of our group has a limit."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text().strip()
-            return text.isdigit() and int(text) < 1 << 60
-        except OSError:
-            continue
-    return False
+            if self.manager is None or not self.manager.has_kernel:
+                return
+            if self.client is not None:
+                self.client.stop_channels()
+            self.manager.shutdown_kernel(now=True)
+        finally:
+            shutil.rmtree(self.private, ignore_errors=True)
 
 
 def stop(number: int, frame: object) -> None:
@@ -268,7 +265,10 @@ def main() -> None:
         driver.run()
         driver.tell("done")
     except ImportError as error:
-        driver.tell("no client", words=str(error))
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "jupyter_client"
+        there = sorted(path.parent.name for path in own_kernels().glob("*/kernel.json"))
+        words = f"{type(error).__name__}: {error}"
+        driver.tell("no client" if is_missing else "failed", words=words, there=there)
     except LookupError as error:
         driver.tell("no kernel", there=error.args[0] if error.args else [])
     except Ended:

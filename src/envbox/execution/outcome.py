@@ -25,8 +25,9 @@ class Outcome:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
-        self._to_clear: set[int] = set()
+        self._to_clear: set[int | str] = set()
         self._widgets: dict[str, dict[str, Any]] = {}
+        self._buffers: dict[str, dict[str, dict[str, Any]]] = {}
 
     def cell(self, index: int) -> dict[str, Any]:
         """A cell of the document, by its place from 0."""
@@ -40,22 +41,29 @@ class Outcome:
             if output["output_type"] == "execute_result":
                 output["execution_count"] = number
 
-    def take(self, index: int, kind: str, content: Mapping[str, Any]) -> None:
+    def take(self, index: int, kind: str, content: Mapping[str, Any], widget: str | None = None) -> None:
         """Take a message of the kernel's into the cell's outputs.
 
         :param kind: the message's type
+        :param widget: which has claimed it, and has it then instead of the cell
         """
+        place = widget if widget in self._widgets else index
         if kind.startswith("comm_"):
             self._comm(kind, content)
         elif kind == "clear_output":
-            self._to_clear.add(index)
+            self._to_clear.add(place)
             if not content.get("wait"):
-                self._clear(index)
+                self._clear(place)
         elif kind == "update_display_data":
             self._update(content)
         else:
-            self._clear(index)
-            self._append(index, _output(kind, content, self.cell(index).get("execution_count")))
+            self._clear(place)
+            output = _output(kind, content, self.cell(index).get("execution_count"))
+            if place == index:
+                self._update(content)  # what is displayed again under a name is so wherever it was
+            else:
+                output.pop("transient", None)
+            self._append(place, output)
 
     def full(self, index: int) -> None:
         """Say in the outputs that more came than is kept."""
@@ -70,13 +78,21 @@ class Outcome:
             metadata["widgets"] = {WIDGETS: state}
         return {**self.document, "cells": cells, "metadata": metadata}
 
-    def _clear(self, index: int) -> None:
-        if index in self._to_clear:
-            self.cell(index)["outputs"] = []
-            self._to_clear.discard(index)
+    def _list(self, place: int | str) -> list[Output]:
+        """The outputs of a cell or of a widget."""
+        where = self.cell(place) if isinstance(place, int) else self._widgets[place]["state"]
+        if not isinstance(where.get("outputs"), list):
+            where["outputs"] = []
+        found: list[Output] = where["outputs"]
+        return found
 
-    def _append(self, index: int, output: Output) -> None:
-        outputs = self.cell(index)["outputs"]
+    def _clear(self, place: int | str) -> None:
+        if place in self._to_clear:
+            self._list(place).clear()
+            self._to_clear.discard(place)
+
+    def _append(self, place: int | str, output: Output) -> None:
+        outputs = self._list(place)
         last = outputs[-1] if outputs else {}
         if output["output_type"] == "stream" and last.get("name") == output["name"]:
             last["text"] += output["text"]
@@ -86,8 +102,8 @@ class Outcome:
     def _update(self, content: Mapping[str, Any]) -> None:
         """Replace what was displayed under a name, wherever it was."""
         wanted = (content.get("transient") or {}).get("display_id")
-        for output in self._outputs():
-            if wanted is not None and (output.get("transient") or {}).get("display_id") == wanted:
+        for output in self._outputs() if wanted is not None else ():
+            if (output.get("transient") or {}).get("display_id") == wanted:
                 output["data"], output["metadata"] = content["data"], content["metadata"]
 
     def _outputs(self) -> Iterator[Output]:
@@ -105,18 +121,20 @@ class Outcome:
             self._widgets[name] = {"state": {}}
         if name not in self._widgets or not isinstance(data, dict) or "state" not in data:
             return
-        widget, state = self._widgets[name], data["state"]
+        widget, state = self._widgets[name], dict(data["state"])
+        if data.get("method") == "echo_update":  # of what the kernel was told; more has come since
+            state.pop("outputs", None)
         widget["state"].update(state)
         for key in ("model_name", "model_module", "model_module_version"):
             if f"_{key}" in widget["state"]:
                 widget[key] = widget["state"][f"_{key}"]
         pairs = zip(data.get("buffer_paths") or (), content.get("buffers") or (), strict=False)
-        buffers = [
-            {"encoding": "base64", "path": path, "data": base64.b64encode(bytes.fromhex(buffer)).decode()}
-            for path, buffer in pairs
-        ]
-        if buffers:
-            widget["buffers"] = buffers
+        kept = self._buffers.setdefault(name, {})
+        for path, buffer in pairs:
+            data = base64.b64encode(bytes.fromhex(buffer)).decode()
+            kept[repr(path)] = {"encoding": "base64", "path": path, "data": data}
+        if kept:
+            widget["buffers"] = list(kept.values())
 
 
 def _output(kind: str, content: Mapping[str, Any], count: int | None) -> Output:
@@ -128,8 +146,7 @@ def _output(kind: str, content: Mapping[str, Any], count: int | None) -> Output:
     made: Output = {"output_type": kind, "data": content["data"], "metadata": content.get("metadata", {})}
     if kind == "execute_result":
         made["execution_count"] = content.get("execution_count", count)
-    else:
-        made["transient"] = content.get("transient", {})
+    made["transient"] = content.get("transient") or {}
     return made
 
 

@@ -167,6 +167,15 @@ def tags(cell: Mapping[str, Any]) -> list[str]:
     return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
 
 
+def allows_errors(metadata: Mapping[str, Any]) -> bool:
+    """Whether a notebook asks to be run to its end whatever fails, in one of the ways that people write it.
+
+    nbconvert's and nbclient's `allow_errors`, and those of Jupyter Book (`execution`) and nbsphinx.
+    """
+    places = (metadata, metadata.get("execution"), metadata.get("nbsphinx"), metadata.get("nbclient"))
+    return any(isinstance(place, Mapping) and place.get("allow_errors") is True for place in places)
+
+
 def _text(cell: Mapping[str, Any]) -> str:
     source = cell["source"]
     return source if isinstance(source, str) else "".join(source)

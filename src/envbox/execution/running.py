@@ -4,39 +4,40 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from envbox.engine import Engine
-from envbox.execution.failure import Failed, ended_early, kernel_died, not_started
+from envbox.errors import NotebookError, ToolError
+from envbox.execution.failure import (
+    Failed,
+    Where,
+    cell_failed,
+    ended_early,
+    kernel_died,
+    not_started,
+)
+from envbox.execution.keeping import keep_elsewhere
 from envbox.execution.outcome import MOST_OTHER, MOST_TEXT, Outcome
-from envbox.execution.parameters import inject, tags
+from envbox.execution.parameters import allows_errors, inject, tags
 from envbox.execution.record import made_by
-from envbox.files import write_whole
+from envbox.execution.sent import command, driver, told_by, whole
+from envbox.files import disk_error, write_whole
 from envbox.launch.container import Launch
 from envbox.launch.piped import Piped, piped
 from envbox.notebook.reading import NEWEST, loads, read_bytes, upgraded
-from envbox.notebook.stamping import KEY, written_like
-from envbox.report import Reporter, Task
+from envbox.notebook.stamping import KEY
+from envbox.notebook.writing import written_like
+from envbox.report import Reporter, Task, counted
 from envbox.settings import Settings
 
 STARTUP = 120  # seconds that a kernel may take until it answers
 _SAVED_EACH = 10  # seconds between two savings, at the least
-# The driver comes through stdin: no mount is needed for it, and it stands in no argument list. A module of
-# the notebook's folder must not stand in for one of the driver's.
-_BOOT = """\
-import os, sys
-sys.path[:] = [p for p in sys.path if p]
-n, s = int(sys.argv[1]), b""
-while len(s) < n: s += os.read(0, n - len(s)) or sys.exit(1)
-exec(compile(s, "<envbox>", "exec"))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,14 @@ class Running:
         self.report = report
         self.stopped = False
         self.is_saved = False
+        self._has_begun = self._is_up = False
         self._data = read_bytes(job.path)
         self._notebook = loads(self._data, job.path)
         self._outcome = Outcome(self._prepared())
         self._piped: Piped | None = None
         self._saved = time.monotonic()
+        self._kernels_own: str | None = None
+        self._goes_on = allows_errors(self._notebook.metadata)
 
     def stop(self) -> None:
         """Make an end, from another thread; what has come until then is written."""
@@ -95,29 +99,54 @@ class Running:
         :raises Failed: when a cell fails, takes too long, asks for input, or the kernel dies
         :raises EnvboxError: when nothing could be started, or the result cannot be written
         """
-        source = _driver()
-        launch = replace(
-            self.job.launch, command=("python", "-c", _BOOT, str(len(source))), folder=self._folder()
-        )
+        launch = replace(self.job.launch, command=command(), folder=self._folder())
         try:
-            with piped(launch, engine, settings) as self._piped:
-                self._feed(source + json.dumps(self._asked()).encode() + b"\n")
+            with self._private(), piped(launch, engine, settings) as self._piped:
+                self._feed(driver() + json.dumps(self._asked()).encode() + b"\n")
                 with self.report.task(self.job.shown, len(self._cells())) as task:
                     self._listen(self._piped, task)
-        finally:
-            self.save()
+        except BaseException as failure:
+            unwritten = self.save()
+            if unwritten is not None:
+                self.report.warn(unwritten.message)
+            if isinstance(failure, Failed) and failure.hint is None and self.is_saved:
+                failure.hint = f"what was put out until then is in {self.job.result}"
+            raise
+        if unwritten := self.save():
+            raise unwritten
 
-    def save(self) -> None:
-        """Write the result as it is now."""
-        document = self._outcome.finished()
-        before = self._notebook.document
+    @contextmanager
+    def _private(self) -> Iterator[None]:
+        """Have a folder for the kernel's own files, which is gone even if the driver cannot see to it."""
+        if self.job.launch.prefix is None:
+            yield  # it goes with the container
+            return
+        with tempfile.TemporaryDirectory(prefix="envbox-", ignore_cleanup_errors=True) as self._kernels_own:
+            yield
+
+    def save(self, *, is_last: bool = True) -> NotebookError | None:
+        """Write the result as it is now; before a first cell has begun there is none, and nothing is touched.
+
+        :param is_last: what cannot be written where it belongs is kept elsewhere
+        :returns: what stood against it, and where the result is then
+        """
+        if not self._has_begun:
+            return None
+        document, before = self._outcome.finished(), self._notebook.document
         text = (
             written_like(self._data, before, document)
             if self._is_current
             else written_like(b"", {}, document)
         )
-        write_whole(self.job.result, text, mode=self.job.path.stat().st_mode & 0o777, is_cache=False)
-        self._saved, self.is_saved = time.monotonic(), True
+        self._saved = time.monotonic()
+        try:
+            write_whole(self.job.result, text, mode=self.job.path.stat().st_mode & 0o777, is_cache=False)
+        except (ToolError, OSError) as error:
+            fault = error if isinstance(error, ToolError) else disk_error(self.job.result, error, False)
+            self.is_saved = False
+            return keep_elsewhere(self.job.result, text, fault) if is_last else None
+        self.is_saved = True
+        return None
 
     # --- what is asked of the driver
 
@@ -156,11 +185,14 @@ class Running:
 
     def _cells(self) -> list[dict[str, Any]]:
         return [
-            {"index": index, "source": source, "may_fail": "raises-exception" in tags(cell)}
+            {"index": index, "source": whole(source), "may_fail": self._may_fail(index)}
             for index, cell in enumerate(self._outcome.document["cells"])
             if cell.get("cell_type") == "code" and "skip-execution" not in tags(cell)
             if (source := self._source(index)).strip()
         ]
+
+    def _may_fail(self, index: int) -> bool:
+        return self._goes_on or "raises-exception" in tags(self._outcome.cell(index))
 
     def _source(self, index: int) -> str:
         source = self._outcome.cell(index)["source"]
@@ -168,6 +200,7 @@ class Running:
 
     def _asked(self) -> dict[str, Any]:
         return {
+            "private": self._kernels_own,
             "cells": self._cells(),
             "kernel": self.wishes.kernel or self._notebook.kernel,
             "strict": self.wishes.kernel is not None,
@@ -196,32 +229,38 @@ class Running:
 
     def _listen(self, running: Piped, task: Task) -> None:
         at: int | None = None
-        for told in _told(running):
+        for told in told_by(running):
             event, index = told["event"], told.get("cell")
             if event == "begin":
-                at = index
+                at, self._has_begun = index, True
             elif event == "output" and index is not None:
-                self._outcome.take(index, told["kind"], told["content"])
+                self._outcome.take(index, told["kind"], told["content"], told["widget"])
             elif event == "count" and index is not None:
                 self._outcome.count(index, told["count"])
             elif event == "end" and index is not None:
                 task.advance()
                 self._ended(index, told)
                 at = None
+                if told["status"] == "exit":
+                    return
             elif event in ("full", "lost") and index is not None:
                 self._noted(index, event)
             elif event == "kernel":
                 self._kernel(told)
+                self._is_up = True
             elif event == "done":
+                self._has_begun = True  # also where there was nothing to run
                 return
-            elif event == "dead":
+            elif event == "dead" and self._is_up:
                 raise self._failed(at, *kernel_died(told, self.job.launch.memory))
             else:
-                raise not_started(told, self.job.shown, self._asked()["kernel"], self.job.launch.name)
+                running.end()
+                where = Where(self.job.shown, self.job.launch.name, self._notebook, self.wishes.kernel)
+                raise not_started(told, where, running.last_words())
         if self.stopped:
             raise Failed(f"{self.job.shown}: interrupted")
         code = running.end()
-        raise self._failed(at, *ended_early(code, running.last_words(), self.job.launch.memory))
+        raise self._failed(at, *ended_early(code, running.last_words(), self.job.launch))
 
     def _kernel(self, told: Mapping[str, Any]) -> None:
         """Note what ran it, as Jupyter does."""
@@ -251,38 +290,27 @@ class Running:
         line = line if len(line) <= 60 else line[:59] + "…"
         self.report.say(f"{self.job.shown} [{index + 1}/{total}] {line}  {seconds:.1f} s")
         if time.monotonic() - self._saved > _SAVED_EACH:
-            self.save()
-        if status == "ok" or (status == "error" and "raises-exception" in tags(self._outcome.cell(index))):
+            self.save(is_last=False)
+        if status == "exit":
+            left = sum(cell["index"] > index for cell in self._cells())
+            after = f"; {counted(left, 'cell')} behind it did not run" if left else ""
+            self.report.say(f"{self.job.shown}: cell {index + 1} has ended the notebook{after}")
+            return
+        if status == "ok" or (status == "error" and self._may_fail(index)):
             return
         if status == "timeout":
             words = f"took longer than {self.wishes.timeout:g} s"
             raise self._failed(index, words, "give it more: --timeout SECONDS")
-        errors = [o for o in self._outcome.cell(index)["outputs"] if o["output_type"] == "error"]
-        last = errors[-1] if errors else {"ename": "it failed", "evalue": "", "traceback": []}
-        if status == "input" or last["ename"] == "StdinNotImplementedError":
+        words, traceback = cell_failed(told["error"], self._outcome.cell(index)["outputs"])
+        if status == "input" or told["error"].get("ename") == "StdinNotImplementedError":
             words = "asks for input, and nobody is there to answer"
             raise self._failed(index, words, "make it a parameter: -p NAME=VALUE")
-        said = f"{last['ename']}: {last['evalue']}" if last["evalue"] else str(last["ename"])
-        raise self._failed(index, f"failed: {said}", None, "\n".join(last["traceback"]))
+        raise self._failed(index, f"failed: {words}", None, traceback)
 
     def _failed(self, index: int | None, words: str, hint: str | None, traceback: str = "") -> Failed:
-        kept = f"what was put out until then is in {self.job.result}"
         if index is None:
-            return Failed(f"{self.job.shown}: {words}", hint or kept)
+            return Failed(f"{self.job.shown}: {words}", hint)
         short = f"{self.job.shown}: cell {index + 1} {words.partition(chr(10))[0]}"
         source = "\n".join(f"    {line}" for line in self._source(index).splitlines())
         body = "\n\n".join(part for part in (source, traceback) if part)
-        return Failed(f"{self.job.shown}: cell {index + 1} {words}\n\n{body}\n", hint or kept, short)
-
-
-def _told(running: Piped) -> Iterator[dict[str, Any]]:
-    for line in running.stdout:
-        with suppress(ValueError):  # half a line of a driver that was killed
-            told = json.loads(line)
-            if isinstance(told, dict) and "event" in told:
-                yield told
-
-
-@cache
-def _driver() -> bytes:
-    return files("envbox.execution").joinpath("driver.py").read_bytes()
+        return Failed(f"{self.job.shown}: cell {index + 1} {words}\n\n{body}\n", hint, short)

@@ -141,7 +141,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _write_file(made: Made, path: Path, task: Task) -> None:
-    with whole_file(path) as file:
+    with whole_file(path, is_cache=False) as file:
         for folder in _FOLDERS:
             file.write(header(folder, DIRECTORY, mode=0o755))
         for name, data in layout_files(made.publication).items():

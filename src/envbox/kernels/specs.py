@@ -64,10 +64,17 @@ def known(folder: Path) -> tuple[HostKernel, ...]:
     return tuple(filter(None, map(_read, sorted(folder.glob(f"*/{FILE}")))))
 
 
-def add(folder: Path, environment: str, project: Path, inside: tuple[str, Mapping[str, Any]]) -> HostKernel:
+def add(
+    folder: Path,
+    environment: str,
+    project: Path,
+    inside: tuple[str, Mapping[str, Any]],
+    passed: tuple[str, ...] = (),
+) -> HostKernel:
     """Write the kernelspec of an environment; one that it has already is replaced.
 
     :param inside: the kernel in the environment: its name, and its own kernelspec
+    :param passed: names of variables that the kernel gets from the client's environment
     :raises ToolError: when it cannot be written
     """
     kernel, spec = inside
@@ -81,7 +88,7 @@ def add(folder: Path, environment: str, project: Path, inside: tuple[str, Mappin
     metadata[KEY] = {"environment": environment, "project": str(project), "kernel": kernel,
                      "version": __version__}  # fmt: skip
     written = {
-        "argv": argv(environment, project, kernel),
+        "argv": argv(environment, project, kernel, passed),
         "display_name": display_name,
         "language": spec.get("language", "python"),
         "interrupt_mode": "message",  # a signal would end at the engine's client
@@ -92,11 +99,13 @@ def add(folder: Path, environment: str, project: Path, inside: tuple[str, Mappin
     return HostKernel(name, path.parent, environment, project, kernel, display_name)
 
 
-def argv(environment: str, project: Path, kernel: str) -> list[str]:
+def argv(environment: str, project: Path, kernel: str, passed: tuple[str, ...] = ()) -> list[str]:
     """The command of a kernelspec. `-P`: modules beside a notebook must not stand in for envbox's own."""
     return [
         *(sys.executable, "-P", "-m", "envbox", "--quiet", "--directory", str(project)),
-        *("kernel", "run", "--kernel", kernel, "--connection-file", "{connection_file}", environment),
+        *("kernel", "run", "--kernel", kernel, "--connection-file", "{connection_file}"),
+        *(word for name in passed for word in ("--env", name)),
+        environment,
     ]
 
 

@@ -72,7 +72,6 @@ class Launch:
     user: User = field(default_factory=current_user)
     env: Mapping[str, str | None] = field(default_factory=dict)
     image_env: Mapping[str, str] = field(default_factory=dict)
-    env_files: tuple[Path, ...] = ()
     mounts: tuple[Bind | Volume, ...] = ()
     ports: tuple[str, ...] = ()
     network: str | None = None
@@ -122,7 +121,6 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
         *_gpus(launch),
         *(word for port in launch.ports for word in ("--publish", port)),
         *(word for variable in _image_env(launch).items() for word in ("--env", "=".join(variable))),
-        *(word for path in launch.env_files for word in ("--env-file", str(path))),
         *(word for variable in _variables(launch).items() for word in ("--env", _in_argv(*variable))),
         *(word for label in _labels(launch).items() for word in ("--label", "=".join(label))),
         launch.image,

@@ -8,7 +8,6 @@ caller's variables would lead Python, or other programs of the environment, astr
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from envbox.files import held
 from envbox.inside import JUPYTER, PREFIX
 from envbox.launch.bindings import ANY, LOOPBACK
 from envbox.launch.container import Launch
+from envbox.launch.inherited import inherited, path_here
 from envbox.launch.jupyter_command import (
     ServeOptions,
     beside_env,
@@ -30,17 +30,15 @@ from envbox.launch.jupyter_command import (
     place,
     programs,
 )
-from envbox.launch.variables import values_in
 
 ENTERING = Path(__file__).with_name("entering.py")
 NO_USER_SITE = "PYTHONNOUSERSITE"
 _NO_BYTECODE, _BYTECODE_ELSEWHERE = "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"
-# Set for another Python, conda environment, R or shell than the one that is started
-_LEAKS = re.compile(
-    r"PYTHON[A-Z0-9_]*|_?CONDA_?[A-Z0-9_]*|_?CE_[A-Z]+|MAMBA_[A-Z_]+|PIXI_[A-Z_]+|VIRTUAL_ENV[A-Z_]*|UV_[A-Z_]+"
-    r"|PYENV_[A-Z_]+|R_HOME|R_LIBS[A-Z_]*|PERL5LIB|PERL5OPT|BASH_ENV|ENV|PS1|LD_LIBRARY_PATH|ENVBOX_ACTIVE"
-)
-_OTHERS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # environments that are active here, and stand in PATH
+_NEVER_THE_USERS = {
+    NO_USER_SITE: "1",
+    "R_LIBS_USER": "/dev/null",  # R takes what is a folder, and else a default in the home
+    "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel of the same name in the home does not go before
+}
 _OWN = ("HOME", "PATH")  # of this machine, whatever an image would say
 
 
@@ -135,19 +133,16 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
 
 def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a launch on this machine: the caller's without what leaks, and the environment's."""
-    env = {name: value for name, value in environ.items() if not _LEAKS.fullmatch(name)}
-    env |= {name: value for name, value in launch.image_env.items() if name not in _OWN}
-    if environ.get("LANG") or environ.get("LC_ALL"):
-        env.pop("LANG", None)
-        env |= {name: environ[name] for name in ("LANG", "LC_ALL") if environ.get(name)}
-    others = {f"{environ[name]}/bin" for name in _OTHERS if environ.get(name)}
-    path = [entry for entry in environ.get("PATH", os.defpath).split(":") if entry not in others]
-    env["PATH"] = ":".join([f"{launch.seen_at}/bin", *path])
-    env[NO_USER_SITE] = "1"
+    env, own = inherited(environ), launch.image_env
+    if "LANG" in own or "LC_ALL" in own:  # the spec asks for a language: no part of the caller's goes before
+        env = {name: value for name, value in env.items() if name != "LANG" and not name.startswith("LC_")}
+    env |= {name: value for name, value in own.items() if name not in _OWN}
+    if not env.get("LANG") and not env.get("LC_ALL"):
+        env["LANG"] = "C.UTF-8"
+    env["PATH"] = path_here(environ, f"{launch.seen_at}/bin")
+    env = {**_NEVER_THE_USERS, **env}
     if launch.seen_at != PREFIX and launch.user.uid == 0 and _BYTECODE_ELSEWHERE not in env:
         env[_NO_BYTECODE] = "1"  # root can write into what is sealed, and what changed is made anew
-    for file in launch.env_files:
-        env |= values_in(file, environ)
     for name, value in launch.env.items():
         if value is not None:
             env[name] = value

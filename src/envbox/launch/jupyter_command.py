@@ -16,7 +16,6 @@ from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import ANY, LOOPBACK, Bind, Volume
 from envbox.launch.container import Launch
 from envbox.launch.servers import IMAGE_LABEL, IMAGE_TOKEN, PORT_LABEL, UID_LABEL, container_name
-from envbox.launch.variables import values_in
 
 App = Literal["lab", "classic"]
 PAGES: dict[App, str] = {"lab": "/lab", "classic": "/tree"}
@@ -105,10 +104,7 @@ def beside_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str | No
     """
     if launch.jupyter is None:
         return {}
-    known = dict(environ) if launch.prefix is not None else {}
-    for file in launch.env_files:
-        known |= values_in(file, environ)
-    said = known.get("JUPYTER_PATH")
+    said = None
     if "JUPYTER_PATH" in launch.env:
         said = launch.env["JUPYTER_PATH"] or environ.get("JUPYTER_PATH")
     return {"JUPYTER_PATH": ":".join([*filter(None, [said]), f"{launch.seen_at}/share/jupyter"])}

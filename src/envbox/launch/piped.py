@@ -37,6 +37,7 @@ class Piped:
     stdout: IO[bytes]
     process: subprocess.Popen[bytes]
     _written: deque[bytes] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    _heard: threading.Event = field(default_factory=threading.Event)
 
     def last_words(self) -> str:
         """The end of what it wrote on stderr."""
@@ -47,15 +48,18 @@ class Piped:
         with suppress(OSError):
             self.stdin.close()
         try:
-            return self.process.wait(_GRACE)
+            code = self.process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait()
+            code = self.process.wait()
+        self._heard.wait(1)  # what it wrote at its end; what it has started may hold the stream for longer
+        return code
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
         while data := os.read(self.process.stderr.fileno(), 4096):
             self._written.append(data)
+        self._heard.set()
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.launch.container import Kind, Launch, client_env, run_argv
+from envbox.launch.env_file import read_env_file
 from envbox.launch.identity import write_identity
-from envbox.launch.variables import existing_file, names_in, parse_variable
+from envbox.launch.variables import checked_variables, existing_file, parse_variable
 from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import EnvironmentSettings, Settings
 
@@ -46,7 +47,7 @@ class LaunchOptions:
 
     :param here: the caller's directory; the command starts in the same one, where that is in the project
     :param env: `NAME=VALUE`, or `NAME` for the value that it has here
-    :param env_file: lines of `NAME=VALUE`; relative to `here`
+    :param env_file: as `env_file` reads it; relative to `here`
     :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from `here`
     :param ports: `[[ADDRESS:]HOST:]CONTAINER`
     :param gpus: `none` for none, whatever is set
@@ -85,12 +86,12 @@ def from_settings(
             f"no command to run in {name}",
             f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
         )
-    set_env: dict[str, str | None] = dict(settings.env)
-    env_files = [existing_file(project, settings.env_file, table)] if settings.env_file else []
+    env: dict[str, str | None] = {}
+    if settings.env_file:
+        env |= read_env_file(existing_file(project, settings.env_file, table), os.environ)
+    env |= checked_variables(settings.env, table)
     if options.env_file:
-        env_files.append(existing_file(here, options.env_file))
-        for variable in names_in(env_files[-1]):
-            set_env.pop(variable, None)
+        env |= read_env_file(existing_file(here, options.env_file), os.environ)
     return Launch(
         image=image,
         name=name,
@@ -98,8 +99,7 @@ def from_settings(
         command=tuple(command),
         kind=options.kind,
         folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
-        env=set_env | dict(map(parse_variable, options.env)),
-        env_files=tuple(env_files),
+        env=env | dict(map(parse_variable, options.env)),
         mounts=(
             *(parse_volume(text, project, table) for text in settings.volumes),
             *(parse_volume(text, here) for text in options.volumes),
@@ -119,13 +119,12 @@ def from_settings(
 def on_prefix(launch: Launch, prefix: Path, env: Mapping[str, str], labels: Mapping[str, str]) -> Launch:
     """Start from an image that has no environment inside, with its prefix mounted, and all else as if it had.
 
-    :param env: the variables that its own image has, which env files and everything after them go before
+    :param env: the variables that its own image has
     :param labels: that image's labels
     """
-    in_files = {name for path in launch.env_files for name in names_in(path)}
     return replace(
         launch,
-        image_env={name: value for name, value in env.items() if name not in in_files},
+        image_env=env,
         mounts=(Bind(prefix, IMAGE_PREFIX, read_only=True), *launch.mounts),
         labels={**labels, **launch.labels},
     )
@@ -147,7 +146,7 @@ def on_this_machine(
 def with_streams(launch: Launch) -> Launch:
     """Connect the launch to our streams: a terminal when all three are one, else stdin as it is."""
     tty = all(os.isatty(number) for number in (0, 1, 2))
-    env: dict[str, str | None] = dict.fromkeys(_PASSED)
+    env: dict[str, str | None] = {name: None for name in _PASSED if name in os.environ}
     if tty:
         env["TERM"] = image_terminal(os.environ.get("TERM", "xterm"))
     return replace(launch, interactive=True, tty=tty, env=env | dict(launch.env))

@@ -1,4 +1,4 @@
-"""Variables for a launch: those of a command line, and those of env files as Docker reads them."""
+"""Variables for a launch as a command line and the settings name them."""
 
 from __future__ import annotations
 
@@ -20,40 +20,27 @@ def parse_variable(text: str) -> tuple[str, str | None]:
     return name, value if equals else None
 
 
+def checked_variables(variables: Mapping[str, str], table: str) -> Mapping[str, str]:
+    """See that variables of the settings are ones that a process can be given.
+
+    :param table: that has them
+    :raises LaunchError: naming the first that is not
+    """
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise LaunchError(f"env in [{table}] has {name!r}, which cannot be a variable")
+    return variables
+
+
 def existing_file(folder: Path, text: str, table: str | None = None) -> Path:
-    """Find an env file.
+    """Find an env file. On a command line it may be a pipe, such as `<(pass show lab)`.
 
     :param folder: that `text` is relative to
     :param table: of the settings, if they name it
     :raises LaunchError: when there is none
     """
     path = folder / Path(text).expanduser()
-    if not path.is_file():
-        raise LaunchError(f"{said('env_file', text, table)}: there is no file {path}")
+    if path.is_dir() or not path.exists() or (table is not None and not path.is_file()):
+        what = "it is a folder" if path.is_dir() else f"there is no file {path}"
+        raise LaunchError(f"{said('env_file', text, table)}: {what}", "name a file of NAME=VALUE lines")
     return path
-
-
-def names_in(env_file: Path) -> set[str]:
-    """The names of the variables in an env file.
-
-    :raises LaunchError: when it cannot be read
-    """
-    try:
-        lines = env_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LaunchError(f"cannot read the env file {env_file}: {error}") from error
-    return {line.partition("=")[0].strip() for line in lines if not line.lstrip().startswith("#")}
-
-
-def values_in(env_file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an env file as the engine's client reads it: `NAME` alone is the value it has here."""
-    found: dict[str, str] = {}
-    for line in env_file.read_text(encoding="utf-8-sig").splitlines():
-        name, equals, value = line.lstrip().partition("=")
-        if not name or name.startswith("#"):
-            continue
-        if equals:
-            found[name] = value
-        elif name.strip() in environ:
-            found[name.strip()] = environ[name.strip()]
-    return found

@@ -137,7 +137,8 @@ class _Linking:
             else:
                 self._file(entry, member, reader)
         if missing:
-            raise PackageError(f"lists {min(missing)!r} and {len(missing) - 1} more, but does not have it")
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise PackageError(f"lists {min(missing)!r}{more}, but does not have it")
         self._hard_links(hard_links)
         self._directories()
         self._flush_waiting()

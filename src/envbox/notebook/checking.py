@@ -13,13 +13,11 @@ from pathlib import Path
 from envbox.errors import EnvboxError, NotebookError
 from envbox.lockfile import Lock, pip_name
 from envbox.notebook.imports import used_by_notebook
+from envbox.notebook.kernels import NO_PACKAGE, has_kernel, kernel_packages
 from envbox.notebook.names import packages_for, possible_names
 from envbox.notebook.reading import Notebook, read_notebook
 from envbox.notebook.stamping import bound_environment, bound_name, lock_digest
 from envbox.project import Environment, Project
-
-_KERNELS = {"python": ("ipykernel", "xeus-python"), "ipython": ("ipykernel", "xeus-python"),
-            "r": ("r-irkernel", "xeus-r")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +133,14 @@ def _unprovided(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Fin
 
 def _kernel(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Finding]:
     name = locked.environment.name
-    kernels = _KERNELS.get(notebook.language, (f"{notebook.language} kernel",))
-    if any(not names.intersection(kernels) for names in locked.names.values()):
-        words = f"its kernel is {notebook.kernel or notebook.language}, and {name} has no {kernels[0]}"
-        yield Finding(shown, words, f"envbox add {kernels[0].replace(' ', '-')} --name {name}")
+    kernels = kernel_packages(notebook.kernel, notebook.language)
+    called = notebook.kernel or notebook.language
+    if not kernels:
+        if all(not has_kernel(names, notebook.language) for names in locked.names.values()):
+            yield Finding(shown, f"its kernel is {called}, and {name} has none for it", NO_PACKAGE)
+    elif any(not names & {pip_name(kernel) for kernel in kernels} for names in locked.names.values()):
+        words = f"its kernel is {called}, and {name} has no {kernels[0]}"
+        yield Finding(shown, words, f"envbox add {kernels[0]} --name {name}")
     version = notebook.version if notebook.language in ("python", "ipython") else None
     if version and locked.python and version.split(".")[0] != locked.python.split(".")[0]:
         yield Finding(

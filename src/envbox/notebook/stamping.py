@@ -1,22 +1,17 @@
 """`stamp`: one key in a notebook's metadata says which environment it is for, and with which lock it was.
 
-Jupyter keeps metadata that it does not know. The rest of the file stays as it is written, as far as JSON
-allows: whoever wrote it, its indentation is found out and kept.
+Jupyter keeps metadata that it does not know. The rest of the file stays as it is, to the byte.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from envbox import __version__
 from envbox.errors import LockfileError, SpecError
 from envbox.files import write_whole
 from envbox.notebook.reading import Notebook, loads, read_bytes
+from envbox.notebook.writing import with_metadata
 from envbox.oci import digest_of
 from envbox.project import Environment, Project
 
@@ -36,9 +31,12 @@ def stamp(path: Path, environment: Environment) -> bool:
     if (before.get("environment"), before.get("lock")) == (environment.name, lock):
         return False
     made = {"environment": environment.name, "lock": lock, "version": __version__}
-    after = {**notebook.document, "metadata": {**notebook.metadata, KEY: made}}
-    text = written_like(data, notebook.document, after)
-    write_whole(path, text, mode=path.stat().st_mode & 0o777, is_cache=False)
+    write_whole(
+        path,
+        with_metadata(data, notebook.document, KEY, made),
+        mode=path.stat().st_mode & 0o777,
+        is_cache=False,
+    )
     return True
 
 
@@ -88,23 +86,3 @@ def lock_digest(environment: Environment) -> str:
         ) from None
     except OSError as error:
         raise LockfileError(f"cannot read {environment.lock_path}: {error.strerror}") from error
-
-
-def written_like(data: bytes, before: Mapping[str, Any], after: Mapping[str, Any]) -> bytes:
-    """Write a document as the file was that it came from; where that cannot be found out, as Jupyter does."""
-    mark = b"\xef\xbb\xbf" if data.startswith(b"\xef\xbb\xbf") else b""
-    body = data[len(mark) :].rstrip()
-    tail = data[len(mark) + len(body) :]
-    breaks = b"\r\n" if b"\r\n" in body else b"\n"
-    found = re.match(rb"\s*\{\r?\n([ \t]*)", body)
-    indent = found[1].decode() if found else None
-    for ascii_only, tight in itertools.product((False, True), repeat=2):
-        separators = (",", ":") if tight else None
-        form: dict[str, Any] = {"indent": indent, "ensure_ascii": ascii_only, "separators": separators}
-        if _dumped(before, **form).replace(b"\n", breaks) == body:
-            return mark + _dumped(after, **form).replace(b"\n", breaks) + tail
-    return _dumped(after, indent=1, ensure_ascii=False, sort_keys=True) + b"\n"
-
-
-def _dumped(value: Mapping[str, Any], **form: Any) -> bytes:
-    return json.dumps(value, **form).encode("utf-8", "surrogatepass")

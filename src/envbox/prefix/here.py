@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbox import __version__
 from envbox.cache import Memo, memo_key
@@ -22,6 +23,9 @@ from envbox.project import Environment
 from envbox.report import Reporter
 from envbox.settings import Settings
 
+if TYPE_CHECKING:
+    from envbox.image.activation import Activation
+
 MEMO_VERSION = 3
 
 
@@ -31,7 +35,7 @@ class Here:
 
     :param key: of the prefix: a hash over what its bytes are a function of
     :param seen_at: the path of the prefix for what runs in it
-    :param env: the variables that the environment's image would have, for that path
+    :param env: the variables that the environment's image would have; a language only if it asks
     :param is_compiled: whether it has the image's byte-code
     """
 
@@ -88,7 +92,6 @@ def obtain_here(
     :raises ToolError: when a channel or the disk fails
     """
     from envbox.base import newer_glibc
-    from envbox.image.activation import image_env
     from envbox.image.build import Locked, read_bytes
     from envbox.image.output import own_platform
     from envbox.lockfile import Base
@@ -111,7 +114,7 @@ def obtain_here(
         key=unpacked.tree.key,
         prefix=unpacked.tree.prefix,
         seen_at=seen_at,
-        env=dict(entry.partition("=")[::2] for entry in image_env(unpacked.activation, ())),
+        env=_own_variables(unpacked.activation),
         lock_digest=lock.digest,
         is_compiled=unpacked.is_compiled,
     )
@@ -120,6 +123,14 @@ def obtain_here(
         return replace(here, env={**here.env, "PYTHONPYCACHEPREFIX": str(compiled)})
     _memo(environment, digest_of(data), settings, seen_at).write(here)
     return here
+
+
+def _own_variables(activation: Activation) -> dict[str, str]:
+    """The variables that the image would have, but for a language that nobody asked for."""
+    from envbox.image.activation import image_env
+
+    env = dict(entry.partition("=")[::2] for entry in image_env(activation, ()))
+    return {name: value for name, value in env.items() if name != "LANG" or name in activation.variables}
 
 
 def machine_glibc() -> str:
