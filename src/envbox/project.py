@@ -3,16 +3,21 @@
 `environments/NAME.yml` (or `.yaml`) is the environment NAME, locked in `environments/NAME.conda-lock.yml`.
 Where there is no such folder, `environment.yml` or `binder/environment.yml` is the one environment, named
 after its directory, locked in `conda-lock.yml` beside it.
+
+A path on a command line means the same: the environment that its own directory has it as. A spec that lies
+anywhere else is named after its file, and `my.yml` is locked in `my.conda-lock.yml` beside it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import SpecError
 
+SPEC_SUFFIXES = (".yml", ".yaml")
 SINGLE_SPECS = ("environment.yml", "environment.yaml", "binder/environment.yml", "binder/environment.yaml")
 LOCK_SUFFIX = ".conda-lock.yml"
 FOREIGN = ("conda-lock.yml", "pixi.lock", "explicit.txt", "conda-linux-64.lock", "conda-linux-aarch64.lock")
@@ -27,13 +32,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Environment:
     """One environment: its name, its spec and the lockfile beside it (either may not exist yet).
 
-    :param foreign: a lockfile that may be another tool's, where there is no spec
+    :param foreign: a lockfile that may be another tool's, where there is no spec: whatever lies at
+        `spec_path` then is not of this environment
     """
 
     name: str
     spec_path: Path
     lock_path: Path
     foreign: Path | None = None
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether it may be solved; one that is only a lockfile is taken as it is."""
+        return self.foreign is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,12 @@ def read_project(root: Path, default: str | None = None) -> Project:
 
 
 def single_spec(root: Path) -> Path | None:
-    """The spec of a directory that has one, and no environments/."""
+    """The spec of a directory that has one, and no environments/.
+
+    :raises SpecError: when there are two of one name
+    """
+    for folder in (root, root / "binder"):
+        _check_one_spec(folder, "environment")
     return next((path for name in SINGLE_SPECS if (path := root / name).is_file()), None)
 
 
@@ -142,6 +158,36 @@ def foreign_environment(path: Path, name: str | None = None) -> Environment:
     return Environment(
         name, path.with_name(f"{name}.yml"), path.with_name(name + LOCK_SUFFIX), path.absolute()
     )
+
+
+def environment_at(path: Path, *, is_spec: bool) -> Environment:
+    """The environment that a file is, wherever it lies: as its own directory has it, or by itself.
+
+    :param is_spec: what the file holds, which its name does not tell
+    :raises SpecError: when a spec has a name that no environment can have
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # `..` must go, symlinks stay
+    root = path.parent.parent if path.parent.name in ("environments", "binder") else path.parent
+    for environment in read_project(root).environments:
+        if path in (environment.spec_path, environment.lock_path, environment.foreign):
+            return environment
+    if is_spec:
+        return _spec_by_itself(path)
+    name = path.name.removesuffix(LOCK_SUFFIX)
+    specs = [path.with_name(name + end) for end in SPEC_SUFFIXES] if name != path.name else []
+    spec = next((spec for spec in specs if spec.is_file()), None)
+    return _spec_by_itself(spec) if spec else foreign_environment(path)
+
+
+def _spec_by_itself(path: Path) -> Environment:
+    name = path.name.removesuffix(path.suffix)
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise SpecError(
+            f"{path.name!r} cannot be the name of a spec: environments are named after their files",
+            "rename it to NAME.yml; names are made of letters, digits, `-`, `_` and `.`",
+        )
+    _check_one_spec(path.parent, name)
+    return Environment(name, path, path.with_name(name + LOCK_SUFFIX))
 
 
 def lock_path_of(project: Project, name: str) -> Path:
@@ -170,7 +216,7 @@ def check_not_foreign(environment: Environment) -> None:
 
     :raises SpecError: when it has, and there is no spec
     """
-    if environment.foreign is not None and not environment.spec_path.is_file():
+    if environment.foreign is not None:
         raise SpecError(
             f"{environment.name} has no spec to lock, only {environment.foreign}",
             f"make a spec and a lockfile of it: envbox import {environment.foreign.name}",
@@ -178,7 +224,7 @@ def check_not_foreign(environment: Environment) -> None:
 
 
 def _is_named_after(path: Path) -> bool:
-    return path.suffix in (".yml", ".yaml") or path.name.endswith(FOREIGN_SUFFIXES)
+    return path.suffix in SPEC_SUFFIXES or path.name.endswith(FOREIGN_SUFFIXES)
 
 
 def _environment_name(path: Path) -> str | None:
@@ -191,12 +237,26 @@ def _environment_name(path: Path) -> str | None:
 
 
 def _in_folder(folder: Path, name: str) -> Environment:
-    spec = next((p for end in (".yaml", ".yml") if (p := folder / f"{name}{end}").is_file()), None)
+    _check_one_spec(folder, name)
+    spec = next((p for end in SPEC_SUFFIXES if (p := folder / f"{name}{end}").is_file()), None)
     if spec is None:
         for suffix in (LOCK_SUFFIX, *FOREIGN_SUFFIXES):
             if (path := folder / f"{name}{suffix}").is_file():
                 return foreign_environment(path, name)
     return Environment(name, spec or folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
+
+
+def _check_one_spec(folder: Path, name: str) -> None:
+    """Refuse two specs of one name, which would share a lockfile.
+
+    :raises SpecError: when there are two
+    """
+    one, other = (folder / f"{name}{end}" for end in SPEC_SUFFIXES)
+    if one.is_file() and other.is_file():
+        raise SpecError(
+            f"{folder} has both {one.name} and {other.name}, and they would share one lockfile",
+            "keep one of them, or rename the other",
+        )
 
 
 def _directory_name(root: Path) -> str:

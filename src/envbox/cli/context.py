@@ -80,17 +80,11 @@ class Session:
         return (self if session.root == self.root else session), path
 
     def environment(self, name: str | None) -> Environment:
-        """The environment that is meant: one of the project, or the one that a lockfile's path names."""
-        environment = self.named(name)
-        if environment.foreign is None:
-            return environment
-        from envbox.exchange.taking import adopt
+        """The environment that is meant: by its name, by a path to its spec or lockfile, or by a notebook.
 
-        return adopt(environment, self.settings, self.report)
-
-    def named(self, name: str | None) -> Environment:
-        """The same, without a look into any file but a notebook, which is bound to one."""
-        from envbox.project import foreign_environment, is_lockfile_path
+        Nothing is solved, fetched or written. Of a path the file is looked into, to see which of both it is.
+        """
+        from envbox.project import environment_at, is_lockfile_path
 
         if found := self.for_notebook(name):
             from envbox.notebook.reading import read_notebook
@@ -98,11 +92,29 @@ class Session:
 
             session, path = found
             return environment_of(read_notebook(path), session.project)
-        if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
+        if name is None or not is_lockfile_path(name):
             return self.project.environment(name)
-        path = self.here / name
-        ours = (e for e in self.project.environments if path in (e.spec_path, e.lock_path))
-        return next(ours, None) or foreign_environment(path)
+        path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
+        for environment in self.project.environments:
+            if path in (environment.spec_path, environment.lock_path):
+                return environment
+        if not path.is_file():
+            return self.project.environment(name)  # which says that there is none
+        from envbox.lockfile.formats import is_spec
+
+        return environment_at(path, is_spec=is_spec(path))
+
+    def locked(self, name: str | None) -> Environment:
+        """The same, with a lockfile of ours: another tool's is taken over, and never solved."""
+        return self.taken(self.environment(name))
+
+    def taken(self, environment: Environment) -> Environment:
+        """The environment, with a lockfile of ours where it is only another tool's."""
+        if environment.has_spec:
+            return environment
+        from envbox.exchange.taking import adopt
+
+        return adopt(environment, self.settings, self.report)
 
 
 def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -124,12 +136,26 @@ frozen_option = click.option(
 )
 
 
+def split_commas(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts of an option that may be given several times, or once with commas; each part once."""
+    del ctx, param
+    return tuple(dict.fromkeys(part for text in value for part in text.replace(",", " ").split()))
+
+
+def one_platform(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse several platforms where only one can be meant."""
+    del ctx
+    if value is not None and "," in value:
+        raise click.BadParameter(f"this is about one platform, and {value} is several", param=param)
+    return value
+
+
 platform_option = click.option(
     "--platform",
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    callback=lambda ctx, param, value: tuple(part for text in value for part in text.split(",") if part),
+    callback=split_commas,
     help="A conda platform to make an image for, such as linux-aarch64; several with commas.",
 )
 compat_option = click.option(

@@ -108,10 +108,10 @@ def prepare_launch(
     app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
-        session = found[0]
+        session, name = found[0], str(found[1])
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
-    environment = session.environment(name)
+    environment = session.locked(name)
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)

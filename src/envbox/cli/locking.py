@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, json_option, names_argument, print_json
+from envbox.cli.context import Session, json_option, names_argument, print_json, split_commas
 
 if TYPE_CHECKING:
     from envbox.lockfile import Lock
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    del ctx, param
-    return tuple(part.lower() for text in value for part in text.replace(",", " ").split())
+    return tuple(part.lower() for part in split_commas(ctx, param, value))
 
 
 @click.command()
@@ -26,7 +25,8 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    help="A conda platform to lock for (linux-64, linux-aarch64, …); may be given several times.",
+    callback=split_commas,
+    help="A conda platform to lock for (linux-64, linux-aarch64, …); several with commas.",
 )
 @click.option(
     "--update",
@@ -100,7 +100,7 @@ def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
     """Hold lockfiles against their specs, and print what differs."""
     from envbox.freshness.checking import check, check_has_spec, has_spec
 
-    wanted = [session.named(name) for name in names] or list(session.project.environments)
+    wanted = [session.environment(name) for name in names] or list(session.project.environments)
     wanted = wanted or [session.project.environment()]  # which says that there is none
     for environment in wanted if names or len(wanted) == 1 else ():
         check_has_spec(environment)
@@ -136,7 +136,7 @@ def _lock(
 
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
-    wanted = [session.named(name) for name in names] or _with(packages, session.project.environments)
+    wanted = [session.environment(name) for name in names] or _with(packages, session.project.environments)
     wanted = wanted or [session.environment(None)]
     told = []
     for environment in wanted:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
+from envbox.cli.context import Session, complete_name, json_option, name_argument, one_platform, print_json
 
 if TYPE_CHECKING:
     from envbox.reading.graph import Graph
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _CHAINS = 10  # more of them say nothing new; --all has them
 
 platform_option: Callable[..., Any] = click.option(
-    "--platform", metavar="PLATFORM", help="For which platform, where several are locked."
+    "--platform",
+    metavar="PLATFORM",
+    callback=one_platform,
+    help="For which platform, where several are locked.",
 )
 
 
@@ -104,7 +107,7 @@ def _graph(session: Session, name: str | None, platform: str | None) -> Graph:
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.reading.graph import graph_of
 
-    graph = graph_of(read_lockfile(session.environment(name).lock_path), platform)
+    graph = graph_of(read_lockfile(session.locked(name).lock_path), platform)
     if not graph.is_told:
         session.report.say(
             "the lockfile does not say what was asked for: what nobody needs is taken for that"
