@@ -210,7 +210,7 @@ def test_a_missing_spec_is_named(path: Path, settings: Settings) -> None:
         ("dependencies: numpy\n", "should be a list"),
         ("dependencies: {numpy: 1}\n", "should be a list"),
         ("dependencies: []\n", "nothing to lock"),
-        ("dependencies:\n  - a  # [win]\n", "on linux-64, `dependencies` is missing"),
+        ("dependencies:\n  - a  # [win]\n", "on linux-64, `dependencies` is empty"),
         ("dependencies: [3.11]\n", "should be a match spec like `numpy >=2`, not 3.11"),
         ("dependencies: [numpy, {python: 3}]\n", "not {'python': 3}"),
         ("dependencies: [numpy, {pip: tqdm}]\n", "`pip:` should hold a list"),
@@ -306,9 +306,7 @@ def test_no_dependency_brings_a_traceback(
 
 
 @pytest.mark.parametrize("item", ['" numpy >=2"', "' numpy'"])
-def test_a_match_spec_that_begins_with_a_blank_is_named_with_its_line(
-    path: Path, settings: Settings, item: str
-) -> None:
+def test_blanks_around_a_match_spec_mean_nothing(path: Path, settings: Settings, item: str) -> None:
     path.write_text(f"dependencies:\n  - python\n  # numpy\n  - {item}\n")
-    with pytest.raises(SpecError, match=r"line 4: ' numpy"):
-        read_spec(path, ["linux-64"], settings)
+    found = read_spec(path, ["linux-64"], settings)
+    assert found.conda["linux-64"][1].startswith("numpy")

@@ -24,7 +24,9 @@ from typing import Any
 from envbox.errors import SpecError
 from envbox.lockfile import pip_name
 from envbox.settings import Settings
-from envbox.spec.text import SELECTORS, content_hash, read_text, selected, twin, yaml_document
+from envbox.spec.document import Document, parsed
+from envbox.spec.selectors import SELECTORS, content_hash, twin
+from envbox.spec.text import read_text, text_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +89,21 @@ def read_quickly(path: Path, platforms: Sequence[str], settings: Settings) -> As
     """Read a plain spec; None when it is not plain enough to be sure, or has any fault."""
     try:
         text = read_text(path)
-        return _read(text, yaml_document(text, path), platforms, settings)
+        return _read(parsed(text, path), platforms, settings) if not text_faults(text) else None
     except (SpecError, _NotPlainError):
         return None  # who reads it the long way says so in words
 
 
-def _read(text: str, document: Mapping[str, Any], platforms: Sequence[str], settings: Settings) -> Asked:
+def _read(whole: Document, platforms: Sequence[str], settings: Settings) -> Asked:
+    document = whole.values
     named = _texts(document.get("platforms") or [])
     own = _texts(document.get("channels") or [])
-    variables = _variables(text) if "variables" in document else {}
+    variables = _variables(whole.text) if "variables" in document else {}
     _demand(not document.keys() - _KEYS and not {*platforms, *named} - SELECTORS.keys())
     _demand(len(set(own)) == len(own) and all(_CHANNEL.fullmatch(c) for c in own))
     channels = tuple(c for c in own if c != "nodefaults")
-    of_text = cache(_dependencies)  # platforms often ask for the same
-    asked = {p: of_text(selected(text, p)) for p in platforms}
+    _demand(isinstance(document.get("dependencies"), list))
+    asked = {p: _dependencies(whole.dependencies(p)) for p in platforms}
     return Asked(
         named=named or settings.platforms,
         channels=channels or settings.channels,
@@ -133,14 +136,8 @@ def _variables(text: str) -> dict[str, str]:
     return dict(sorted(variables.items()))
 
 
-def _dependencies(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(text)["dependencies"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise _NotPlainError from None
-    _demand(isinstance(found, list) and bool(found))
+def _dependencies(found: list[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    _demand(bool(found))
     sections = [item for item in found if isinstance(item, dict)]
     _demand(len(sections) <= 1 and all(list(section) == ["pip"] for section in sections))
     conda = _texts([item for item in found if not isinstance(item, dict)])

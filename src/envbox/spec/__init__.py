@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,16 @@ from envbox.errors import SpecError
 from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
 from envbox.mirrors import shown
 from envbox.settings import Settings
+from envbox.spec.bounded import Place
+from envbox.spec.document import Asked, Document, canonical, parsed
 from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault
-from envbox.spec.text import Faults, content_hash, for_twin, made_sound, parsed, read_text, selected, twin
+from envbox.spec.selectors import content_hash, is_known, twin
+from envbox.spec.text import Faults, read_text, text_faults
 from envbox.spec.warned import warnings_of
 
 OPTIONAL_PLATFORM = "linux-aarch64"
 
-_NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
-
-Lines = Mapping[tuple[str | int, ...], int]
+Lines = Mapping[Place, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,14 @@ def read_spec(
     :param platforms: asked for by the command; empty: the spec's own, else the settings', else `fallback`
     :raises SpecError: with every fault that was found
     """
-    faults: Faults = []
-    text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), faults))
+    text = read_text(path)
+    faults: Faults = text_faults(text)
     try:
-        document, lines = parsed(text, path)
+        whole = parsed(text, path)
     except SpecError:
         _raise(path, faults)  # its cause, where there are any
         raise
+    document, lines = whole.values, whole.lines
     named = _named_platforms(document, settings, faults)
     wanted = tuple(dict.fromkeys([*platforms] or named or fallback))
     faults += [
@@ -91,11 +93,11 @@ def read_spec(
     ]
     channels = _channels(document, lines, faults)
     _check_indexes(document, lines, faults)
-    variables = _variables(text, faults)
+    variables = _variables(whole.text, faults)
     shape = _shape_faults(document, lines)
     _check_items(document, lines, faults, shape)
     _raise(path, faults + shape)
-    asked = {p: _asked(text, p, path) for p in wanted}
+    asked = {p: _asked(whole, p, path) for p in wanted}
     optional = () if platforms or named or "linux-64" not in wanted else (OPTIONAL_PLATFORM,)
     return EnvSpec(
         name=str(document.get("name") or path.stem),
@@ -107,9 +109,9 @@ def read_spec(
         conda={p: conda for p, (conda, _) in asked.items()},
         pip={p: pip for p, (_, pip) in asked.items()},
         variables=variables,
-        warnings=warnings_of(document, text, channels or settings.channels),
-        specification=_specification(text, dict.fromkeys(map(twin, wanted)), path),
-        twins={p: _specification(for_twin(text, p), [twin(p)], path) for p in wanted if twin(p) != p},
+        warnings=warnings_of(whole, channels or settings.channels),
+        specification=_specification(whole, {twin(p): asked[p] for p in sorted(wanted, key=is_known)}, path),
+        twins={p: _specification(whole, {twin(p): asked[p]}, path) for p in wanted if twin(p) != p},
     )
 
 
@@ -247,34 +249,37 @@ def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shap
     for number, item in enumerate(dependencies if isinstance(dependencies, list) else []):
         place = ("dependencies", number)
         if isinstance(item, str) and item.strip():
-            words = match_spec_fault(item.strip())
-            if item[0].isspace():
-                words = f"{shown(item)} begins with a blank; take it away"
+            words = match_spec_fault(_one_line(item))
             faults += [(lines.get(place, 0), words)] if words else []
         section = item.get("pip") if isinstance(item, dict) else None
         for n, requirement in enumerate(section if isinstance(section, list) else []):
-            words = requirement_fault(requirement.strip()) if isinstance(requirement, str) else None
+            words = requirement_fault(_one_line(requirement)) if isinstance(requirement, str) else None
             faults += [(lines.get((*place, "pip", n), 0), words)] if words else []
 
 
-def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _asked(document: Document, platform: str, path: Path) -> Asked:
     """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
-    document, _ = parsed(selected(text, platform), path)
-    _raise(path, [(0, f"on {platform}, {words}") for _, words in _shape_faults(document, {})])
-    dependencies = document["dependencies"]
-    conda = [item.strip() for item in dependencies if isinstance(item, str)]
+    dependencies = document.dependencies(platform)
+    faults = _shape_faults({"dependencies": dependencies}, {})
+    _raise(path, [(0, f"on {platform}, {words}") for _, words in faults])
+    conda = [_one_line(item) for item in dependencies if isinstance(item, str)]
     sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
-    pip = [line.strip() for section in sections for line in section]
+    pip = [_one_line(line) for section in sections for line in section]
     if pip and "pip" not in conda:
         conda.append("pip")
     return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
 
 
-def _specification(text: str, platforms: Iterable[str], path: Path) -> Any:
-    """What conda-lock reads in the same text.
+def _one_line(text: str) -> str:
+    """A dependency as it is asked for: to conda, a tab between words is a blank."""
+    return text.replace("\t", " ").strip()
 
-    It reads files in the locale's encoding, so it gets one of its own; and a table of names that is empty,
-    since reading looks up only `pip`, which has the same name on both sides.
+
+def _specification(document: Document, asked: Mapping[str, Asked], path: Path) -> Any:
+    """What conda-lock makes of what is asked for.
+
+    It gets a table of names that is empty, since reading looks up only `pip`, which has the same name on both
+    sides.
     """
     from conda_lock.src_parser import make_lock_spec
 
@@ -282,11 +287,9 @@ def _specification(text: str, platforms: Iterable[str], path: Path) -> Any:
         names = Path(folder, "names.json")
         names.write_text("{}")
         source = Path(folder, "environment.yml")
-        source.write_text(text, errors="replace", encoding="locale")
+        source.write_text(canonical(document, asked), encoding="ascii")
         try:
-            return make_lock_spec(
-                src_files=[source], platform_overrides=list(platforms), mapping_url=str(names)
-            )
+            return make_lock_spec(src_files=[source], platform_overrides=list(asked), mapping_url=str(names))
         except Exception as error:  # whatever conda-lock stumbles over, it is the spec's text
             said = str(error).partition("\n")[0] or type(error).__name__
             raise SpecError(f"conda-lock cannot use the spec {path}: {said}") from error
