@@ -258,7 +258,7 @@ def test_a_wrong_match_spec_is_named_with_its_line(
         ("-e .", "built from source"),
         ("git+https://github.com/a/b", "built from source"),
         ("b @ git+https://github.com/a/b@v1", "built from source"),
-        ("-r requirements.txt", "an option of pip"),
+        ("-r requirements.txt", "is no file, seen from"),
         ("--extra-index-url https://h/simple", "an option of pip"),
         ("./b", "is a path"),
         ("/srv/b", "is a path"),
@@ -310,3 +310,12 @@ def test_blanks_around_a_match_spec_mean_nothing(path: Path, settings: Settings,
     path.write_text(f"dependencies:\n  - python\n  # numpy\n  - {item}\n")
     found = read_spec(path, ["linux-64"], settings)
     assert found.conda["linux-64"][1].startswith("numpy")
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "CONDA_PREFIX", "BASH_ENV", "JUPYTER_TOKEN", "ENVBOX_BASE"])
+def test_a_variable_that_others_rely_on_is_refused_with_its_line(
+    path: Path, settings: Settings, name: str
+) -> None:
+    path.write_text(f"dependencies: [python]\nvariables:\n  FINE: a\n  {name}: /tmp\n")
+    with pytest.raises(SpecError, match=f"line 4: `variables` cannot set {name}: "):
+        read_spec(path, ["linux-64"], settings)

@@ -23,6 +23,7 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.lockfile import pip_name
+from envbox.lockfile.variables import variable_fault
 from envbox.settings import Settings
 from envbox.spec.document import Document, parsed
 from envbox.spec.selectors import SELECTORS, content_hash, twin
@@ -78,7 +79,6 @@ _PIP = re.compile(
     rf"(?P<name>[A-Za-z][A-Za-z0-9]*(?:[-_.][A-Za-z0-9]+)*) ?(?P<bounds>{_PIP_BOUND}(?:,{_PIP_BOUND})*)?"
 )
 _CHANNEL = re.compile(r"[a-z][a-z0-9_-]*(?:/[a-z0-9_-]+)*|https?://[a-z0-9.-]+(?:/[a-z0-9_-]{2,})+")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class _NotPlainError(Exception):
@@ -132,7 +132,7 @@ def _variables(text: str) -> dict[str, str]:
     variables = yaml.load(text, Loader=yaml.BaseLoader).get("variables") or {}  # noqa: S506 - texts only
     _demand(isinstance(variables, dict))
     for name, value in variables.items():
-        _demand(isinstance(value, str) and "\n" not in value and bool(_VARIABLE.fullmatch(name)))
+        _demand(isinstance(value, str) and not variable_fault(name, value))
     return dict(sorted(variables.items()))
 
 

@@ -13,9 +13,8 @@ conda-lock's `platforms:`, `category:`, `pip-repositories:` and selectors (`# [l
 from __future__ import annotations
 
 import io
-import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,13 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
+from envbox.lockfile.variables import variable_fault
 from envbox.mirrors import shown
 from envbox.settings import Settings
 from envbox.spec.bounded import Place
 from envbox.spec.document import Asked, Document, canonical, parsed
-from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault
+from envbox.spec.faults import channel_fault, index_fault, match_spec_fault
+from envbox.spec.requirements import Files
 from envbox.spec.selectors import content_hash, is_known, twin
 from envbox.spec.text import Faults, read_text, text_faults
 from envbox.spec.warned import warnings_of
@@ -70,10 +71,12 @@ def read_spec(
     platforms: Sequence[str],
     settings: Settings,
     fallback: Sequence[str] = DEFAULT_PLATFORMS,
+    folder: Path | None = None,
 ) -> EnvSpec:
     """Read and check a spec.
 
     :param platforms: asked for by the command; empty: the spec's own, else the settings', else `fallback`
+    :param folder: where files that it names (`-r requirements.txt`) are looked for; None: beside it
     :raises SpecError: with every fault that was found
     """
     text = read_text(path)
@@ -93,11 +96,12 @@ def read_spec(
     ]
     channels = _channels(document, lines, faults)
     _check_indexes(document, lines, faults)
-    variables = _variables(whole.text, faults)
+    variables = _variables(whole.text, lines, faults)
     shape = _shape_faults(document, lines)
-    _check_items(document, lines, faults, shape)
+    folder = path.absolute().parent if folder is None else folder
+    _check_items(whole, folder, faults)
     _raise(path, faults + shape)
-    asked = {p: _asked(whole, p, path) for p in wanted}
+    asked = {p: _asked(whole, p, path, folder) for p in wanted}
     optional = () if platforms or named or "linux-64" not in wanted else (OPTIONAL_PLATFORM,)
     return EnvSpec(
         name=str(document.get("name") or path.stem),
@@ -109,7 +113,7 @@ def read_spec(
         conda={p: conda for p, (conda, _) in asked.items()},
         pip={p: pip for p, (_, pip) in asked.items()},
         variables=variables,
-        warnings=warnings_of(whole, channels or settings.channels),
+        warnings=(*warnings_of(whole, channels or settings.channels), *_idle(whole, wanted, folder)),
         specification=_specification(whole, {twin(p): asked[p] for p in sorted(wanted, key=is_known)}, path),
         twins={p: _specification(whole, {twin(p): asked[p]}, path) for p in wanted if twin(p) != p},
     )
@@ -188,7 +192,7 @@ def _check_indexes(document: Mapping[str, Any], lines: Lines, faults: Faults) ->
         faults.append((lines.get(("category",), 0), f"`category` should be text, not {shown(category)}"))
 
 
-def _variables(text: str, faults: Faults) -> dict[str, str]:
+def _variables(text: str, lines: Lines, faults: Faults) -> dict[str, str]:
     """The variables as they are written: `1.10` and `on` are texts here, not a number and a truth."""
     import yaml
 
@@ -196,16 +200,8 @@ def _variables(text: str, faults: Faults) -> dict[str, str]:
     if not isinstance(variables, dict) or not all(isinstance(v, str) for v in variables.values()):
         faults.append((0, "`variables` should map names to texts"))
         return {}
-    faults += [
-        (0, f"{shown(name)} in `variables` cannot be the name of an environment variable")
-        for name in variables
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    ]
-    faults += [
-        (0, f"the variable {name} holds a line break or another control character")
-        for name, v in variables.items()
-        if re.search(r"[\x00-\x08\n\r\ud800-\udfff]", v)
-    ]
+    told = [(lines.get(("variables", name), 0), variable_fault(name, v)) for name, v in variables.items()]
+    faults += [(line, words) for line, words in told if words]
     return variables if faults else dict(sorted(variables.items()))
 
 
@@ -243,9 +239,9 @@ def _pip_shape_faults(section: object, number: int, lines: Lines) -> Faults:
     ]
 
 
-def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shape: Faults) -> None:
+def _check_items(whole: Document, folder: Path, faults: Faults) -> None:
     """Try every match spec and requirement, also those of platforms that nobody asked for."""
-    dependencies = document.get("dependencies")
+    dependencies, lines = whole.values.get("dependencies"), whole.lines
     for number, item in enumerate(dependencies if isinstance(dependencies, list) else []):
         place = ("dependencies", number)
         if isinstance(item, str) and item.strip():
@@ -253,21 +249,42 @@ def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shap
             faults += [(lines.get(place, 0), words)] if words else []
         section = item.get("pip") if isinstance(item, dict) else None
         for n, requirement in enumerate(section if isinstance(section, list) else []):
-            words = requirement_fault(_one_line(requirement)) if isinstance(requirement, str) else None
-            faults += [(lines.get((*place, "pip", n), 0), words)] if words else []
+            if isinstance(requirement, str):
+                line = lines.get((*place, "pip", n), 0)
+                faults += [(line, words) for words in _read_files([requirement], folder).faults]
 
 
-def _asked(document: Document, platform: str, path: Path) -> Asked:
+def _read_files(section: Iterable[str], folder: Path) -> Files:
+    """The requirements of a pip section, and of the files that it names."""
+    found = Files(folder)
+    for line in section:
+        found.add(_one_line(line))
+    return found
+
+
+def _section(document: Document, platform: str) -> list[str]:
+    items = [item for item in document.dependencies(platform) if isinstance(item, dict)]
+    return [line for item in items for line in item.get("pip") or ()]
+
+
+def _idle(document: Document, platforms: Iterable[str], folder: Path) -> Iterator[str]:
+    """Warn of constraints that hold for nothing."""
+    idle = {name for p in platforms for name in _read_files(_section(document, p), folder).idle()}
+    if idle:
+        some = ", ".join(sorted(idle)[:5]) + (", …" if len(idle) > 5 else "")
+        yield f"constraints hold for what is asked for by name, and so not for {some}: ask for it too"
+
+
+def _asked(document: Document, platform: str, path: Path, folder: Path) -> Asked:
     """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
     dependencies = document.dependencies(platform)
     faults = _shape_faults({"dependencies": dependencies}, {})
     _raise(path, [(0, f"on {platform}, {words}") for _, words in faults])
     conda = [_one_line(item) for item in dependencies if isinstance(item, str)]
-    sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
-    pip = [_one_line(line) for section in sections for line in section]
+    pip = _read_files(_section(document, platform), folder).asked()
     if pip and "pip" not in conda:
         conda.append("pip")
-    return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
+    return tuple(dict.fromkeys(conda)), pip
 
 
 def _one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.spec.bounded import Place, load
+from envbox.spec.requirements import for_conda_lock
 from envbox.spec.selectors import CONDA_LOCKS, KNOWN, SELECTORS, selector_in
 from envbox.spec.text import EXAMPLE, repaired
 
@@ -131,7 +132,7 @@ def canonical(document: Document, asked: Mapping[str, Asked]) -> str:
     lines = [f"{key}: {_flow(value)}" for key, value in said.items()]
     lines += ["dependencies:", *_items(asked, lambda one: one[0], "- ")]
     if any(pip for _, pip in asked.values()):
-        lines += ["- pip:", *_items(asked, lambda one: one[1], "  - ")]
+        lines += ["- pip:", *_items(asked, lambda one: map(for_conda_lock, one[1]), "  - ")]
     return "\n".join(lines) + "\n"
 
 
