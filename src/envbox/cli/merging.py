@@ -11,7 +11,7 @@ from envbox.cli.context import Session
 _file = click.Path(path_type=Path)
 
 
-@click.command("merge-lock")
+@click.command("merge-lock", context_settings={"ignore_unknown_options": True})  # a path may begin with -
 @click.argument("ancestor", type=_file)
 @click.argument("ours", type=_file)
 @click.argument("theirs", type=_file)
@@ -28,7 +28,7 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     The outcome is written to OURS, for the lockfile at PATH. Where the sides contradict each other, or what
     both have is no solution, that is a conflict: exit code 1, and `envbox lock` settles it from the spec.
     """
-    from envbox.lockfile.conda_lock_v1 import name_from
+    from envbox.lockfile.conda_lock_v1 import lock_hint
     from envbox.merge import Files, merge_files
 
     own = path or ours
@@ -37,6 +37,5 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     for words in faults:
         click.echo(f"{own}: {words}", err=True)
     if faults:
-        lock_it = f"envbox lock {name_from(own)}"
-        click.echo(f"hint: settle the spec, if that is in conflict too, and: {lock_it}", err=True)
+        click.echo(f"hint: settle the spec, if that is in conflict too, and: {lock_hint(own)}", err=True)
     return 1 if faults else 0

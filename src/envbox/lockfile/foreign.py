@@ -9,6 +9,7 @@ each: the file, the line or the key, the value.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,13 +163,13 @@ class Faults:
     def _way_around(self, platforms: Sequence[str]) -> str | None:
         """A command that does not meet the same faults; None where there is none."""
         packages, broken = ({fault[part] for fault in self._found} for part in (1, 2))
-        command = f"envbox import {self._path.name}"
+        command = f"envbox import {shlex.quote(self._path.name)}"
         sound = [p for p in platforms if p not in broken]
         if sound and None not in broken:
             return f"it is sound for {', '.join(sound)}: {command} --platform {','.join(sound)}"
         if None not in packages:
             names = ",".join(sorted(map(str, packages)))
-            return f"to do without what is wrong: {command} --without {names}"
+            return f"to do without what is wrong: {command} --without {shlex.quote(names)}"
         return None
 
 

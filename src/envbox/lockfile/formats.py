@@ -6,6 +6,7 @@ Which format a file has is seen in it, never in its name. A format is one module
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ def read_foreign(data: bytes, path: Path, selection: Selection = EVERYTHING) -> 
     loads = BY_NAME[kind].loads
     if loads is None:
         raise LockfileError(
-            f"{path} is a spec, and no lockfile", f"lock it (envbox lock {path.name}), and name that"
+            f"{path} is a spec, and no lockfile",
+            f"lock it, and name that: envbox lock {shlex.quote(path.name)}",
         )
     return loads(data, path, selection)
 
