@@ -25,6 +25,7 @@ FOREIGN = ("conda-lock.yml", "pixi.lock", "explicit.txt", "conda-linux-64.lock",
 FOREIGN_SUFFIXES = (".lock", ".explicit.txt")
 """Likewise in environments/, after the environment's name."""
 _TELLS_NOTHING = re.compile(r"environment|explicit|pixi|conda-lock|conda-(linux|osx|win)-\w+|lock|env")
+NAMES_ARE = "names are made of letters, digits, `-`, `_` and `.`, and end in .yml or .yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -52,11 +53,13 @@ class Project:
     """A directory with environments; `root` is what gets mounted.
 
     :param default: the environment to take when none is named, from the settings
+    :param passed_over: what looks like a spec in environments/, and has a name that none can have
     """
 
     root: Path
     environments: tuple[Environment, ...]
     default: str | None = None
+    passed_over: tuple[str, ...] = ()
 
     def environment(self, name: str | None = None) -> Environment:
         """The environment of that name; without one, the default, or the only one there is.
@@ -76,7 +79,10 @@ class Project:
             )
         if not self.environments:
             raise SpecError(
-                f"no environment in {self.root}", "write environments/NAME.yml, or environment.yml"
+                f"no environment in {self.root}",
+                f"rename environments/{self.passed_over[0]}: {NAMES_ARE}"
+                if self.passed_over
+                else "write environments/NAME.yml, or environment.yml",
             )
         if len(self.environments) > 1:
             raise SpecError(
@@ -133,13 +139,15 @@ def read_project(root: Path, default: str | None = None) -> Project:
     root = root.absolute()
     folder = root / "environments"
     files = [p for p in folder.iterdir() if _is_named_after(p)] if folder.is_dir() else []
-    names = {_environment_name(path) for path in files} - {None}
-    found = [_in_folder(folder, name) for name in sorted(filter(None, names))]
+    names = sorted(filter(None, {_environment_name(path) for path in files}))
+    _check_images(folder, names)
+    found = [_in_folder(folder, name) for name in names]
     if not found and (spec := single_spec(root)):
         found = [Environment(_directory_name(root), spec, spec.with_name("conda-lock.yml"))]
     elif not found and (lockfile := next((p for name in FOREIGN if (p := root / name).is_file()), None)):
         found = [foreign_environment(lockfile)]
-    return Project(root, tuple(found), default)
+    strange = sorted(p.name for p in files if _environment_name(p) is None)
+    return Project(root, tuple(found), default, tuple(strange))
 
 
 def single_spec(root: Path) -> Path | None:
@@ -184,7 +192,7 @@ def _spec_by_itself(path: Path) -> Environment:
     if not _NAME.fullmatch(name) or ".." in name:
         raise SpecError(
             f"{path.name!r} cannot be the name of a spec: environments are named after their files",
-            "rename it to NAME.yml; names are made of letters, digits, `-`, `_` and `.`",
+            f"rename it to NAME.yml: {NAMES_ARE}",
         )
     _check_one_spec(path.parent, name)
     return Environment(name, path, path.with_name(name + LOCK_SUFFIX))
@@ -224,7 +232,7 @@ def check_not_foreign(environment: Environment) -> None:
 
 
 def _is_named_after(path: Path) -> bool:
-    return path.suffix in SPEC_SUFFIXES or path.name.endswith(FOREIGN_SUFFIXES)
+    return path.suffix.lower() in SPEC_SUFFIXES or path.name.endswith(FOREIGN_SUFFIXES)
 
 
 def _environment_name(path: Path) -> str | None:
@@ -244,6 +252,26 @@ def _in_folder(folder: Path, name: str) -> Environment:
             if (path := folder / f"{name}{suffix}").is_file():
                 return foreign_environment(path, name)
     return Environment(name, spec or folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
+
+
+def image_name(name: str) -> str:
+    """An environment's name as images have it, where only lower case and single separators are allowed."""
+    return re.sub(r"[._-]{2,}|[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "environment"
+
+
+def _check_images(folder: Path, names: list[str]) -> None:
+    """Refuse names that are one for images, servers and kernels: one would take the other's place.
+
+    :raises SpecError: when there are such
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(image_name(name), name)
+        if other != name:
+            raise SpecError(
+                f"{folder} has {other} and {name}, whose images would both be envbox/{image_name(name)}",
+                "rename one of them; images have names in lower case, with single separators",
+            )
 
 
 def _check_one_spec(folder: Path, name: str) -> None:

@@ -132,12 +132,14 @@ def _lock(
     """Solve, and print what was asked to be printed."""
     from envbox.lock import Update
     from envbox.lock import lock as lock_environment
-    from envbox.project import check_not_foreign
+    from envbox.project import NAMES_ARE, check_not_foreign
 
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
     wanted = [session.environment(name) for name in names] or _with(packages, session.project.environments)
     wanted = wanted or [session.environment(None)]
+    for file in () if names else session.project.passed_over:
+        session.report.warn(f"environments/{file} is passed over: {NAMES_ARE}")
     told = []
     for environment in wanted:
         check_not_foreign(environment)

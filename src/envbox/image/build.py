@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from envbox import __version__
 from envbox.errors import ImageError
 from envbox.files import write_whole
 from envbox.oci import Digest, canonical_json, digest_of
-from envbox.project import Environment
+from envbox.project import Environment, image_name
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -120,8 +119,8 @@ def image_reference(name: str, image_id: Digest) -> str:
 
 
 def repository(name: str) -> str:
-    """An environment's name as a repository, where only lower case and single separators are allowed."""
-    return "envbox/" + (re.sub(r"[._-]{2,}|[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "environment")
+    """The repository of an environment's images. No two environments of a project have the same."""
+    return f"envbox/{image_name(name)}"
 
 
 # --- nothing changed ----------------------------------------------------------------------------------------
