@@ -115,6 +115,8 @@ def prepare_launch(
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
+    if launch.pythonpath:
+        session.report.say(f"{environment.name}: Python also imports from {', '.join(launch.pythonpath)}")
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
     is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)

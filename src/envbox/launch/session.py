@@ -19,10 +19,11 @@ from typing import NoReturn
 from envbox.engine import Engine
 from envbox.errors import LaunchError
 from envbox.inside import PREFIX as IMAGE_PREFIX
+from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.identity import write_identity
-from envbox.launch.variables import existing_file, names_in, parse_variable
+from envbox.launch.variables import existing_file, import_folders, names_in, parse_variable, python_path
 from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import EnvironmentSettings, Settings
 
@@ -80,7 +81,8 @@ def from_settings(
             f"no command to run in {name}",
             f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
         )
-    set_env: dict[str, str | None] = dict(settings.env)
+    folders = import_folders(project, settings.pythonpath, table)
+    set_env: dict[str, str | None] = {**python_path(IMAGE_PROJECT, folders), **settings.env}
     env_files = [existing_file(project, settings.env_file, table)] if settings.env_file else []
     if options.env_file:
         env_files.append(existing_file(here, options.env_file))
@@ -95,6 +97,7 @@ def from_settings(
         folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
         env=set_env | dict(map(parse_variable, options.env)),
         env_files=tuple(env_files),
+        pythonpath=folders,
         mounts=(
             *(parse_volume(text, project, table) for text in settings.volumes),
             *(parse_volume(text, here) for text in options.volumes),
@@ -135,7 +138,9 @@ def on_this_machine(
     :param labels: that image's labels
     """
     labels = {**labels, **launch.labels}
-    return replace(launch, prefix=prefix, seen_at=seen_at, image_env=env, labels=labels)
+    inside, outside = (python_path(root, launch.pythonpath) for root in (IMAGE_PROJECT, str(launch.project)))
+    own_env = {**launch.env, **outside} if inside.items() <= launch.env.items() else launch.env
+    return replace(launch, prefix=prefix, seen_at=seen_at, image_env=env, labels=labels, env=own_env)
 
 
 def with_streams(launch: Launch) -> Launch:
