@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from test_exchange import World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
+from tiny import CHANNEL
 
 from envbox.cli import run
 from envbox.errors import LockfileError, SpecError
@@ -289,3 +290,68 @@ def test_what_others_need_cannot_be_left_out(at: World, tmp_path: Path) -> None:
     found = read_foreign(path.read_bytes(), path, Selection(without=frozenset({"two"})))
     with pytest.raises(LockfileError, match="three needs two"):
         complete(replace(found), at.settings, SILENT)
+
+
+def test_what_cannot_be_had_is_named_all_at_once(at: World, tmp_path: Path) -> None:
+    """With and without hashes: each costs whoever imports it another try."""
+    from envbox.errors import ToolError
+    from envbox.exchange.complete import complete
+
+    lines = [f"{CHANNEL}/linux-64/gone{n}-1.0-h0_0.conda" + ("#" + "a" * 64) * (n % 2) for n in range(4)]
+    path = write(tmp_path, "x.txt", "@EXPLICIT\n" + "\n".join(lines))
+    with pytest.raises(ToolError) as caught:
+        complete(read_foreign(path.read_bytes(), path), at.settings, SILENT)
+    for number in range(4):
+        assert f"gone{number}-1.0" in caught.value.message
+
+
+# --- a checkout with other line ends ------------------------------------------------------------------------
+
+
+def test_a_checkout_with_other_line_ends_gives_the_same_image(at: World, tmp_path: Path) -> None:
+    from envbox.image.output import write_output
+    from envbox.image.publication import Wanted
+    from envbox.notebook.stamping import lock_digest
+
+    data = at.tiny.environment.lock_path.read_bytes()
+    found = []
+    for name, text in (("unix", data), ("windows", data.replace(b"\n", b"\r\n"))):
+        path = write(tmp_path / name, "tiny.conda-lock.yml", text)
+        environment = environment_at(path, is_spec=False)
+        environment = replace(environment, lock_path=path)
+        publication = write_output(
+            Wanted(environment, ("linux-64",), False), tmp_path / f"{name}.image", at.settings, SILENT
+        )
+        found.append((read_lockfile(path), lock_digest(environment), publication.to_json()["digest"]))
+    assert found[0] == found[1]
+
+
+def test_conda_lock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folders end with the process, which often becomes the session that it was locked for."""
+    import subprocess
+    import sys
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "maps.yml").write_text("dependencies: [python]\n")
+    script = (
+        "import os, sys; from pathlib import Path; from envbox.settings import Settings\n"
+        "from envbox.spec import content_hashes, read_spec\n"
+        "content_hashes(read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x'))))\n"
+        "os._exit(0)\n"
+    )
+    env = os.environ | {"TMPDIR": str(tmp_path / "here"), "RUNNER_TEMP": str(tmp_path / "here")}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "maps.yml")], env=env, check=True)
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_files_that_give_way_to_anothers_are_told(at: World) -> None:
+    from test_exchange import Told
+
+    from envbox.fetch import fetch_archives
+    from envbox.link.fragments import link_packages
+
+    told = Told()
+    archives = fetch_archives(at.lock.packages, at.settings)
+    link_packages(at.lock, "linux-64", archives, at.settings, told)
+    assert "1 file of two give way to other packages' (-v: whose)" in told.words
+    assert "1 file of two give way to three's: opt/envbox/share/both, …" in told.words

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from envbox import __version__
 from envbox.errors import ImageError
 from envbox.files import write_whole
+from envbox.lockfile import plain_lines
 from envbox.oci import Digest, canonical_json, digest_of
 from envbox.project import Environment, image_name
 from envbox.report import Reporter
@@ -127,12 +128,12 @@ def repository(name: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A lockfile's bytes.
+    """A lockfile's bytes, with plain line ends.
 
     :raises LockfileError: when there are none
     """
     try:
-        return path.read_bytes()
+        return plain_lines(path.read_bytes())
     except OSError:
         from envbox.lockfile.conda_lock_v1 import read_lockfile
 

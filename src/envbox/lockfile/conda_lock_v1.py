@@ -22,7 +22,7 @@ from typing import Any
 
 from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
-from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile import PLATFORMS, Lock, LockedPackage, plain_lines
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
@@ -57,6 +57,7 @@ def loads(data: bytes, path: Path) -> Lock:
     :param path: where they are from: for the words of an error, and the name where the file does not say one
     :raises LockfileError: with every fault that was found, up to ten
     """
+    data = plain_lines(data)
     again = f"restore it, or remove it and lock anew: {lock_hint(path)}"
     document = _document(data, path, again)
     faults: list[str] = []
@@ -71,6 +72,7 @@ def salvaged(data: bytes, path: Path) -> Lock:
 
     :raises LockfileError: when nothing of it is
     """
+    data = plain_lines(data)
     again = f"remove it and lock anew: {lock_hint(path)}"
     faults: list[str] = []
     lock = _parse(_document(data, path, again), path, faults)

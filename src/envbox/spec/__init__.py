@@ -13,6 +13,7 @@ conda-lock's `platforms:`, `category:`, `pip-repositories:` and selectors (`# [l
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -128,6 +129,8 @@ def content_hashes(spec: EnvSpec) -> dict[str, str]:
     from conda_lock.virtual_package import default_virtual_package_repodata
 
     repodata = default_virtual_package_repodata()
+    # conda-lock would remove its folder at the end of this process, which often becomes another by then
+    shutil.rmtree(repodata.base_path, ignore_errors=True)
     known: dict[str, str] = compute_content_hashes(spec.specification, repodata)
     others = {p: compute_content_hashes(one, repodata)[twin(p)] for p, one in spec.twins.items()}
     return {p: content_hash(others.get(p) or known[p], p) for p in spec.platforms}
