@@ -26,12 +26,11 @@ from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
 from envbox.lockfile.variables import variable_fault
 from envbox.mirrors import shown
 from envbox.settings import Settings
-from envbox.spec.bounded import Place
 from envbox.spec.document import Asked, Document, canonical, parsed
 from envbox.spec.faults import channel_fault, index_fault, match_spec_fault
 from envbox.spec.requirements import Files
 from envbox.spec.selectors import content_hash, is_known, twin
-from envbox.spec.text import Faults, read_text, text_faults
+from envbox.spec.text import Faults, Place, read_text, text_faults
 from envbox.spec.warned import warnings_of
 
 OPTIONAL_PLATFORM = "linux-aarch64"

@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
+from envbox.spec.text import Place
+
 _DEEPEST = 40
 _MOST = 50_000  # values, unfolded; a large export has a thousand
-
-Place = tuple[str | int, ...]
-"""Where a value stands: the keys and indices that lead to it."""
 
 
 @dataclass(frozen=True, slots=True)

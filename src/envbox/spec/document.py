@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
-from envbox.spec.bounded import Place, load
 from envbox.spec.requirements import for_conda_lock
 from envbox.spec.selectors import CONDA_LOCKS, KNOWN, SELECTORS, selector_in
-from envbox.spec.text import EXAMPLE, repaired
+from envbox.spec.text import EXAMPLE, Place, repaired
 
 _ONLY = {
     platform: next(s for s in sorted(names) if sum(s in other for other in CONDA_LOCKS.values()) == 1)
@@ -67,6 +66,8 @@ def parsed(text: str, path: Path) -> Document:
 
     :raises SpecError: when it is not YAML, or no mapping, or one that grows out of bounds
     """
+    from envbox.spec.bounded import load
+
     try:
         found = load(text)  # not the loader in C: it takes other texts than conda-lock's
     except Exception:

@@ -9,6 +9,9 @@ from pathlib import Path
 from envbox.errors import SpecError
 from envbox.files import conflict_line, decoded
 
+Place = tuple[str | int, ...]
+"""Where a value stands in a document: the keys and indices that lead to it."""
+
 Faults = list[tuple[int, str]]
 """Line numbers (0: of no line in particular) and words."""
 
