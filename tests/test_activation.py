@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from envbox.errors import PackageError
+from envbox.errors import LockfileError, PackageError
 from envbox.image.activation import (
     Activation,
     activate_script,
@@ -440,3 +441,10 @@ def test_conda_finds_the_environment_s_records(lab: Lab) -> None:
     done = run(["docker", "run", "--rm", lab.image, "sh", "-ec", script], dict(os.environ))
     assert done.stdout.startswith("==> 20"), done.stderr
     assert "\nnumpy\t" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "BASH_ENV", "JUPYTER_CONFIG_PATH", "A B", "$(id)"])
+def test_a_lockfile_that_sets_what_others_rely_on_is_refused(name: str) -> None:
+    """Somebody else's lockfile need not have been made by a `lock` that refuses them."""
+    with pytest.raises(LockfileError, match=re.escape(name)):
+        read_activation(a_lock(**{name: "/tmp"}), [], {})

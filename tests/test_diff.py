@@ -16,6 +16,7 @@ from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.project import read_project
+from envbox.reading.changes import changes
 from envbox.reading.difference import Difference, as_json, as_lines, as_markdown, difference
 from envbox.reading.sides import Pair, Side, find_pairs
 
@@ -158,9 +159,23 @@ def test_what_is_nothing_is_said_in_words(repository: Path, tmp_path: Path) -> N
         compared(bare)
     (bare / "environments/maps.yml").unlink()
     (bare / "pixi.lock").write_text("version: 6\n")
-    with pytest.raises(LockfileError) as error:
+    with pytest.raises(LockfileError, match=r"pixi.lock is no lockfile that envbox knows"):
         compared(bare)
-    assert error.value.hint == "pixi.lock may be another tool's: envbox import pixi.lock"
+
+
+def test_a_lockfile_of_another_tool_is_compared_with_what_was_committed(tmp_path: Path) -> None:
+    """Nothing of it is fetched: what stands in the files is compared."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    git(bare, "init", "-q")
+    url = "https://conda.anaconda.org/conda-forge/noarch/tzdata-{}.conda#8ac3367aafb1cc0a068483c580af8015\n"
+    (bare / "explicit.txt").write_text("# platform: linux-64\n@EXPLICIT\n" + url.format("2024a-h0c530f3_0"))
+    git(bare, "add", "-A")
+    git(bare, "commit", "-qm", "x")
+    (bare / "explicit.txt").write_text("# platform: linux-64\n@EXPLICIT\n" + url.format("2024b-hc8b5060_0"))
+    (pair,) = find_pairs((), read_project(bare), bare, no_image)
+    (change,) = changes(pair.old.lock, pair.new.lock)
+    assert (change.name, change.kind) == ("tzdata", "upgraded")
 
 
 def test_where_git_will_not_look_it_says_why(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

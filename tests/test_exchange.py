@@ -28,14 +28,14 @@ from envbox.errors import (
     ToolError,
 )
 from envbox.exchange.complete import complete
-from envbox.exchange.export import FORMATS, export
-from envbox.exchange.find import kind_of, read_foreign
+from envbox.exchange.export import export
 from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
 from envbox.exchange.roots import roots
 from envbox.exchange.taking import Source, adopt, import_files, take
 from envbox.freshness import differences, is_fresh
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.lockfile.formats import FORMATS, read_foreign
 from envbox.mirrors import Mirrors
 from envbox.project import Environment, check_not_foreign, foreign_environment, read_project
 from envbox.report import SILENT
@@ -146,7 +146,7 @@ def pinned(packages: Any) -> set[tuple[str | None, ...]]:
 
 
 def read(path: Path, settings: Settings, report: Any = SILENT) -> tuple[LockedPackage, ...]:
-    return complete(read_foreign(path, kind_of(path.read_bytes(), path)), settings, report)
+    return complete(read_foreign(path.read_bytes(), path), settings, report)
 
 
 # --- what is missing ----------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ FOREIGN = ("conda-lock", "explicit", "pixi")
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_is_exported_and_imported_is_the_same_lock(world: World, tmp_path: Path, kind: str) -> None:
-    data = export(world.lock, kind, None, world.settings, SILENT)
+    data = export(world.lock, kind, (), world.settings, SILENT)
     found = imported(world, tmp_path / "project", write(tmp_path, "theirs", data))
     lock = read_lockfile(found.lock_path)
     expected = (*world.lock.packages, pip(world.channel))  # for which the spec asks, since there is a wheel
@@ -303,7 +303,7 @@ def test_what_is_exported_and_imported_is_the_same_lock(world: World, tmp_path: 
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_an_import_is_fresh_by_the_spec_that_it_wrote(world: World, tmp_path: Path, kind: str) -> None:
-    data = export(world.lock, kind, None, world.settings, SILENT)
+    data = export(world.lock, kind, (), world.settings, SILENT)
     found = imported(world, tmp_path / "project", write(tmp_path, "theirs", data))
     assert differences(found, world.settings) == ()
     assert is_fresh(found, world.settings)
@@ -319,7 +319,7 @@ def test_an_import_is_fresh_by_the_spec_that_it_wrote(world: World, tmp_path: Pa
 def test_an_export_of_conda_is_locked_by_its_builds(world: World, tmp_path: Path) -> None:
     """`conda env export` has neither URLs nor hashes: each package is asked for by version and build."""
     lock = replace(world.lock, packages=tuple(p for p in world.lock.packages if p.manager == "conda"))
-    data = export(lock, "environment", "linux-64", world.settings, SILENT)
+    data = export(lock, "environment", ("linux-64",), world.settings, SILENT)
     text = data.decode().replace("platforms:\n- linux-64\n", "") + "prefix: /home/me/envs/maps\n"
     assert "three=1.0=h0_0" in text
     found = imported(world, tmp_path / "project", write(tmp_path, "environment.yml", text))
@@ -380,7 +380,7 @@ def test_files_for_two_platforms_are_one_environment(world: World, tmp_path: Pat
 
 def test_a_foreign_lockfile_is_an_environment_as_it_is(world: World, tmp_path: Path) -> None:
     """It is taken over once; nothing is written beside it."""
-    write(tmp_path / "project", "pixi.lock", export(world.lock, "pixi", None, world.settings, SILENT))
+    write(tmp_path / "project", "pixi.lock", export(world.lock, "pixi", (), world.settings, SILENT))
     (environment,) = read_project(tmp_path / "project").environments
     told = Told()
     adopted = adopt(environment, world.settings, told)
@@ -427,7 +427,8 @@ def test_conda_lock_reads_what_we_write(world: World, tmp_path: Path) -> None:
 
     with_md5 = tuple(replace(p, md5="0" * 32) if p.manager == "conda" else p for p in world.lock.packages)
     lock = replace(world.lock, packages=with_md5)
-    path = write(tmp_path, "conda-lock.yml", export(lock, "conda-lock", "linux-64", world.settings, SILENT))
+    data = export(lock, "conda-lock", ("linux-64",), world.settings, SILENT)
+    path = write(tmp_path, "conda-lock.yml", data)
     content = parse_conda_lock_file(path)
     assert {(p.manager, p.name, p.version, p.url, p.hash.sha256) for p in content.package} == {
         (p.manager, p.name, p.version, p.url, p.sha256) for p in lock.packages
@@ -435,7 +436,7 @@ def test_conda_lock_reads_what_we_write(world: World, tmp_path: Path) -> None:
 
 
 def test_requirements_have_pypis_names_and_no_more_than_python(world: World) -> None:
-    text = export(world.lock, "requirements", None, world.settings, SILENT).decode()
+    text = export(world.lock, "requirements", (), world.settings, SILENT).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == ["pure-on-pypi==1.0", "wheeled==1.0"]
     assert "5 packages that are not Python's" in text
@@ -444,13 +445,13 @@ def test_requirements_have_pypis_names_and_no_more_than_python(world: World) -> 
 def test_a_format_for_one_platform_wants_to_know_which(world: World) -> None:
     both = replace(world.lock, platforms=("osx-64", "win-64"))
     with pytest.raises(LockfileError, match="for one platform, and tiny is locked for osx-64, win-64"):
-        export(both, "explicit", None, world.settings, SILENT)
+        export(both, "explicit", (), world.settings, SILENT)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [one.name for one in FORMATS])
 def test_a_platform_that_is_not_locked_is_refused(world: World, kind: str) -> None:
     with pytest.raises(LockfileError, match="not locked for win-64"):
-        export(world.lock, kind, "win-64", world.settings, SILENT)
+        export(world.lock, kind, ("win-64",), world.settings, SILENT)
 
 
 # --- from an image ------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envbox.errors import LockfileError
-from envbox.exchange.find import kind_of
 from envbox.lockfile import Lock, LockedPackage, conda_lock_foreign, explicit, pixi
-from envbox.lockfile.foreign import ForeignLock
+from envbox.lockfile.foreign import ForeignLock, Selection
+from envbox.lockfile.formats import kind_of
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 HERE = Path("some.lock")
@@ -227,9 +227,9 @@ def test_a_platform_with_a_name_of_its_own_is_its_subdir() -> None:
 
 def test_one_environment_of_several_is_chosen_by_name() -> None:
     data = yaml.safe_dump(SEVEN).encode()
-    assert [p.name for p in pixi.loads(data, HERE, "test").packages] == ["other"]
+    assert [p.name for p in pixi.loads(data, HERE, Selection("test")).packages] == ["other"]
     with pytest.raises(LockfileError, match="no environment docs: it has default, test"):
-        pixi.loads(data, HERE, "docs")
+        pixi.loads(data, HERE, Selection("docs"))
 
 
 def changed(path: str, value: object) -> bytes:
@@ -319,7 +319,7 @@ version: 1
 
 
 def test_a_conda_lock_file_of_version_1_0_is_read() -> None:
-    found = conda_lock_foreign.loads(OLD.encode(), HERE)
+    found = conda_lock_foreign.loads(OLD.encode(), HERE, Selection(categories=frozenset({"dev"})))
     by_name = {p.name: p for p in found.packages}
     assert by_name["_openmp_mutex"].depends == ("_libgcc_mutex 0.1 conda_forge", "libgomp >=7.5.0")
     assert by_name["_openmp_mutex"].sha256 is None
@@ -363,7 +363,7 @@ def test_what_is_wrong_on_another_platform_is_passed_over_when_asked(only: tuple
     document["package"] += [sdist, virtual]
     data = yaml.safe_dump(document).encode()
     if only:
-        assert conda_lock_foreign.loads(data, HERE, only).platforms == only
+        assert conda_lock_foreign.loads(data, HERE, Selection(platforms=only)).platforms == only
         return
     with pytest.raises(LockfileError, match=r"x \(osx-64\): x comes as x-1.tar.gz") as caught:
         conda_lock_foreign.loads(data, HERE)
@@ -373,9 +373,9 @@ def test_what_is_wrong_on_another_platform_is_passed_over_when_asked(only: tuple
 
 
 def test_a_pixi_lock_may_be_read_for_one_platform_alone() -> None:
-    broken = {"linux-64": [{"conda": f"{FORGE}/linux-64/zlib-1.3-0.conda"}], "osx-64": [{"pypi": "./"}]}
+    broken = {"linux-64": [{"conda": f"{FORGE}/linux-64/zlib-1.3-0.conda"}], "osx-64": [{"pypi": "./lib"}]}
     data = changed("environments/default/packages", broken).replace(b"subdir: linux-64", b"subdir: win-64")
-    assert pixi.loads(data, HERE, None, ("linux-64",)).platforms == ("linux-64",)
+    assert pixi.loads(data, HERE, Selection(platforms=("linux-64",))).platforms == ("linux-64",)
     with pytest.raises(LockfileError, match="osx-64, entry 1"):
         pixi.loads(data, HERE)
 

@@ -22,13 +22,13 @@ from paper_channel import record, write_channel
 from test_foreign import a_lock
 
 from envbox.errors import EnvboxError
-from envbox.exchange.find import kind_of, read_foreign
 from envbox.exchange.ours import locked
-from envbox.exchange.roots import SELECTORS, channel_name, spec_text
+from envbox.exchange.roots import SELECTORS, spec_text
 from envbox.fetch import archive_path
 from envbox.lockfile import Base, conda_lock_foreign, explicit, pixi
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
-from envbox.lockfile.foreign import ForeignLock
+from envbox.lockfile.foreign import ForeignLock, channel_name
+from envbox.lockfile.formats import kind_of, read_foreign
 from envbox.lockfile.merging import sides
 from envbox.notebook import reading as notebooks
 from envbox.notebook.imports import used_by_notebook
@@ -112,7 +112,7 @@ def read_any(data: bytes) -> None:
         kind = kind_of(data, path)
         if kind == "environment":
             return
-        for package in read_foreign(path, kind).packages:
+        for package in read_foreign(data, path).packages:
             assert "/" not in package.file_name
 
 

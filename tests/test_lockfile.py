@@ -126,7 +126,7 @@ def locks(draw: st.DrawFn) -> Lock:
     }
     return lock_of(
         *packages,
-        name=draw(NAMES),
+        name=draw(NAMES.filter(lambda name: name[0].isalnum())),
         channels=tuple(
             draw(st.lists(st.sampled_from(["conda-forge", "https://h/c", "a/label/b"]), min_size=1))
         ),

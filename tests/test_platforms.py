@@ -20,7 +20,7 @@ from envbox.mirrors import Mirrors
 from envbox.oci import IMAGE_PLATFORMS
 from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.question import system_of, virtual_packages, whole_system_of
-from envbox.spec.text import CONDA_LOCKS, SELECTORS
+from envbox.spec.selectors import CONDA_LOCKS, SELECTORS
 
 RARE = ("linux-ppc64le", "linux-riscv64", "linux-s390x")
 RECORDS = [

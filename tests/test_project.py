@@ -104,3 +104,26 @@ def test_in_the_folder_a_spec_comes_before_a_foreign_lockfile(tmp_path: Path) ->
 )
 def test_a_foreign_lockfile_has_its_files_name_where_that_says_something(path: str, name: str) -> None:
     assert name_of_foreign(Path("/home/me") / path) == name
+
+
+@pytest.mark.parametrize(("one", "other"), [("Maps", "maps"), ("a--b", "a-b"), ("a.-b", "a-b"), ("x-", "x")])
+def test_names_that_are_one_for_images_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    touch(tmp_path, f"environments/{one}.yml", f"environments/{other}.yml")
+    with pytest.raises(SpecError, match="whose images would both be envbox/"):
+        read_project(tmp_path)
+
+
+def test_names_that_differ_for_images_are_taken(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"environments/{name}.yml" for name in ("a-b", "a_b", "a.b", "ab", "A-c")))
+    assert len(read_project(tmp_path).environments) == 5
+
+
+@pytest.mark.parametrize("name", ["my env.yml", "MAPS.YML", "maps.Yaml", "-x.yml", "kärnten.yml"])
+def test_a_file_whose_name_is_none_is_named(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, f"environments/{name}")
+    project = read_project(tmp_path)
+    assert project.environments == ()
+    assert project.passed_over == (name,)
+    with pytest.raises(SpecError) as caught:
+        project.environment(None)
+    assert name in str(caught.value.hint)

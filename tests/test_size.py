@@ -31,7 +31,7 @@ from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.project import Project
 from envbox.report import SILENT
 from envbox.size import NOBODY, Item, Sizes, by_package, byte_code, part_of, unneeded
-from envbox.size.find import find_sizes
+from envbox.size.find import sizes_of_named_image
 from envbox.size.locked import sizes_of_lock
 from envbox.size.saved import OWN, _is_kept, sizes_of_image, sizes_of_saved
 from envbox.size.tree import folder_tiles, largest_folders, package_tiles
@@ -188,17 +188,10 @@ class _NoImages:
     def image_id(self, image: str) -> None: ...
 
 
-def test_a_name_is_an_environment_or_an_image_or_a_mistake(tiny: Tiny) -> None:
+def test_a_name_is_an_image_or_a_mistake(tiny: Tiny) -> None:
     project = Project(tiny.folder, (tiny.environment,))
-    settings = tiny.settings()
-
-    def never() -> None:
-        raise AssertionError
-
-    for name in (None, "tiny"):
-        assert find_sizes(name, project, never, settings, SILENT, "linux-64").name == "tiny"  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="no environment tni, and no such image") as caught:
-        find_sizes("tni", project, _NoImages, settings, SILENT)  # type: ignore[arg-type]
+        sizes_of_named_image("tni", project, _NoImages, SILENT)  # type: ignore[arg-type]
     assert caught.value.hint == "the environments are tiny"
 
 

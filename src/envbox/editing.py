@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from envbox.errors import SpecError, did_you_mean
 from envbox.lock import locked_before, relock
-from envbox.project import Environment
+from envbox.project import Environment, check_not_foreign
 from envbox.report import Reporter
 from envbox.settings import Settings
 from envbox.spec.editing import (
@@ -64,6 +64,7 @@ def remove(
 def _edit(
     environment: Environment, edit: Callable[[SpecText], SpecText], settings: Settings, report: Reporter
 ) -> None:
+    check_not_foreign(environment)
     path = environment.spec_path
     read_text(path)  # what is no spec at all is said in its words
     before = decode(path.read_bytes(), path)
@@ -159,10 +160,10 @@ def _pip_fault(text: str) -> tuple[str | None, str | None]:
 
     try:
         Requirement(text)
-    except InvalidRequirement as error:
-        single = re.match(r"[\w.-]+\s*=\s*[\w.]", text)
-        said = "a single `=`; pip writes `==`" if single else str(error).partition("\n")[0]
-        return f"is not a requirement: {said}", 'write it like: envbox add --pip "rich>=13"'
+    except InvalidRequirement:
+        from envbox.spec.pip_faults import plain_words
+
+        return f"is not a requirement: {plain_words(text)}", 'write it like: envbox add --pip "rich>=13"'
     return None, None
 
 

@@ -86,7 +86,8 @@ def relock(
         aside = Path(folder, environment.spec_path.name)
         aside.write_bytes(spec_text)
         try:
-            spec = read_spec(aside, (), settings, _platforms(before) or DEFAULT_PLATFORMS)
+            beside = environment.spec_path.absolute().parent
+            spec = read_spec(aside, (), settings, _platforms(before) or DEFAULT_PLATFORMS, beside)
         except SpecError as error:
             words = error.message.replace(str(aside), str(environment.spec_path))
             raise SpecError(words, error.hint) from error

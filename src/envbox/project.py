@@ -3,16 +3,21 @@
 `environments/NAME.yml` (or `.yaml`) is the environment NAME, locked in `environments/NAME.conda-lock.yml`.
 Where there is no such folder, `environment.yml` or `binder/environment.yml` is the one environment, named
 after its directory, locked in `conda-lock.yml` beside it.
+
+A path on a command line means the same: the environment that its own directory has it as. A spec that lies
+anywhere else is named after its file, and `my.yml` is locked in `my.conda-lock.yml` beside it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import SpecError
 
+SPEC_SUFFIXES = (".yml", ".yaml")
 SINGLE_SPECS = ("environment.yml", "environment.yaml", "binder/environment.yml", "binder/environment.yaml")
 LOCK_SUFFIX = ".conda-lock.yml"
 FOREIGN = ("conda-lock.yml", "pixi.lock", "explicit.txt", "conda-linux-64.lock", "conda-linux-aarch64.lock")
@@ -20,6 +25,7 @@ FOREIGN = ("conda-lock.yml", "pixi.lock", "explicit.txt", "conda-linux-64.lock",
 FOREIGN_SUFFIXES = (".lock", ".explicit.txt")
 """Likewise in environments/, after the environment's name."""
 _TELLS_NOTHING = re.compile(r"environment|explicit|pixi|conda-lock|conda-(linux|osx|win)-\w+|lock|env")
+NAMES_ARE = "names are made of letters, digits, `-`, `_` and `.`, and end in .yml or .yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -27,7 +33,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Environment:
     """One environment: its name, its spec and the lockfile beside it (either may not exist yet).
 
-    :param foreign: a lockfile that may be another tool's, where there is no spec
+    :param foreign: a lockfile that may be another tool's, where there is no spec: whatever lies at
+        `spec_path` then is not of this environment
     """
 
     name: str
@@ -35,17 +42,24 @@ class Environment:
     lock_path: Path
     foreign: Path | None = None
 
+    @property
+    def has_spec(self) -> bool:
+        """Whether it may be solved; one that is only a lockfile is taken as it is."""
+        return self.foreign is None
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """A directory with environments; `root` is what gets mounted.
 
     :param default: the environment to take when none is named, from the settings
+    :param passed_over: what looks like a spec in environments/, and has a name that none can have
     """
 
     root: Path
     environments: tuple[Environment, ...]
     default: str | None = None
+    passed_over: tuple[str, ...] = ()
 
     def environment(self, name: str | None = None) -> Environment:
         """The environment of that name; without one, the default, or the only one there is.
@@ -65,7 +79,10 @@ class Project:
             )
         if not self.environments:
             raise SpecError(
-                f"no environment in {self.root}", "write environments/NAME.yml, or environment.yml"
+                f"no environment in {self.root}",
+                f"rename environments/{self.passed_over[0]}: {NAMES_ARE}"
+                if self.passed_over
+                else "write environments/NAME.yml, or environment.yml",
             )
         if len(self.environments) > 1:
             raise SpecError(
@@ -127,17 +144,24 @@ def read_project(root: Path, default: str | None = None) -> Project:
     root = root.absolute()
     folder = root / "environments"
     files = [p for p in folder.iterdir() if _is_named_after(p)] if folder.is_dir() else []
-    names = {_environment_name(path) for path in files} - {None}
-    found = [_in_folder(folder, name) for name in sorted(filter(None, names))]
+    names = sorted(filter(None, {_environment_name(path) for path in files}))
+    _check_images(folder, names)
+    found = [_in_folder(folder, name) for name in names]
     if not found and (spec := single_spec(root)):
         found = [Environment(_directory_name(root), spec, spec.with_name("conda-lock.yml"))]
     elif not found and (lockfile := next((p for name in FOREIGN if (p := root / name).is_file()), None)):
         found = [foreign_environment(lockfile)]
-    return Project(root, tuple(found), default)
+    strange = sorted(p.name for p in files if _environment_name(p) is None)
+    return Project(root, tuple(found), default, tuple(strange))
 
 
 def single_spec(root: Path) -> Path | None:
-    """The spec of a directory that has one, and no environments/."""
+    """The spec of a directory that has one, and no environments/.
+
+    :raises SpecError: when there are two of one name
+    """
+    for folder in (root, root / "binder"):
+        _check_one_spec(folder, "environment")
     return next((path for name in SINGLE_SPECS if (path := root / name).is_file()), None)
 
 
@@ -147,6 +171,36 @@ def foreign_environment(path: Path, name: str | None = None) -> Environment:
     return Environment(
         name, path.with_name(f"{name}.yml"), path.with_name(name + LOCK_SUFFIX), path.absolute()
     )
+
+
+def environment_at(path: Path, *, is_spec: bool) -> Environment:
+    """The environment that a file is, wherever it lies: as its own directory has it, or by itself.
+
+    :param is_spec: what the file holds, which its name does not tell
+    :raises SpecError: when a spec has a name that no environment can have
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # `..` must go, symlinks stay
+    root = path.parent.parent if path.parent.name in ("environments", "binder") else path.parent
+    for environment in read_project(root).environments:
+        if path in (environment.spec_path, environment.lock_path, environment.foreign):
+            return environment
+    if is_spec:
+        return _spec_by_itself(path)
+    name = path.name.removesuffix(LOCK_SUFFIX)
+    specs = [path.with_name(name + end) for end in SPEC_SUFFIXES] if name != path.name else []
+    spec = next((spec for spec in specs if spec.is_file()), None)
+    return _spec_by_itself(spec) if spec else foreign_environment(path)
+
+
+def _spec_by_itself(path: Path) -> Environment:
+    name = path.name.removesuffix(path.suffix)
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise SpecError(
+            f"{path.name!r} cannot be the name of a spec: environments are named after their files",
+            f"rename it to NAME.yml: {NAMES_ARE}",
+        )
+    _check_one_spec(path.parent, name)
+    return Environment(name, path, path.with_name(name + LOCK_SUFFIX))
 
 
 def lock_path_of(project: Project, name: str) -> Path:
@@ -175,7 +229,7 @@ def check_not_foreign(environment: Environment) -> None:
 
     :raises SpecError: when it has, and there is no spec
     """
-    if environment.foreign is not None and not environment.spec_path.is_file():
+    if environment.foreign is not None:
         raise SpecError(
             f"{environment.name} has no spec to lock, only {environment.foreign}",
             f"make a spec and a lockfile of it: envbox import {environment.foreign.name}",
@@ -183,7 +237,7 @@ def check_not_foreign(environment: Environment) -> None:
 
 
 def _is_named_after(path: Path) -> bool:
-    return path.suffix in (".yml", ".yaml") or path.name.endswith(FOREIGN_SUFFIXES)
+    return path.suffix.lower() in SPEC_SUFFIXES or path.name.endswith(FOREIGN_SUFFIXES)
 
 
 def _environment_name(path: Path) -> str | None:
@@ -196,12 +250,46 @@ def _environment_name(path: Path) -> str | None:
 
 
 def _in_folder(folder: Path, name: str) -> Environment:
-    spec = next((p for end in (".yaml", ".yml") if (p := folder / f"{name}{end}").is_file()), None)
+    _check_one_spec(folder, name)
+    spec = next((p for end in SPEC_SUFFIXES if (p := folder / f"{name}{end}").is_file()), None)
     if spec is None:
         for suffix in (LOCK_SUFFIX, *FOREIGN_SUFFIXES):
             if (path := folder / f"{name}{suffix}").is_file():
                 return foreign_environment(path, name)
     return Environment(name, spec or folder / f"{name}.yml", folder / f"{name}{LOCK_SUFFIX}")
+
+
+def image_name(name: str) -> str:
+    """An environment's name as images have it, where only lower case and single separators are allowed."""
+    return re.sub(r"[._-]{2,}|[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "environment"
+
+
+def _check_images(folder: Path, names: list[str]) -> None:
+    """Refuse names that are one for images, servers and kernels: one would take the other's place.
+
+    :raises SpecError: when there are such
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(image_name(name), name)
+        if other != name:
+            raise SpecError(
+                f"{folder} has {other} and {name}, whose images would both be envbox/{image_name(name)}",
+                "rename one of them; images have names in lower case, with single separators",
+            )
+
+
+def _check_one_spec(folder: Path, name: str) -> None:
+    """Refuse two specs of one name, which would share a lockfile.
+
+    :raises SpecError: when there are two
+    """
+    one, other = (folder / f"{name}{end}" for end in SPEC_SUFFIXES)
+    if one.is_file() and other.is_file():
+        raise SpecError(
+            f"{folder} has both {one.name} and {other.name}, and they would share one lockfile",
+            "keep one of them, or rename the other",
+        )
 
 
 def _directory_name(root: Path) -> str:

@@ -104,7 +104,7 @@ def ensure_locked(
     :raises LockfileError: when there is none and `frozen` forbids to make one
     """
     if environment.lock_path.is_file():
-        if frozen or not environment.spec_path.is_file():
+        if frozen or not environment.has_spec or not environment.spec_path.is_file():
             return
         from envbox.lock import is_fresh
 

@@ -52,7 +52,7 @@ def build(session: Session, /, name: str | None, frozen: bool, as_json: bool, **
     from envbox.image.publication import Wanted
     from envbox.ready import ensure_locked, ready_image
 
-    environment = session.environment(name)
+    environment = session.locked(name)
     if options["explain"] or options["dry_run"]:
         if options["output"] or options["platforms"]:
             raise click.UsageError("--explain is about the engine: it takes neither --output nor --platform")

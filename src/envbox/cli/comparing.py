@@ -66,9 +66,10 @@ def outdated(session: Session, name: str | None, everything: bool, exit_code: bo
     from envbox.reading.outdated import channels_in
     from envbox.reading.outdated import outdated as find_outdated
 
-    environment = session.environment(name)
+    environment = session.locked(name)
     lock = read_lockfile(environment.lock_path)
-    found = find_outdated(lock, session.settings, session.report, channels_in(environment.spec_path))
+    channels = channels_in(environment.spec_path) if environment.has_spec else ()
+    found = find_outdated(lock, session.settings, session.report, channels)
     shown = [one for one in found if one.is_asked or everything]
     if as_json:
         print_json([asdict(one) for one in shown])

@@ -149,7 +149,7 @@ class Session:
         return session
 
     def environment(self, name: str | None, *, use: Use = "fetch") -> Environment:
-        """The environment that is meant: one of the project, or the one that a lockfile's path names.
+        """Return the environment that is meant, as `named` does, if it may have what it asks for.
 
         :param use: what for; it may have what it asks for then
         :raises TrustError: when it asks for what nobody has allowed
@@ -157,11 +157,7 @@ class Session:
         environment = self.named(name)
         found = self.for_notebook(name)
         self.check([environment], [found[1]] if found else [], use)
-        if environment.foreign is None:
-            return environment
-        from envbox.exchange.taking import adopt
-
-        return adopt(environment, self.settings, self.report)
+        return environment
 
     def check(
         self,
@@ -181,20 +177,13 @@ class Session:
         asks += [one for environment in environments for one in environment_asks(self, environment)]
         require(self, asks, use, [*files, *(e.foreign for e in environments if e.foreign)])
 
-    def looked_at(self, name: str | None) -> Environment:
-        """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
-        environment = self.named(name)
-        if environment.foreign is None:
-            return environment
-        from envbox.exchange.taking import adopt, is_ours
-
-        if is_ours(environment.foreign):
-            return adopt(environment, self.as_written, self.report)
-        return self.environment(name)
-
     def named(self, name: str | None) -> Environment:
-        """The same, without a look into any file but a notebook, which is bound to one."""
-        from envbox.project import foreign_environment, is_lockfile_path
+        """Return the environment that is meant: by its name, a path to its spec or lockfile, or a notebook.
+
+        Nothing is solved, fetched or written, and nobody is asked. Of a path the file is looked into, to see
+        which of both it is.
+        """
+        from envbox.project import environment_at, is_lockfile_path
 
         if found := self.for_notebook(name):
             from envbox.notebook.reading import read_notebook
@@ -202,11 +191,45 @@ class Session:
 
             session, path = found
             return environment_of(read_notebook(path), session.project)
-        if name is None or not is_lockfile_path(name) or not (self.here / name).is_file():
+        if name is None or not is_lockfile_path(name):
             return self.project.environment(name)
-        path = self.here / name
-        ours = (e for e in self.project.environments if path in (e.spec_path, e.lock_path))
-        return next(ours, None) or foreign_environment(path)
+        path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
+        for environment in self.project.environments:
+            if path in (environment.spec_path, environment.lock_path):
+                return environment
+        if not path.is_file():
+            return self.project.environment(name)  # which says that there is none
+        from envbox.lockfile.formats import is_spec
+
+        return environment_at(path, is_spec=is_spec(path))
+
+    def locked(self, name: str | None, *, use: Use = "fetch") -> Environment:
+        """The same, with a lockfile of ours: another tool's is taken over, and never solved.
+
+        :raises TrustError: as `environment`
+        """
+        return self.taken(self.environment(name, use=use))
+
+    def looked_at(self, name: str | None) -> Environment:
+        """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
+        environment = self.named(name)
+        if environment.has_spec or environment.foreign is None:
+            return environment
+        from envbox.exchange.find import read_bytes
+        from envbox.exchange.taking import adopt
+        from envbox.lockfile.formats import read_ours
+
+        if read_ours(read_bytes(environment.foreign), environment.foreign) is not None:
+            return adopt(environment, self.as_written, self.report)
+        return self.locked(name)
+
+    def taken(self, environment: Environment) -> Environment:
+        """The environment, with a lockfile of ours where it is only another tool's."""
+        if environment.has_spec:
+            return environment
+        from envbox.exchange.taking import adopt
+
+        return adopt(environment, self.settings, self.report)
 
 
 def _leave_what_is_gone(directory: str) -> None:
@@ -246,12 +269,26 @@ frozen_option = click.option(
 )
 
 
+def split_commas(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts of an option that may be given several times, or once with commas; each part once."""
+    del ctx, param
+    return tuple(dict.fromkeys(part for text in value for part in text.replace(",", " ").split()))
+
+
+def one_platform(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse several platforms where only one can be meant."""
+    del ctx
+    if value is not None and "," in value:
+        raise click.BadParameter(f"this is about one platform, and {value} is several", param=param)
+    return value
+
+
 platform_option = click.option(
     "--platform",
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    callback=lambda ctx, param, value: tuple(part for text in value for part in text.split(",") if part),
+    callback=split_commas,
     help="A conda platform to make an image for, such as linux-aarch64; several with commas.",
 )
 compat_option = click.option(

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from envbox.cli.context import Session, json_option, name_argument, print_json
+from envbox.cli.context import Session, json_option, name_argument, print_json, split_commas
 from envbox.cli.words import write_data
 
-FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.exchange.export.FORMATS
+_FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.lockfile.formats, cheap
 
 
 @click.command("import")
@@ -22,8 +22,24 @@ FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # e
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    help="Only what is for this platform; may be given several times. An environment.yml is for one "
-    "platform and does not say which: this machine's, if this does not.",
+    callback=split_commas,
+    help="Only what is for this platform; several with commas. An environment.yml is for one platform and "
+    "does not say which: this machine's, if this does not.",
+)
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="PKG",
+    callback=split_commas,
+    help="Leave a package out, such as one that is no archive; several with commas. What is lost is said.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    callback=split_commas,
+    help="Take a category of packages (`dev`) besides `main`; several with commas.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
 @json_option
@@ -35,9 +51,13 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
     several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
     """
     from envbox.exchange.taking import Source, default_name, import_files
+    from envbox.lockfile.foreign import Selection
 
     paths = tuple(session.here / file for file in files)
-    source = Source(paths, said["name"] or default_name(paths), said["environment"], said["platforms"])
+    selection = Selection(
+        said["environment"], said["platforms"], frozenset(said["without"]), frozenset(said["categories"])
+    )
+    source = Source(paths, said["name"] or default_name(paths), selection)
     session.check([], paths)
     found = import_files(source, session.project, session.settings, session.report, force=force)
     if as_json:
@@ -48,13 +68,22 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
 
 @click.command()
 @name_argument
-@click.option("--format", "kind", type=click.Choice(FORMATS), required=True, help="Whose format.")
-@click.option("--platform", metavar="PLATFORM", help="Only what is for this platform.")
+@click.option("--format", "kind", type=click.Choice(_FORMATS), required=True, help="Whose format.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    callback=split_commas,
+    help="Only what is for this platform; several with commas, where the format can.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout."
 )
 @click.pass_obj
-def export(session: Session, name: str | None, kind: str, platform: str | None, output: Path | None) -> None:
+def export(
+    session: Session, name: str | None, kind: str, platforms: tuple[str, ...], output: Path | None
+) -> None:
     """Write an environment's lockfile as other tools read it.
 
     explicit (conda, mamba), environment and requirements are for one platform: --platform, the only one that
@@ -64,8 +93,8 @@ def export(session: Session, name: str | None, kind: str, platform: str | None, 
     from envbox.files import write_whole
     from envbox.lockfile.conda_lock_v1 import read_lockfile
 
-    lock = read_lockfile(session.environment(name).lock_path)
-    data = export_lock(lock, kind, platform, session.settings, session.report)
+    lock = read_lockfile(session.locked(name).lock_path)
+    data = export_lock(lock, kind, platforms, session.settings, session.report)
     if output is None:
         write_data(data)
     else:

@@ -144,7 +144,7 @@ def _environment(session: Session, notebook: str, name: str | None) -> tuple[Ses
         from envbox.errors import NotebookError
 
         raise NotebookError(f"{notebook} is not a notebook", "notebooks are files whose names end in .ipynb")
-    return found[0], session.named(notebook).name
+    return found[0], session.environment(notebook).name
 
 
 def _write_page(job: Job, *, scripts: bool) -> Path:

@@ -73,10 +73,10 @@ def add(
     from envbox.engine import find_engine
     from envbox.kernels import running, specs
 
-    environment = session.environment(name)
+    environment = session.locked(name)
     # byte-code is waited for here, so that no kernel has to
     options = {**_AS_SET, "frozen": False, "waits": True}
-    launch = prepare_launch(session, environment.name, "kernel", (), options)
+    launch = prepare_launch(session, name, "kernel", (), options)
     engine = find_engine(session.settings) if launch.prefix else session.engine
     found = running.kernels_inside(launch, engine, session.settings)
     chosen = running.choose(found, inside, environment.name)

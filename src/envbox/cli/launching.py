@@ -114,15 +114,17 @@ def prepare_launch(
     app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
     wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
     if found := session.for_notebook(name):
-        session = found[0]
+        session, name = found[0], str(found[1])
     if name is not None and is_reference(name):
         return _prepare_pulled(session, name, wanted)
-    environment = session.environment(name, use="launch")
+    environment = session.locked(name, use="launch")
     engine = engine or session.settings.engine
     own = session.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
     launch = from_settings("", environment.name, session.project.root, own, wanted)
     _warn_of_ports(session, launch)
+    if launch.pythonpath:
+        session.report.say(f"{environment.name}: Python also imports from {', '.join(launch.pythonpath)}")
     if engine != "host":
         check_launch(launch, find_engine(session.settings))
     is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)

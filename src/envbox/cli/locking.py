@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, json_option, names_argument, print_json
+from envbox.cli.context import Session, json_option, names_argument, print_json, split_commas
 from envbox.cli.words import echo_line, foreign
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    del ctx, param
-    return tuple(part.lower() for text in value for part in text.replace(",", " ").split())
+    return tuple(part.lower() for part in split_commas(ctx, param, value))
 
 
 @click.command()
@@ -27,7 +26,8 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     "platforms",
     multiple=True,
     metavar="PLATFORM",
-    help="A conda platform to lock for (linux-64, linux-aarch64, …); may be given several times.",
+    callback=split_commas,
+    help="A conda platform to lock for (linux-64, linux-aarch64, …); several with commas.",
 )
 @click.option(
     "--update",
@@ -101,7 +101,7 @@ def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
     """Hold lockfiles against their specs, and print what differs."""
     from envbox.freshness.checking import check, check_has_spec, has_spec
 
-    wanted = [session.named(name) for name in names] or list(session.project.environments)
+    wanted = [session.environment(name) for name in names] or list(session.project.environments)
     wanted = wanted or [session.project.environment()]  # which says that there is none
     for environment in wanted if names or len(wanted) == 1 else ():
         check_has_spec(environment)
@@ -133,13 +133,15 @@ def _lock(
     """Solve, and print what was asked to be printed."""
     from envbox.lock import Update
     from envbox.lock import lock as lock_environment
-    from envbox.project import check_not_foreign
+    from envbox.project import NAMES_ARE, check_not_foreign
 
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
-    wanted = [session.named(name) for name in names] or _with(packages, session.project.environments)
+    wanted = [session.environment(name) for name in names] or _with(packages, session.project.environments)
     wanted = wanted or [session.environment(None)]
-    session.check([environment for environment in wanted if environment.spec_path.is_file()])
+    session.check([environment for environment in wanted if environment.has_spec])
+    for file in () if names else session.project.passed_over:
+        session.report.warn(f"environments/{file} is passed over: {NAMES_ARE}")
     told = []
     for environment in wanted:
         check_not_foreign(environment)

@@ -12,7 +12,7 @@ from envbox.cli.words import foreign
 _file = click.Path(path_type=Path)
 
 
-@click.command("merge-lock")
+@click.command("merge-lock", context_settings={"ignore_unknown_options": True})  # a path may begin with -
 @click.argument("ancestor", type=_file)
 @click.argument("ours", type=_file)
 @click.argument("theirs", type=_file)
@@ -29,7 +29,7 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     The outcome is written to OURS, for the lockfile at PATH. Where the sides contradict each other, or what
     both have is no solution, that is a conflict: exit code 1, and `envbox lock` settles it from the spec.
     """
-    from envbox.lockfile.conda_lock_v1 import name_from
+    from envbox.lockfile.conda_lock_v1 import lock_hint
     from envbox.merge import Files, merge_files
 
     own = path or ours
@@ -38,7 +38,7 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     for words in faults:
         click.echo(foreign.message(f"{own}: {words}"), err=True)
     if faults:
-        lock_it = f"envbox lock {name_from(own)}"
+        lock_it = lock_hint(own)
         click.echo(
             foreign.message(f"hint: settle the spec, if that is in conflict too, and: {lock_it}"), err=True
         )

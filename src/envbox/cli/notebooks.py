@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from envbox.cli.context import Session, json_option, print_json
@@ -54,9 +56,16 @@ def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_jso
     Silent when all is well; otherwise exit code 1, and what is wrong, with the command that mends it.
     """
     from envbox.notebook.checking import check as check_notebooks
+    from envbox.project import is_lockfile_path
 
     paths = {n: session.here / n for n in notebooks}
-    found = check_notebooks(paths, session.project, name)
+    project = session.project
+    if name is not None and is_lockfile_path(name):
+        project = replace(project, environments=(session.locked(name),))
+        name = project.environments[0].name
+    elif any(not environment.has_spec for environment in project.environments):
+        project = replace(project, environments=tuple(map(session.taken, project.environments)))
+    found = check_notebooks(paths, project, name)
     if as_json:
         print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in found])
     for finding in () if as_json else found:

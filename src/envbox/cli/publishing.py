@@ -37,7 +37,7 @@ def push(
 
     if len(words) > 2:
         raise click.UsageError(f"one environment and one reference, not {' '.join(words)}")
-    environment, reference = session.environment(words[0] if words[1:] else None), parse_reference(words[-1])
+    environment, reference = session.locked(words[0] if words[1:] else None), parse_reference(words[-1])
     ensure_locked(environment, session.settings, session.report, frozen=frozen)
     pushed = push_image(Wanted(environment, platforms, compat), reference, session.settings, session.report)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
+from envbox.cli.context import Session, complete_name, json_option, name_argument, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _CHAINS = 10  # more of them say nothing new; --all has them
 
 platform_option: Callable[..., Any] = click.option(
-    "--platform", metavar="PLATFORM", help="For which platform, where several are locked."
+    "--platform",
+    metavar="PLATFORM",
+    callback=one_platform,
+    help="For which platform, where several are locked.",
 )
 
 

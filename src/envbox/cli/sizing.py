@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, print_json
+from envbox.cli.context import Session, complete_name, json_option, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ FOLDERS = 200  # more of them are no overview
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|IMAGE]", shell_complete=complete_name)
-@click.option("--platform", metavar="PLATFORM", help="Of which platform, where several are locked.")
+@click.option(
+    "--platform",
+    metavar="PLATFORM",
+    callback=one_platform,
+    help="Of which platform, where several are locked.",
+)
 @click.option("-n", "--top", metavar="N", default=15, type=click.IntRange(1), help="How many rows (15).")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every package, and folders in fine pieces.")
 @click.option(
@@ -39,16 +44,24 @@ def size(session: Session, /, name: str | None, top: int, as_json: bool, **optio
     NAME is taken by its lockfile, without the base image and without an engine; what is not linked yet is.
     IMAGE is one in the engine, with all that is in it. --json has every package.
     """
-    from envbox.size.find import find_sizes
+    sizes = _sizes(session, name, options["platform"])
+    if options["html"]:
+        _write(session.here / options["html"], sizes, session)
+    print_json(_as_json(sizes)) if as_json else _print(sizes, FINEST if options["everything"] else top)
+
+
+def _sizes(session: Session, name: str | None, platform: str | None) -> Sizes:
+    from envbox.project import is_lockfile_path
+    from envbox.size.find import sizes_of_named_image
+    from envbox.size.locked import sizes_of_lock
 
     def engine() -> Engine:
         return session.engine
 
-    session.check([e for e in session.project.environments if name in (None, e.name)])
-    sizes = find_sizes(name, session.project, engine, session.settings, session.report, options["platform"])
-    if options["html"]:
-        _write(session.here / options["html"], sizes, session)
-    print_json(_as_json(sizes)) if as_json else _print(sizes, FINEST if options["everything"] else top)
+    is_file = name is not None and is_lockfile_path(name) and (session.here / name).is_file()
+    if name is None or is_file or name in {environment.name for environment in session.project.environments}:
+        return sizes_of_lock(session.locked(name), session.settings, session.report, platform)
+    return sizes_of_named_image(name, session.project, engine, session.report, platform)
 
 
 def _write(path: Path, sizes: Sizes, session: Session) -> None:

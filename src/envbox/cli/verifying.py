@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, print_json
+from envbox.cli.context import Session, complete_name, json_option, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ _LONGEST = 160  # characters of a value; --json has all
 @click.option(
     "--fresh", is_flag=True, help="Fetch every archive anew, instead of trusting hashes of cached ones."
 )
-@click.option("--platform", metavar="PLATFORM", help="Which image of several in a registry; this machine's.")
+@click.option(
+    "--platform",
+    metavar="PLATFORM",
+    callback=one_platform,
+    help="Which image of several in a registry; this machine's.",
+)
 @json_option
 @click.pass_obj
 def verify(session: Session, /, image: str | None, as_json: bool, content: bool, **options: Any) -> int:
@@ -64,6 +69,8 @@ def _compare(
     from envbox.verify.rebuild import is_lockfile, verify_image
 
     read = _find(session, image, platform, is_lockfile)
+    if lockfile is not None:
+        lockfile = session.locked(str(Path(lockfile).absolute())).lock_path
     # it may be anybody's image: what the user has set for his own lockfiles does not count
     settings = replace(session.settings, trust_python=session.trust_python)
     found = verify_image(read, settings, session.report, lockfile, fresh=fresh)

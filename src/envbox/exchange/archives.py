@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from envbox.errors import PackageError
+from envbox.errors import PackageError, ToolError
 from envbox.exchange.ours import locked
 from envbox.fetch import archive_path, fetch_archives, fetch_unhashed
 from envbox.files import is_regular, make_folder
@@ -29,27 +29,41 @@ def read_archives(
     """Fetch the archives of packages that are not complete; gives the packages completed, by URL.
 
     :raises PackageError: when an archive has another hash than the file says
-    :raises ToolError: when one cannot be had
+    :raises ToolError: when some cannot be had; it names them all
     """
     from concurrent.futures import ThreadPoolExecutor
 
     unique = list({p.url: p for p in packages}.values())
-    known = fetch_archives([locked(p, []) for p in unique if p.sha256], settings, report)
-    found = {p.url: _of_archive(p, known[p.sha256]) for p in unique if p.sha256}
-    if not (others := [p for p in unique if not p.sha256]):
-        return found
+    found: dict[str, ForeignPackage] = {}
+    missing: list[ToolError] = []
     transport = Transport(settings)
+
+    def one(package: ForeignPackage) -> ForeignPackage | ToolError:
+        try:
+            if not package.sha256:
+                return _first_seen(package, settings, transport)
+            known = fetch_archives([locked(package, [])], settings)
+            return _of_archive(package, known[package.sha256])
+        except ToolError as error:
+            return error
+
     with (
-        report.task("reading archives that no index has", len(others)) as task,
-        ThreadPoolExecutor(min(_CONNECTIONS, len(others))) as pool,
+        report.task("reading archives that no index has", len(unique)) as task,
+        ThreadPoolExecutor(min(_CONNECTIONS, len(unique))) as pool,
     ):
         try:
-            for package in pool.map(lambda p: _first_seen(p, settings, transport), others):
-                found[package.url] = package
+            for answer in pool.map(one, unique):
+                if isinstance(answer, ToolError):
+                    missing.append(answer)
+                else:
+                    found[answer.url] = answer
                 task.advance()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if missing:
+        words = list(dict.fromkeys(error.message for error in missing))
+        raise ToolError("\n  ".join(words), missing[0].hint)
     return found
 
 

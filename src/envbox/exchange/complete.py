@@ -24,6 +24,7 @@ from envbox.mirrors import public
 from envbox.report import Reporter
 from envbox.settings import Settings
 
+_MOST = 100  # lines
 _NAMED = 5  # packages in one line of words
 
 
@@ -83,7 +84,7 @@ def _check_needs(packages: Sequence[LockedPackage], path: Path) -> None:
         if not name.startswith("__") and (p.platform, name.lower()) not in names
     ]
     if lacking:
-        shown = lacking[:10] + ([f"and {len(lacking) - 10} more"] if len(lacking) > 10 else [])
+        shown = lacking[:_MOST] + ([f"and {len(lacking) - _MOST} more"] if len(lacking) > _MOST else [])
         raise LockfileError("\n  ".join([f"{path} is not a whole environment:", *shown]))
 
 

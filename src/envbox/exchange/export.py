@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from envbox.errors import LockfileError
 from envbox.lockfile import Lock, LockedPackage, conda_lock_v1, explicit, pixi
+from envbox.lockfile.formats import BY_NAME, ENVIRONMENT
 from envbox.report import Reporter
 from envbox.settings import Settings
 
-CONDA_LOCK, ENVIRONMENT, EXPLICIT, PIXI, REQUIREMENTS = FORMATS = (
-    "conda-lock", "environment", "explicit", "pixi", "requirements",
-)  # fmt: skip
-FOR_ONE = (ENVIRONMENT, EXPLICIT, REQUIREMENTS)
-"""The formats that can say what is on one platform only."""
 _NOT_PYTHON = ("python", "cpython", "python-gil", "python-freethreading", "python_abi", "pypy")
 
 
-def export(lock: Lock, kind: str, platform: str | None, settings: Settings, report: Reporter) -> bytes:
-    """Write a lock in a format of `FORMATS`.
+def export(lock: Lock, kind: str, only: Sequence[str], settings: Settings, report: Reporter) -> bytes:
+    """Write a lock in one of the `FORMATS`.
 
-    :param platform: only that; None: all, or of a format for one the lock's only one, or this machine's
-    :raises LockfileError: when the lock is not for that platform, or it must be said which
+    :param only: platforms; empty: all, or of a format for one the lock's only one, or this machine's
+    :raises LockfileError: when the lock is not for such a platform, or it must be said which
     """
-    if kind in FOR_ONE:
-        chosen = platform or _chosen(lock, kind)
-        if kind == EXPLICIT:
+    if BY_NAME[kind].is_for_one:
+        if len(only) > 1:
+            raise LockfileError(
+                f"a file of the format {kind} is for one platform, not for {', '.join(only)}",
+                "write one file after the other",
+            )
+        chosen = only[0] if only else _chosen(lock, kind)
+        if kind == explicit.KIND:
             return explicit.dumps(lock, chosen)
         if kind == ENVIRONMENT:
             return _environment(lock, chosen)
         from envbox.solve.names import names_table
 
         return _requirements(lock, chosen, _pypi_names(names_table(settings, report)))
-    platforms = (platform,) if platform else lock.platforms
-    if kind == PIXI:
+    platforms = tuple(only) or lock.platforms
+    if kind == pixi.KIND:
         return pixi.dumps(lock, platforms)
     without_md5 = [p.name for p in lock.packages if p.manager == "conda" and not p.md5]
     if without_md5:

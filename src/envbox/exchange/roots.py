@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from envbox.lockfile import LockedPackage
-from envbox.mirrors import public_channel
 
 SELECTORS = {
     "linux-64": "linux64",
@@ -22,11 +21,8 @@ SELECTORS = {
     "win-64": "win64",
 }
 """A platform → the selector (`# [linux64]`) that means it and no other, in conda-lock."""
-_FORGE = "https://conda.anaconda.org/"
-_DEFAULTS = "https://repo.anaconda.com/pkgs/"
 _SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_./@-]*(://?[A-Za-z0-9_./@:-]+)?")
 _WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def roots(packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
@@ -83,15 +79,6 @@ def spec_text(
     if variables:
         lines += ["variables:", *(f"  {_scalar(k)}: {json.dumps(v)}" for k, v in sorted(variables.items()))]
     return "\n".join(lines) + "\n"
-
-
-def channel_name(url: str) -> str:
-    """A channel as specs name it: conda-forge and the like by their name, others by their URL."""
-    url = public_channel(url).rstrip("/")
-    if url.startswith(_DEFAULTS):
-        return "defaults"
-    short = url.removeprefix(_FORGE)
-    return short if url.startswith(_FORGE) and _PLAIN.fullmatch(short) else url
 
 
 def _wheels(found: Mapping[str, Sequence[LockedPackage]]) -> list[str]:

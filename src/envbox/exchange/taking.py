@@ -1,8 +1,8 @@
 """A foreign lockfile taken over: its packages to the byte, a spec that asks for them, the base pinned.
 
-Nothing is solved, so nothing moves: what was tried stays what is used. The one exception is an exported
-environment.yml, which has neither URLs nor hashes; its versions and builds are asked for as they are. The
-lock that comes of it is fresh by the spec beside it, as if `envbox lock` had made it.
+Nothing is solved, so nothing moves: what was tried stays what is used. The one exception is `import` of an
+exported environment.yml, which has neither URLs nor hashes; its versions and builds are asked for as they
+are. The lock that comes of it is fresh by the spec beside it, as if `envbox lock` had made it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from pathlib import Path
 from envbox.base import check_glibc, resolve_base
 from envbox.errors import LockfileError, SpecError
 from envbox.exchange.complete import complete
-from envbox.exchange.find import ENVIRONMENT, joined, kind_of, read_bytes, read_foreign
+from envbox.exchange.find import joined, read_bytes
 from envbox.exchange.pip import with_pip
-from envbox.exchange.roots import SELECTORS, channel_name, spec_text
+from envbox.exchange.roots import SELECTORS, spec_text
 from envbox.files import is_regular, write_whole
-from envbox.lockfile import Base, Lock, LockedPackage, conda_lock_foreign
-from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, dumps, loads, sealed
+from envbox.lockfile import Base, Lock, LockedPackage
+from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, dumps, sealed
+from envbox.lockfile.foreign import EVERYTHING, Selection, channel_name
+from envbox.lockfile.formats import ENVIRONMENT, kind_of, read_foreign, read_ours
 from envbox.project import Environment, Project, check_name, name_of_foreign, single_spec
 from envbox.registry.reference import parse_reference
 from envbox.report import Reporter, counted
@@ -38,15 +40,12 @@ class Source:
 
     :param paths: several: of one environment, each for other platforms
     :param name: for the environment
-    :param environment: which of a pixi.lock; None: `default`, or the only one
-    :param platforms: only these; empty: all, and of an exported environment.yml, which names none, this
-        machine's
+    :param selection: what of it; of an exported environment.yml, which names no platform, this machine's
     """
 
     paths: tuple[Path, ...]
     name: str
-    environment: str | None = None
-    platforms: tuple[str, ...] = ()
+    selection: Selection = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def import_files(
 
 
 def adopt(environment: Environment, settings: Settings, report: Reporter) -> Environment:
-    """Give an environment that is locked by a foreign lockfile one of our own, in the cache.
+    """Give an environment that is only a foreign lockfile one of our own, in the cache; others as they are.
 
     What is in the project stays as it is; the same file gives the same lock, as long as the cache lives. On
     another machine the base's tag may mean another image by then, which is said: no foreign file pins it.
@@ -128,12 +127,14 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
     :raises EnvboxError: what `take` can raise
     """
     path = environment.foreign
-    assert path is not None
-    if is_ours(path):
+    if path is None:
+        return environment
+    data = read_bytes(path)
+    if read_ours(data, path) is not None:
         return replace(environment, lock_path=path)
     own = settings.for_environment(environment.name)
     said = repr((FORMAT, environment.name, own.base, own.slim, own.cuda, settings.channels))
-    key = hashlib.sha256(read_bytes(path) + said.encode()).hexdigest()[:32]
+    key = hashlib.sha256(data + said.encode()).hexdigest()[:32]
     kept = settings.cache_dir / "foreign" / key / f"{environment.name}.conda-lock.yml"
     if not is_regular(kept):
         report.say(
@@ -147,7 +148,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
                 "one on another machine; for the same image everywhere import it, or set `base` with a digest"
             )
         write_whole(kept, dumps(_lock(environment.name, found, base, settings)))
-    return replace(environment, lock_path=kept, spec_path=kept.with_name(f"{environment.name}.yml"))
+    return replace(environment, lock_path=kept)
 
 
 def default_name(paths: Sequence[Path]) -> str:
@@ -169,34 +170,26 @@ class _Found:
 
 
 def _find(source: Source, settings: Settings, report: Reporter) -> _Found:
-    kinds = [kind_of(read_bytes(path), path) for path in source.paths]
+    files = [(read_bytes(path), path) for path in source.paths]
+    kinds = [kind_of(*file) for file in files]
     if kinds == [ENVIRONMENT]:
+        if told := source.selection.without | source.selection.categories:
+            raise LockfileError(
+                f"{source.paths[0]} is a spec: {', '.join(sorted(told))} can only be left out or taken in it",
+                f"edit {source.paths[0].name}",
+            )
         spec = _read_export(source, settings)
         packages = _solved(spec, settings, report)
         return _Found(tuple(sorted({p.platform for p in packages})), spec.channels, packages, spec.variables)
     if ENVIRONMENT in kinds:
         raise LockfileError("an environment.yml is imported alone", "import one file after the other")
-    lock = joined(
-        [
-            read_foreign(path, kind, source.environment, source.platforms)
-            for path, kind in zip(source.paths, kinds, strict=True)
-        ]
-    )
+    lock = joined([read_foreign(*file, source.selection) for file in files])
+    for words in lock.left_out:
+        report.warn(words)
     usable = _usable(lock.platforms, lock.path, report)
     lock = replace(lock, packages=tuple(p for p in lock.packages if p.platform in usable))
     channels = tuple(dict.fromkeys(map(channel_name, lock.channels)))
     return _Found(tuple(sorted(usable)), channels, complete(lock, settings, report), {})
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a build can use it as it is: a conda-lock file with a sha256 of everything."""
-    data = read_bytes(path)
-    if kind_of(data, path) != conda_lock_foreign.KIND:
-        return False
-    try:
-        return bool(loads(data, path).packages)
-    except LockfileError:
-        return False  # one that is broken, and not only old, is refused by its other reader
 
 
 def _usable(platforms: Sequence[str], path: Path, report: Reporter) -> set[str]:
@@ -221,7 +214,7 @@ def _read_export(source: Source, settings: Settings) -> EnvSpec:
     """Builds are of one platform, which an export does not name."""
     from envbox.image.output import own_platform
 
-    spec = read_spec(source.paths[0], source.platforms, settings, (own_platform(),))
+    spec = read_spec(source.paths[0], source.selection.platforms, settings, (own_platform(),))
     return replace(spec, name=source.name)
 
 

@@ -9,6 +9,7 @@ reads three files and imports nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from envbox.mirrors import public_channel
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.question import policy_differences, virtual_packages
+from envbox.spec.requirements import files_named
 
 FORMAT = 3
 """Raise it when the same spec, lockfile and settings are judged in another way."""
+_NAMES_FILES = re.compile(rb"-r|-c|--requirement|--constraint")
 CHANGED = "the spec has changed"
 """What is said when only the hash tells."""
 
@@ -90,7 +93,11 @@ def _key(environment: Environment, settings: Settings) -> str:
     solve = (own.cuda, settings.exclude_newer)
     said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels, solve)
     digest.update(repr(said).encode())
-    for path in (environment.spec_path, environment.lock_path):
+    spec = _bytes(environment.spec_path)
+    named = _NAMES_FILES.search(spec) and files_named(
+        spec.decode(errors="replace"), environment.spec_path.absolute().parent
+    )
+    for path in (environment.spec_path, environment.lock_path, *(named or ())):
         digest.update(b"\0" + hashlib.sha256(_bytes(path)).digest())
     return digest.hexdigest()
 

@@ -23,8 +23,11 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.lockfile import pip_name
+from envbox.lockfile.variables import variable_fault
 from envbox.settings import Settings
-from envbox.spec.text import SELECTORS, content_hash, read_text, selected, twin, yaml_document
+from envbox.spec.document import Document, parsed
+from envbox.spec.selectors import SELECTORS, content_hash, twin
+from envbox.spec.text import read_text, text_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,6 @@ _PIP = re.compile(
     rf"(?P<name>[A-Za-z][A-Za-z0-9]*(?:[-_.][A-Za-z0-9]+)*) ?(?P<bounds>{_PIP_BOUND}(?:,{_PIP_BOUND})*)?"
 )
 _CHANNEL = re.compile(r"[a-z][a-z0-9_-]*(?:/[a-z0-9_-]+)*|https?://[a-z0-9.-]+(?:/[a-z0-9_-]{2,})+")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class _NotPlainError(Exception):
@@ -87,20 +89,21 @@ def read_quickly(path: Path, platforms: Sequence[str], settings: Settings) -> As
     """Read a plain spec; None when it is not plain enough to be sure, or has any fault."""
     try:
         text = read_text(path)
-        return _read(text, yaml_document(text, path), platforms, settings)
+        return _read(parsed(text, path), platforms, settings) if not text_faults(text) else None
     except (SpecError, _NotPlainError):
         return None  # who reads it the long way says so in words
 
 
-def _read(text: str, document: Mapping[str, Any], platforms: Sequence[str], settings: Settings) -> Asked:
+def _read(whole: Document, platforms: Sequence[str], settings: Settings) -> Asked:
+    document = whole.values
     named = _texts(document.get("platforms") or [])
     own = _texts(document.get("channels") or [])
-    variables = _variables(text) if "variables" in document else {}
+    variables = _variables(whole.text) if "variables" in document else {}
     _demand(not document.keys() - _KEYS and not {*platforms, *named} - SELECTORS.keys())
     _demand(len(set(own)) == len(own) and all(_CHANNEL.fullmatch(c) for c in own))
     channels = tuple(c for c in own if c != "nodefaults")
-    of_text = cache(_dependencies)  # platforms often ask for the same
-    asked = {p: of_text(selected(text, p)) for p in platforms}
+    _demand(isinstance(document.get("dependencies"), list))
+    asked = {p: _dependencies(whole.dependencies(p)) for p in platforms}
     return Asked(
         named=named or settings.platforms,
         channels=channels or settings.channels,
@@ -129,18 +132,12 @@ def _variables(text: str) -> dict[str, str]:
     variables = yaml.load(text, Loader=yaml.BaseLoader).get("variables") or {}  # noqa: S506 - texts only
     _demand(isinstance(variables, dict))
     for name, value in variables.items():
-        _demand(isinstance(value, str) and "\n" not in value and bool(_VARIABLE.fullmatch(name)))
+        _demand(isinstance(value, str) and not variable_fault(name, value))
     return dict(sorted(variables.items()))
 
 
-def _dependencies(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(text)["dependencies"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise _NotPlainError from None
-    _demand(isinstance(found, list) and bool(found))
+def _dependencies(found: list[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    _demand(bool(found))
     sections = [item for item in found if isinstance(item, dict)]
     _demand(len(sections) <= 1 and all(list(section) == ["pip"] for section in sections))
     conda = _texts([item for item in found if not isinstance(item, dict)])

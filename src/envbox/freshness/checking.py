@@ -41,7 +41,7 @@ def check(environment: Environment, settings: Settings) -> Checked:
 
 def has_spec(environment: Environment) -> bool:
     """Whether there is anything to hold a lockfile against: another tool's alone has no spec."""
-    return environment.foreign is None or environment.spec_path.is_file()
+    return environment.has_spec
 
 
 def check_has_spec(environment: Environment) -> None:
@@ -49,7 +49,7 @@ def check_has_spec(environment: Environment) -> None:
 
     :raises SpecError: when there is only a lockfile
     """
-    if environment.foreign is not None and not has_spec(environment):
+    if environment.foreign is not None:
         raise SpecError(
             f"{environment.name} has no spec to be checked by, only {environment.foreign}",
             f"make a spec and a lockfile of it: envbox import {environment.foreign.name}",

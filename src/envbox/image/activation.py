@@ -25,11 +25,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from envbox.documents import read_json
-from envbox.errors import PackageError
+from envbox.errors import LockfileError, PackageError
 from envbox.image.sourcing import run_scripts
 from envbox.inside import HOME, PREFIX, WORK
 from envbox.link.target import ROOT
 from envbox.lockfile import Lock
+from envbox.lockfile.variables import variable_fault
 
 if TYPE_CHECKING:
     from envbox.link.fragments import FileEntry
@@ -85,10 +86,16 @@ def read_activation(
     :param variables_files: path → content, of those that `is_variables_file`
     :param prefix: where the environment is seen
     :raises PackageError: when such a file is not what conda has there
+    :raises LockfileError: when the lock sets a variable that is not a spec's to set
     """
     variables: dict[str, str] = {}
     for path, content in sorted(variables_files.items()):
         variables |= _parse_variables(path, content)
+    if faults := [words for name, value in lock.variables.items() if (words := variable_fault(name, value))]:
+        raise LockfileError(
+            f"the lockfile of {lock.name} cannot be used: {'; '.join(faults)}",
+            f"take it out of the spec, and run: envbox lock {lock.name}",
+        )
     variables |= lock.variables
     scripts, libraries = [], []
     for path in paths:

@@ -8,7 +8,6 @@ is a question to the engine and two names.
 from __future__ import annotations
 
 import io
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from envbox import __version__
 from envbox.cache import Memo, memo_key
 from envbox.errors import ImageError
 from envbox.files import open_file
+from envbox.lockfile import plain_lines
 from envbox.oci import Digest, digest_of
-from envbox.project import Environment
+from envbox.project import Environment, image_name
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -123,20 +123,20 @@ def image_reference(name: str, image_id: Digest) -> str:
 
 
 def repository(name: str) -> str:
-    """An environment's name as a repository, where only lower case and single separators are allowed."""
-    return "envbox/" + (re.sub(r"[._-]{2,}|[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "environment")
+    """The repository of an environment's images. No two environments of a project have the same."""
+    return f"envbox/{image_name(name)}"
 
 
 # --- nothing changed ----------------------------------------------------------------------------------------
 
 
 def read_bytes(path: Path) -> bytes:
-    """A lockfile's bytes.
+    """A lockfile's bytes, with plain line ends.
 
     :raises LockfileError: when there are none
     """
     try:
-        return path.read_bytes()
+        return plain_lines(path.read_bytes())
     except OSError:
         from envbox.lockfile.conda_lock_v1 import read_lockfile
 

@@ -53,6 +53,7 @@ class Launch:
     :param user: the caller
     :param ways: how the engine is asked, which `prepare` sees to
     :param env: None as a value: the one that the variable has here, if any
+    :param pythonpath: folders of the project that Python imports from, relative to it
     :param image_env: what the image would set, had it the environment inside; below all else, and no secrets
     :param prefix: a folder: there is no container, but a session on this machine with that
     :param seen_at: where a session has its prefix
@@ -71,6 +72,7 @@ class Launch:
     folder: str = "."
     user: User = field(default_factory=current_user)
     env: Mapping[str, str | None] = field(default_factory=dict)
+    pythonpath: tuple[str, ...] = ()
     image_env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Bind | Volume, ...] = ()
     ports: tuple[str, ...] = ()

@@ -21,11 +21,18 @@ from envbox.errors import LaunchError
 from envbox.files import held, is_regular
 from envbox.inside import JUPYTER
 from envbox.inside import PREFIX as IMAGE_PREFIX
+from envbox.inside import WORK as IMAGE_PROJECT
 from envbox.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.launch.container import Kind, Launch, client_env, run_argv
 from envbox.launch.env_file import read_env_file
 from envbox.launch.identity import write_identity
-from envbox.launch.variables import checked_variables, existing_file, parse_variable
+from envbox.launch.variables import (
+    checked_variables,
+    existing_file,
+    import_folders,
+    parse_variable,
+    python_path,
+)
 from envbox.launch.watching import SESSION_LABEL, leave_watcher
 from envbox.settings import EnvironmentSettings, Settings
 
@@ -86,7 +93,8 @@ def from_settings(
             f"no command to run in {name}",
             f"envbox run {name} -- COMMAND, or set `command` for it in envbox.toml",
         )
-    env: dict[str, str | None] = {}
+    folders = import_folders(project, settings.pythonpath, table)
+    env: dict[str, str | None] = {**python_path(IMAGE_PROJECT, folders)}
     if settings.env_file:
         env |= read_env_file(existing_file(project, settings.env_file, table), os.environ)
     env |= checked_variables(settings.env, table)
@@ -100,6 +108,7 @@ def from_settings(
         kind=options.kind,
         folder=str(here.relative_to(project)) if here.is_relative_to(project) else ".",
         env=env | dict(map(parse_variable, options.env)),
+        pythonpath=folders,
         mounts=(
             *(parse_volume(text, project, table) for text in settings.volumes),
             *(parse_volume(text, here) for text in options.volumes),
@@ -140,7 +149,9 @@ def on_this_machine(
     :param labels: that image's labels
     """
     labels = {**labels, **launch.labels}
-    return replace(launch, prefix=prefix, seen_at=seen_at, image_env=env, labels=labels)
+    inside, outside = (python_path(root, launch.pythonpath) for root in (IMAGE_PROJECT, str(launch.project)))
+    own_env = {**launch.env, **outside} if inside.items() <= launch.env.items() else launch.env
+    return replace(launch, prefix=prefix, seen_at=seen_at, image_env=env, labels=labels, env=own_env)
 
 
 def with_streams(launch: Launch) -> Launch:

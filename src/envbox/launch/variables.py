@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from envbox.errors import LaunchError
@@ -30,6 +31,36 @@ def checked_variables(variables: Mapping[str, str], table: str) -> Mapping[str, 
         if not name or "=" in name or "\0" in name + value:
             raise LaunchError(f"env in [{table}] has {name!r}, which cannot be a variable")
     return variables
+
+
+def import_folders(project: Path, folders: Sequence[str], table: str) -> tuple[str, ...]:
+    """Check the folders of a project that Python is to import from; gives them relative to it.
+
+    :param table: of the settings, which names them
+    :raises LaunchError: when one is not there, or not in the project
+    """
+    found = []
+    for text in folders:
+        path = project / text
+        words = f"{said('pythonpath', text, table)}: "
+        if ":" in text or not path.resolve().is_relative_to(project.resolve()):
+            raise LaunchError(f"{words}only folders of the project can be imported from", "name one: src")
+        if not path.is_dir():
+            raise LaunchError(f"{words}there is no folder {path}")
+        found.append(os.path.normpath(text))
+    return tuple(found)
+
+
+def python_path(root: str, folders: Sequence[str]) -> dict[str, str]:
+    """The variable that makes Python import from folders of a project.
+
+    :param root: where the project is seen
+    """
+    return (
+        {"PYTHONPATH": ":".join(os.path.normpath(f"{root}/{folder}") for folder in folders)}
+        if folders
+        else {}
+    )
 
 
 def existing_file(folder: Path, text: str, table: str | None = None) -> Path:

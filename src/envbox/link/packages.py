@@ -28,7 +28,7 @@ from envbox.link.wheel import link_wheel
 from envbox.link.workers import run_all
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
-from envbox.report import Reporter
+from envbox.report import Reporter, counted
 from envbox.settings import Settings
 from envbox.slim import FORMAT as SLIM_FORMAT
 
@@ -129,13 +129,25 @@ def link_lock(
     made = obtain(sources, installation.lock, settings, report, maker)
     lost = settle([_claim(s.package, m) for s, m in zip(sources, made, strict=True)])
     if lost:
-        for name, paths in sorted(lost.items()):
-            report.detail(f"{name} gives up {len(paths)} paths to other packages, {min(paths)} among them")
+        _tell(lost, made, report)
         sources = [
             replace(s, excluded=lost.get(m.name, frozenset())) for s, m in zip(sources, made, strict=True)
         ]
         made = obtain(sources, installation.lock, settings, report, maker)
     return tuple(made)
+
+
+def _tell(lost: Mapping[str, frozenset[str]], made: Sequence[Linked], report: Reporter) -> None:
+    """Say whose files are not there because another package's are, and, in detail, whose those are."""
+    gone = {path for paths in lost.values() for path in paths}
+    owner = {p: m.name for m in made for p in m.paths if p in gone and p not in lost.get(m.name, ())}
+    files = sum(map(len, lost.values()))
+    names = ", ".join(sorted(lost)[:3]) + (", …" if len(lost) > 3 else "")
+    report.say(f"{counted(files, 'file')} of {names} give way to other packages' (-v: whose)")
+    for name, paths in sorted(lost.items()):
+        for winner in sorted({owner.get(path, "another package") for path in paths}):
+            here = sorted(p for p in paths if owner.get(p, "another package") == winner)
+            report.detail(f"{counted(len(here), 'file')} of {name} give way to {winner}'s: {here[0]}, …")
 
 
 def package_keys(installation: Installation, settings: Settings) -> list[tuple[LockedPackage, str]]:

@@ -129,6 +129,14 @@ class Lock:
         )
 
 
+def plain_lines(data: bytes) -> bytes:
+    """A lockfile's bytes with the line ends that it was written with, whatever a checkout made of them.
+
+    They are what is hashed and what lies in images: so git's `autocrlf` makes no other image.
+    """
+    return data.replace(b"\r\n", b"\n")
+
+
 def own_platform(platforms: tuple[str, ...]) -> str:
     """The platform of containers on this machine, where it is among these; else the first one."""
     import platform as machine

@@ -13,10 +13,12 @@ from typing import Any
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS
 from envbox.lockfile.foreign import (
-    ONLY_HINT,
+    EVERYTHING,
     Faults,
     ForeignLock,
     ForeignPackage,
+    LeftOut,
+    Selection,
     channels_in,
     channels_of,
     conda_package,
@@ -30,10 +32,9 @@ from envbox.mirrors import shown
 KIND = "conda-lock"
 
 
-def loads(data: bytes, path: Path, only: tuple[str, ...] = ()) -> ForeignLock:
+def loads(data: bytes, path: Path, selection: Selection = EVERYTHING) -> ForeignLock:
     """Parse a conda-lock file of version 1.
 
-    :param only: platforms; what is wrong with others is passed over. Empty: all
     :raises LockfileError: with every fault that was found, up to ten
     """
     found = document(decoded(data, path), path)
@@ -48,27 +49,33 @@ def loads(data: bytes, path: Path, only: tuple[str, ...] = ()) -> ForeignLock:
     if not isinstance(entries, list):
         faults.add("`package` is missing, or not a list")
         entries = []
+    left_out = LeftOut(selection)
     read = (
         _entry(entry, number, faults)
         for number, entry in enumerate(entries, 1)
-        if not (isinstance(entry, dict) and _is_passed_over(entry, only))
+        if not (isinstance(entry, dict) and _is_passed_over(entry, left_out))
     )
     packages = distinct([p for p in read if p], faults)
     metadata = found.get("metadata")
     kept = channels_in(metadata.get("channels") if isinstance(metadata, dict) else None, faults)
-    faults.check(ONLY_HINT.format(path.name) if not only else None)
+    only = selection.platforms
+    faults.check(() if only else sorted({p.platform for p in packages}))
     if not packages:
         raise LockfileError(f"{path} locks no package" + (f" for {', '.join(only)}" if only else ""))
     platforms = tuple(sorted({p.platform for p in packages}))
-    return ForeignLock(path, KIND, platforms, kept or channels_of(packages), packages)
+    told = left_out.told(path)
+    return ForeignLock(path, KIND, platforms, kept or channels_of(packages), packages, told)
 
 
-def _is_passed_over(entry: Mapping[str, Any], only: tuple[str, ...]) -> bool:
-    """Virtual packages, which some releases wrote without a URL, and other platforms than those asked for."""
-    name = entry.get("name")
-    return (isinstance(name, str) and name.startswith("__")) or bool(
-        only and entry.get("platform") not in only
-    )
+def _is_passed_over(entry: Mapping[str, Any], left_out: LeftOut) -> bool:
+    """Virtual packages, which some releases wrote without a URL, and what is not asked for."""
+    name, only = entry.get("name"), left_out.selection.platforms
+    if (isinstance(name, str) and name.startswith("__")) or (only and entry.get("platform") not in only):
+        return True
+    category = entry.get("category")
+    if category is None and entry.get("optional") is True:
+        category = "optional"
+    return isinstance(name, str) and left_out.is_unwanted(name, entry.get("version"), category)
 
 
 def _entry(entry: object, number: int, faults: Faults) -> ForeignPackage | None:
@@ -77,9 +84,9 @@ def _entry(entry: object, number: int, faults: Faults) -> ForeignPackage | None:
         return None
     name, platform = entry["name"], entry.get("platform")
     if not isinstance(platform, str) or platform not in PLATFORMS:
-        faults.add(f"{name}: `platform` is not a conda platform")
+        faults.about(name, None).add(f"{name}: `platform` is not a conda platform")
         return None
-    where = f"{name} ({platform})"
+    where, faults = f"{name} ({platform})", faults.about(name, platform)
     said = _said(entry, where, faults)
     if entry.get("manager") == "conda":
         return conda_package(entry.get("url", ""), platform, where, faults, **said)

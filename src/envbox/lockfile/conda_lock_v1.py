@@ -14,6 +14,7 @@ Specification: conda_lock/lockfile/v1/models.py and https://schemas.conda.org/co
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
-from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile import PLATFORMS, Lock, LockedPackage, plain_lines
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
@@ -29,7 +30,7 @@ from envbox.mirrors import public_channel, shown
 from envbox.oci import digest_of
 from envbox.project import LOCK_SUFFIX
 
-__all__ = ["PIP_PREFIX", "dumps", "loads", "name_from", "read_lockfile", "salvaged", "sealed"]
+__all__ = ["PIP_PREFIX", "dumps", "loads", "lock_hint", "name_from", "read_lockfile", "salvaged", "sealed"]
 
 VERSION = 1
 
@@ -44,7 +45,7 @@ def read_lockfile(path: Path) -> Lock:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise LockfileError(f"there is no lockfile {path}", f"envbox lock {name_from(path)}") from None
+        raise LockfileError(f"there is no lockfile {path}", lock_hint(path)) from None
     except OSError as error:
         raise LockfileError(f"cannot read the lockfile {path}: {error.strerror}") from error
     return loads(data, path)
@@ -56,7 +57,8 @@ def loads(data: bytes, path: Path) -> Lock:
     :param path: where they are from: for the words of an error, and the name where the file does not say one
     :raises LockfileError: with every fault that was found, up to ten
     """
-    again = f"restore it, or remove it and lock anew: envbox lock {name_from(path)}"
+    data = plain_lines(data)
+    again = f"restore it, or remove it and lock anew: {lock_hint(path)}"
     document = _document(data, path, again)
     faults: list[str] = []
     lock = _parse(document, path, faults)
@@ -70,7 +72,8 @@ def salvaged(data: bytes, path: Path) -> Lock:
 
     :raises LockfileError: when nothing of it is
     """
-    again = f"remove it and lock anew: envbox lock {name_from(path)}"
+    data = plain_lines(data)
+    again = f"remove it and lock anew: {lock_hint(path)}"
     faults: list[str] = []
     lock = _parse(_document(data, path, again), path, faults)
     if lock is None:
@@ -83,8 +86,8 @@ def _way_out(path: Path, faults: list[str], again: str) -> str:
     if not all(NO_SHA256 in words for words in faults):
         return again
     return (
-        f"keep what it has, and make the spec anew of it: envbox import --force {path.name}; "
-        f"or remove it and lock anew: envbox lock {name_from(path)}"
+        f"keep what it has, and make the spec anew of it: envbox import --force {shlex.quote(path.name)}; "
+        f"or remove it and lock anew: {lock_hint(path)}"
     )
 
 
@@ -154,7 +157,7 @@ def _document(data: bytes, path: Path, again: str) -> Mapping[str, Any]:
     if not data.strip():
         raise LockfileError(f"the lockfile {path} is empty", again)
     if line := conflict_line(data):
-        settle = f"settle it from the spec, with what both sides have: envbox lock {name_from(path)}"
+        settle = f"settle it from the spec, with what both sides have: {lock_hint(path)}"
         raise LockfileError(f"the lockfile {path} has merge conflict markers (line {line})", settle)
     try:
         document = read_plain(data) or yaml.load(data, Loader=yaml.CSafeLoader)
@@ -184,6 +187,18 @@ def name_from(path: Path) -> str:
     if path.name.endswith(LOCK_SUFFIX):
         return path.name[: -len(LOCK_SUFFIX)]
     return path.absolute().parent.name or "environment"
+
+
+def lock_hint(path: Path) -> str:
+    """The command that locks the environment whose lockfile has this path, as a shell takes it.
+
+    A name may be any file's; and a spec that lies elsewhere than projects have theirs is named by its path.
+    """
+    name = name_from(path)
+    specs = [f"{name}{end}" for end in (".yml", ".yaml")] if path.name.endswith(LOCK_SUFFIX) else []
+    beside = next((spec for spec in specs if path.with_name(spec).is_file()), None)
+    is_apart = beside is not None and path.absolute().parent.name != "environments"
+    return f"envbox lock {shlex.quote(str(beside) if is_apart else name)}"
 
 
 # --- reading: from a document to a lock ---------------------------------------------------------------------

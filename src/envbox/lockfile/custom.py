@@ -18,6 +18,7 @@ always was, byte for byte. So nothing that is not known leaves a key behind.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from envbox.mirrors import shown
 from envbox.slim import KINDS
 
 PIP_PREFIX = "pip: "
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REQUESTED, _VIRTUAL, _ABOUT = "envbox.requested.", "envbox.virtual.", "envbox.about."
 
 
@@ -91,7 +93,7 @@ def with_custom(lock: Lock, custom: Mapping[str, str], faults: list[str]) -> Loc
     """A lock with what its custom metadata says, and whatever is wrong with that added to `faults`."""
     return replace(
         lock,
-        name=custom.get("envbox.name") or lock.name,
+        name=_name(custom, faults) or lock.name,
         base=_base(custom, lock.platforms, faults),
         requested=_by_platform(custom, _REQUESTED, lambda key: tuple(_json_value(custom, key, list, faults))),
         variables=_json_value(custom, "envbox.variables", dict, faults),
@@ -101,6 +103,14 @@ def with_custom(lock: Lock, custom: Mapping[str, str], faults: list[str]) -> Loc
         virtual=_by_platform(custom, _VIRTUAL, lambda key: _json_value(custom, key, dict, faults)),
         packages=_with_about(lock.packages, custom, faults),
     )
+
+
+def _name(custom: Mapping[str, str], faults: list[str]) -> str | None:
+    """The environment's name, which stands in images' names, prompts and commands that people copy."""
+    name = custom.get("envbox.name")
+    if name and not _NAME.fullmatch(name):
+        faults.append(f"`envbox.name` is {shown(name)}; a name is made of letters, digits, `-`, `_` and `.`")
+    return name
 
 
 def _by_platform(custom: Mapping[str, str], prefix: str, read: Callable[[str], Any]) -> dict[str, Any]:

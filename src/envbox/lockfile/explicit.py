@@ -16,9 +16,12 @@ from pathlib import Path
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.foreign import (
+    EVERYTHING,
     Faults,
     ForeignLock,
     ForeignPackage,
+    LeftOut,
+    Selection,
     channels_of,
     conda_package,
     decoded,
@@ -32,7 +35,7 @@ _PLATFORM = re.compile(r"#\s*platform:\s*(\S+)")
 _PIP = re.compile(r"#\s*pip\s+(\S+)\s+@\s+(\S+?)(?:(?:#|\s--hash=)sha256[=:](\S+))?")
 
 
-def loads(data: bytes, path: Path) -> ForeignLock:
+def loads(data: bytes, path: Path, selection: Selection = EVERYTHING) -> ForeignLock:
     """Parse an explicit file.
 
     :raises LockfileError: with every line that is wrong, up to ten
@@ -42,24 +45,28 @@ def loads(data: bytes, path: Path) -> ForeignLock:
     said = next((m[1] for m in map(_PLATFORM.match, text.splitlines()) if m), None)
     if said is not None and said not in PLATFORMS:
         faults.add(f"`# platform: {said}` names no conda platform")
+    left_out = LeftOut(selection)
     conda: list[ForeignPackage] = []
     wheels: list[tuple[str, re.Match[str]]] = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         where = f"line {number}"
         if match := _PIP.fullmatch(line):
-            wheels.append((where, match))
+            wheels += [] if left_out.is_unwanted(match[1]) else [(where, match)]
         elif line and not line.startswith("#") and line != MARK:
             package = _read_line(line, where, faults)
-            conda += [package] if package else []
+            conda += [package] if package and not left_out.is_unwanted(package.name, package.version) else []
     platform = said or _platform(conda, path, faults)
     packages = [_placed(p, platform, faults) for p in conda] + [
-        pip_package(m[1], None, m[2], platform, where, faults, sha256=m[3]) for where, m in wheels
+        pip_package(m[1], None, m[2], platform, where, faults.about(m[1], platform), sha256=m[3])
+        for where, m in wheels
     ]
     found = distinct([p for p in packages if p], faults)
     faults.check()
     if not found:
         raise LockfileError(f"{path} names no package: after {MARK}, each line is a package's URL")
-    return ForeignLock(path, KIND, (platform,), channels_of(found), found)
+    if selection.platforms and platform not in selection.platforms:
+        raise LockfileError(f"{path} is for {platform}, not for {', '.join(selection.platforms)}")
+    return ForeignLock(path, KIND, (platform,), channels_of(found), found, left_out.told(path))
 
 
 def _read_line(line: str, where: str, faults: Faults) -> ForeignPackage | None:

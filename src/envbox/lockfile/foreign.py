@@ -9,8 +9,9 @@ each: the file, the line or the key, the value.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -18,9 +19,13 @@ from urllib.parse import unquote, urlsplit
 from envbox import files
 from envbox.errors import LockfileError, listed
 from envbox.lockfile import PLATFORMS, is_file_name, pip_name
-from envbox.mirrors import public, shown, without_credentials
+from envbox.mirrors import public, public_channel, shown, without_credentials
 
-ONLY_HINT = "if it is sound for the platform that you need: envbox import {} --platform PLATFORM"
+MAIN = "main"
+"""The category of what an environment is for; others (`dev`) are taken when they are asked for."""
+_FORGE = "https://conda.anaconda.org/"
+_DEFAULTS = "https://repo.anaconda.com/pkgs/"
+_CHANNEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LARGEST = 16 << 20  # bytes; the largest pixi.lock that is known has 3 MB
 _ARCHIVE = re.compile(r"(.+)-([^-]+)-([^-]+)\.(?:conda|tar\.bz2)")
 _MD5, _SHA256 = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
@@ -59,6 +64,7 @@ class ForeignLock:
     :param path: the file
     :param kind: what the format is called
     :param channels: as the file has them, by priority; those of the packages where it does not say
+    :param left_out: what of the file is not in `packages`, and why, for people
     """
 
     path: Path
@@ -66,26 +72,105 @@ class ForeignLock:
     platforms: tuple[str, ...]
     channels: tuple[str, ...]
     packages: tuple[ForeignPackage, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a foreign lockfile is taken.
+
+    :param environment: of a pixi.lock; None: `default`, or the only one
+    :param platforms: others are passed over, right or wrong. Empty: all
+    :param without: names of packages that are left out, right or wrong
+    :param categories: taken besides `main`
+    """
+
+    environment: str | None = None
+    platforms: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+
+
+EVERYTHING = Selection()
+"""All of it, but for what nobody wants unasked: other categories than `main`."""
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What a reader leaves out of a file, as it goes through it."""
+
+    selection: Selection
+    names: dict[str, set[str]] = field(default_factory=dict)
+    categories: dict[str, set[str]] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+
+    def is_unwanted(self, name: str, version: object = None, category: object = MAIN) -> bool:
+        """Whether a package is to be left out; it is noted then."""
+        if pip_name(name) in map(pip_name, self.selection.without):
+            self.names.setdefault(pip_name(name), set()).add(f"{name} {version or ''}".strip())
+            return True
+        if isinstance(category, str) and category not in (MAIN, "", *self.selection.categories):
+            self.categories.setdefault(category, set()).add(name)
+            return True
+        return False
+
+    def told(self, path: Path) -> tuple[str, ...]:
+        """What was left out, in words.
+
+        :raises LockfileError: when a package that is to be left out, or a category, is not there
+        """
+        absent = sorted(n for n in self.selection.without if pip_name(n) not in self.names)
+        if absent:
+            raise LockfileError(f"{path} has no package {', '.join(absent)}, so it cannot be left out")
+        asked = sorted(one for texts in self.names.values() for one in texts)
+        said = [f"left out, as asked: {', '.join(asked)}; what imports it will not find it"] if asked else []
+        for category, names in sorted(self.categories.items()):
+            some = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
+            said.append(f"left out: {len(names)} of the category {category} ({some}); --category {category}")
+        return (*said, *dict.fromkeys(self.words))
 
 
 class Faults:
-    """What is wrong with a file, collected: several faults are told at once."""
+    """What is wrong with a file, collected: told all at once, with a way around all of them."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self._path, self._kind = path, kind
-        self._found: list[str] = []
+        self._found: list[tuple[str, str | None, str | None]] = []
+        self._about: tuple[str | None, str | None] = (None, None)
+
+    def about(self, package: str | None, platform: str | None) -> Faults:
+        """The same collection, for faults of one package: what it is called, and where it stands."""
+        part = Faults(self._path, self._kind)
+        part._found, part._about = self._found, (package, platform)
+        return part
 
     def add(self, words: str) -> None:
         """Note one."""
-        self._found.append(public(words))
+        self._found.append((public(words), *self._about))
 
-    def check(self, hint: str | None = None) -> None:
+    def check(self, platforms: Sequence[str] = ()) -> None:
         """Raise what was noted, if anything.
 
+        :param platforms: all that the file is for
         :raises LockfileError: with the first ten
         """
         if self._found:
-            raise LockfileError(listed(f"{self._path} ({self._kind}) cannot be used", self._found), hint)
+            found = [words for words, *_ in self._found]
+            raise LockfileError(
+                listed(f"{self._path} ({self._kind}) cannot be used", found), self._way_around(platforms)
+            )
+
+    def _way_around(self, platforms: Sequence[str]) -> str | None:
+        """A command that does not meet the same faults; None where there is none."""
+        packages, broken = ({fault[part] for fault in self._found} for part in (1, 2))
+        command = f"envbox import {shlex.quote(self._path.name)}"
+        sound = [p for p in platforms if p not in broken]
+        if sound and None not in broken:
+            return f"it is sound for {', '.join(sound)}: {command} --platform {','.join(sound)}"
+        if None not in packages:
+            names = ",".join(sorted(map(str, packages)))
+            return f"to do without what is wrong: {command} --without {shlex.quote(names)}"
+        return None
 
 
 def conda_package(
@@ -191,6 +276,15 @@ def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
             channel = package.url.rsplit("/", 2)[0]
             counts[channel] = counts.get(channel, 0) + 1
     return tuple(sorted(counts, key=lambda channel: (-counts[channel], channel)))
+
+
+def channel_name(url: str) -> str:
+    """A channel as specs name it: conda-forge and the like by their name, others by their URL."""
+    url = public_channel(url).rstrip("/")
+    if url.startswith(_DEFAULTS):
+        return "defaults"
+    short = url.removeprefix(_FORGE)
+    return short if url.startswith(_FORGE) and _CHANNEL.fullmatch(short) else url
 
 
 def channels_in(value: object, faults: Faults) -> tuple[str, ...]:

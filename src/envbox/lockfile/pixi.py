@@ -9,6 +9,7 @@ Specification: rattler, crates/rattler_lock/src/parse/models/v6, v7
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from typing import Any
 from envbox.errors import LockfileError
 from envbox.lockfile import PLATFORMS, Lock, LockedPackage
 from envbox.lockfile.foreign import (
-    ONLY_HINT,
+    EVERYTHING,
     Faults,
     ForeignLock,
     ForeignPackage,
+    LeftOut,
+    Selection,
     channels_in,
     channels_of,
     conda_package,
@@ -33,14 +36,14 @@ from envbox.mirrors import shown
 KIND = "pixi"
 VERSIONS = (6, 7)
 DEFAULT = "default"
+_ITSELF = (".", "./")
+_ITSELF_NOTE = ': `pythonpath = ["src"]` in envbox.toml lets it be imported from where it is'
 _FACTS = ("sha256", "md5", "size", "license")
 
 
-def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[str, ...] = ()) -> ForeignLock:
-    """Parse one environment of a pixi.lock.
+def loads(data: bytes, path: Path, selection: Selection = EVERYTHING) -> ForeignLock:
+    """Parse one environment of a pixi.lock. The project itself (`pypi: ./`) is in none: it is mounted.
 
-    :param environment: its name; None: `default`, or the only one
-    :param only: platforms; what is wrong with others is passed over. Empty: all
     :raises LockfileError: with every fault that was found, up to ten
     """
     found = document(decoded(data, path), path)
@@ -52,9 +55,10 @@ def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[s
             "have it written anew by a newer pixi: pixi lock" if old else "a newer envbox may read it",
         )
     faults = Faults(path, f"pixi.lock, version {version}")
-    chosen = _environment(found.get("environments"), environment, path)
+    chosen = _environment(found.get("environments"), selection.environment, path)
     known = _known(found.get("packages"), faults)
     subdirs = _subdirs(found.get("platforms"), faults)
+    left_out, only = LeftOut(selection), selection.platforms
     packages: list[ForeignPackage] = []
     listed = chosen.get("packages")
     platforms: list[str] = []
@@ -69,13 +73,14 @@ def loads(data: bytes, path: Path, environment: str | None = None, only: tuple[s
             faults.add(f"`{label}` is a second set of packages for {platform}, and a lock has one")
             continue
         platforms.append(platform)
-        packages += _read_entries(entries, f"{label}", platform, known, faults)
+        packages += _read_entries(entries, (f"{label}", platform), known, left_out, faults)
     result = distinct(packages, faults)
     channels = tuple(url.rstrip("/") for url in channels_in(chosen.get("channels"), faults))
-    faults.check(ONLY_HINT.format(path.name) if not only else None)
+    faults.check(() if only else platforms)
     if not platforms:
         raise LockfileError(f"{path} has no packages for {', '.join(only) or 'any platform'}")
-    return ForeignLock(path, KIND, tuple(sorted(platforms)), channels or channels_of(result), result)
+    return ForeignLock(path, KIND, tuple(sorted(platforms)), channels or channels_of(result), result,
+                       left_out.told(path))  # fmt: skip
 
 
 def _environment(environments: object, wanted: str | None, path: Path) -> Mapping[str, Any]:
@@ -121,27 +126,53 @@ def _known(value: object, faults: Faults) -> dict[tuple[str, str], Mapping[str, 
 
 
 def _read_entries(
-    entries: object, label: str, platform: str, known: Mapping[tuple[str, str], Any], faults: Faults
+    entries: object,
+    place: tuple[str, str],
+    known: Mapping[tuple[str, str], Any],
+    left_out: LeftOut,
+    faults: Faults,
 ) -> Iterator[ForeignPackage]:
+    """Read what an environment has for one platform.
+
+    :param place: what the platform is called in the file, and its subdir
+    """
+    label, platform = place
     if not isinstance(entries, list):
         faults.add(f"the packages of {label} should be a list")
         return
     for number, entry in enumerate(entries, 1):
         where = f"{label}, entry {number}"
         kind, url = next(iter(entry.items()), ("", "")) if isinstance(entry, dict) else ("", "")
-        if not isinstance(url, str):
-            faults.add(f"{where}: should be a URL, not {shown(url)}")
-            continue
-        if kind == "conda_source":
-            faults.add(f"{where}: {url} is to be built from its sources, and only archives can be locked")
-            continue
         facts = known.get((str(kind), str(url)))
-        if kind not in ("conda", "pypi"):
-            faults.add(f"{where}: neither `conda` nor `pypi`: {shown(entry)}")
+        name = _name(str(kind), str(url), facts)
+        if name and left_out.is_unwanted(name, (facts or {}).get("version")):
+            continue
+        if kind == "pypi" and url in _ITSELF:
+            left_out.words.append(f"left out: {name or 'what'} is the project itself{_ITSELF_NOTE}")
+            continue
+        own = faults.about(name, platform)
+        if not isinstance(url, str):
+            own.add(f"{where}: should be a URL, not {shown(url)}")
+        elif kind == "conda_source":
+            own.add(f"{where}: {url} is to be built from its sources, and only archives can be locked")
+        elif kind not in ("conda", "pypi"):
+            own.add(f"{where}: neither `conda` nor `pypi`: {shown(entry)}")
         elif facts is None:
-            faults.add(f"{where}: nothing stands under `packages` for {url}")
-        elif package := _package(str(kind), facts, platform, where, faults):
+            own.add(f"{where}: nothing stands under `packages` for {url}")
+        elif package := _package(str(kind), facts, platform, where, own):
             yield package
+
+
+def _name(kind: str, url: str, facts: Mapping[str, Any] | None) -> str | None:
+    """What a package is called, where that can be told."""
+    named = (facts or {}).get("name")
+    if isinstance(named, str):
+        return named
+    if kind == "conda_source":
+        source = re.match(r"([A-Za-z0-9_.-]+)(\[[^\]]*\])?\s*@", url)
+        return source[1] if source else None
+    archive = re.fullmatch(r"(.+)-[^-]+-[^-]+\.(?:conda|tar\.bz2)", url.rsplit("/", 1)[-1])
+    return archive[1] if kind == "conda" and archive else None
 
 
 def _package(

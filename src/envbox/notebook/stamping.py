@@ -10,6 +10,7 @@ from pathlib import Path
 from envbox import __version__
 from envbox.errors import LockfileError, SpecError
 from envbox.files import write_whole
+from envbox.lockfile import plain_lines
 from envbox.notebook.reading import Notebook, loads, read_bytes
 from envbox.notebook.writing import with_metadata
 from envbox.oci import digest_of
@@ -78,7 +79,7 @@ def lock_digest(environment: Environment) -> str:
     :raises LockfileError: when there is none
     """
     try:
-        return str(digest_of(environment.lock_path.read_bytes()))
+        return str(digest_of(plain_lines(environment.lock_path.read_bytes())))
     except FileNotFoundError:
         raise LockfileError(
             f"{environment.name} is not locked, so no notebook can be bound to it",

@@ -92,7 +92,7 @@ def _each(old: Lock | None, new: Lock | None) -> Iterator[Change]:
     before, after = _by_key(old), _by_key(new)
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        if was is None or now is None or _identity(was) != _identity(now):
+        if was is None or now is None or not _is_same(was, now):
             manager, name, platform = key
             yield Change(name, manager, (platform,), was, now)
 
@@ -101,8 +101,12 @@ def _by_key(lock: Lock | None) -> Mapping[tuple[str, str, str], LockedPackage]:
     return {(p.manager, p.name, p.platform): p for p in lock.packages} if lock else {}
 
 
-def _identity(package: LockedPackage) -> tuple[object, ...]:
-    return package.version, package.build, package.sha256, package.url
+def _is_same(one: LockedPackage, other: LockedPackage) -> bool:
+    """Whether two are one archive: a hash that only one of them has is no matter."""
+    pairs = ((one.sha256, other.sha256), (one.md5, other.md5))
+    return (one.version, one.build, one.url) == (other.version, other.build, other.url) and all(
+        mine == theirs for mine, theirs in pairs if mine and theirs
+    )
 
 
 def _likeness(change: Change) -> tuple[object, ...]:
@@ -120,8 +124,8 @@ def _details(old: Lock, new: Lock) -> Iterator[Detail]:
         if before is None or after is None:
             yield Detail(platform, before, after)
     yield from _different("channels", ", ".join(old.channels), ", ".join(new.channels))
-    yield from _different("base", *(lock.base.reference if lock.base else None for lock in (old, new)))
-    if old.base and new.base:
+    if old.base and new.base:  # another tool's lockfile has none
+        yield from _different("base", old.base.reference, new.base.reference)
         yield from _base(old.base, new.base)
     for platform in sorted(old.virtual.keys() | new.virtual.keys()):
         was, now = (lock.virtual.get(platform, {}) for lock in (old, new))

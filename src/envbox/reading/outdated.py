@@ -140,10 +140,11 @@ def _newer(version: str | None, than: str) -> str | None:
 def channels_in(spec_path: Path) -> tuple[str, ...]:
     """The channels that a spec names, as it has them; none where it cannot be read, which others say."""
     from envbox.errors import SpecError
-    from envbox.spec.text import read_text, yaml_document
+    from envbox.spec.document import parsed
+    from envbox.spec.text import read_text
 
     try:
-        found = yaml_document(read_text(spec_path), spec_path).get("channels")
+        found = parsed(read_text(spec_path), spec_path).values.get("channels")
     except SpecError:
         return ()
     return tuple(c for c in found if isinstance(c, str)) if isinstance(found, list) else ()

@@ -7,6 +7,7 @@ and a revision are that environment then; a revision alone is all of them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from envbox.errors import LockfileError, ToolError
 from envbox.lockfile import Lock
-from envbox.lockfile.conda_lock_v1 import loads, read_lockfile
-from envbox.project import Environment, Project, is_reference
+from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.lockfile.formats import is_spec, read_any
+from envbox.project import Environment, Project, environment_at, is_reference
 from envbox.reading.revisions import HEAD, commit_of, locks_at, read_at, top_of
 
 HERE = "working tree"
@@ -61,7 +63,7 @@ class _At:
 
     def side(self, path: Path) -> Side:
         data = read_at(self.top, self.commit, path) if self.commit else None
-        return Side(self.label, loads(data, Path(f"{self.label}:{path.name}")) if data else None)
+        return Side(self.label, read_any(data, Path(f"{self.label}:{path.name}")) if data else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class _File:
     def side(self, *, must_be: bool) -> Side:
         if self.is_named and not must_be and not self.path.is_file():
             return Side(HERE, None)
-        return Side(self.label if must_be else HERE, read_lockfile(self.path))
+        if not self.path.is_file():
+            read_lockfile(self.path)  # says in words that there is none
+        return Side(self.label if must_be else HERE, read_any(_bytes(self.path), self.path))
 
 
 Word = _At | _File | Side
@@ -115,9 +119,7 @@ def find_pairs(words: Sequence[str], project: Project, here: Path, read_image: R
             pairs = iter([_pair(old, new)])
     compared = tuple(pair for pair in pairs if pair.old.lock or pair.new.lock)
     if not compared:
-        foreign = next((e.foreign.name for e in project.environments if e.foreign), None)
-        hint = f"{foreign} may be another tool's: envbox import {foreign}" if foreign else "envbox lock"
-        raise LockfileError("nothing is locked on either side", hint)
+        raise LockfileError("nothing is locked on either side", "envbox lock")
     return compared
 
 
@@ -129,13 +131,16 @@ def _find(word: str, project: Project, here: Path, read_image: ReadImage) -> Wor
         if environment.name == word:
             return _file(environment)
     if (here / word).is_file():
-        return _File(word, here / word, is_named=False)
+        path = Path(os.path.abspath(here / word))  # noqa: PTH100  # `..` must go, symlinks stay
+        if is_spec(path):
+            return _File(word, environment_at(path, is_spec=True).lock_path, is_named=False)
+        return _File(word, path, is_named=False)
     is_image = word.startswith(REGISTRY) or is_reference(word) or "/" in word or bool(_ID.fullmatch(word))
     top = None if word.startswith(REGISTRY) else _top(project.root, is_needed=not is_image)
     if top and (commit := commit_of(project.root, word)):
         return _At(word, top, commit)
     if is_image:
-        return Side(word, loads(read_image(word), Path(word)))
+        return Side(word, read_any(read_image(word), Path(word)))
     names = ", ".join(environment.name for environment in project.environments)
     raise LockfileError(
         f"{word} is no environment here, no lockfile and no git revision",
@@ -154,7 +159,14 @@ def _top(folder: Path, *, is_needed: bool) -> Path | None:
 
 
 def _file(environment: Environment) -> _File:
-    return _File(environment.name, environment.lock_path, is_named=True)
+    return _File(environment.name, environment.foreign or environment.lock_path, is_named=True)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LockfileError(f"cannot read the lockfile {path}: {error.strerror}") from error
 
 
 def _head(folder: Path) -> _At:
@@ -172,7 +184,7 @@ def _head(folder: Path) -> _At:
 
 def _all(old: _At, new: _At | None, project: Project) -> Iterator[Pair]:
     """Every environment of a revision and of another, or of the working tree."""
-    files = {e.lock_path: _file(e) for e in project.environments}
+    files = {file.path: file for file in map(_file, project.environments)}
     for at in filter(None, (old, new)):
         for path in locks_at(project.root, at.commit) if at.commit else ():
             files.setdefault(path, _File(path.name, path, is_named=True))

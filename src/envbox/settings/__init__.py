@@ -48,6 +48,7 @@ class EnvironmentSettings:
     :param volumes: `HOST:CONTAINER[:ro]`, relative host paths from the project
     :param ports: `[HOST:]CONTAINER`, published on 127.0.0.1
     :param slim: kinds of files that packages are linked without, of `envbox.slim.KINDS`, sorted
+    :param pythonpath: folders of the project that Python imports from as well, such as `src`
     :param cuda: the CUDA version that its machines have, `__cuda` to the solver; None: none is assumed
     """
 
@@ -63,6 +64,7 @@ class EnvironmentSettings:
     gpus: str | None = None
     slim: tuple[str, ...] = ()
     cuda: str | None = None
+    pythonpath: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,7 @@ ENVIRONMENT_KEYS: dict[str, Parser] = {
     "gpus": _text_or_number,
     "slim": _slim,
     "cuda": _text_or_number,
+    "pythonpath": _texts,
 }
 KEYS: dict[str, Parser] = {
     "cache_dir": _path,

@@ -1,4 +1,4 @@
-"""From a name to sizes: an environment of the project, or an image in the engine."""
+"""From a name to the sizes of an image in the engine."""
 
 from __future__ import annotations
 
@@ -12,29 +12,23 @@ if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.project import Project
     from envbox.report import Reporter
-    from envbox.settings import Settings
 
 
-def find_sizes(
-    name: str | None,
+def sizes_of_named_image(
+    name: str,
     project: Project,
     connect: Callable[[], Engine],
-    settings: Settings,
     report: Reporter,
     platform: str | None = None,
 ) -> Sizes:
-    """Give the sizes of an environment by its lockfile, or of an image.
+    """Give the sizes of an image that somebody named.
 
-    :param name: of an environment, else of an image; without, the project's one environment is meant
-    :param connect: gives the engine; an environment needs none
-    :raises EnvboxError: when there is neither, or it cannot be read
+    :param connect: gives the engine
+    :raises EnvboxError: when there is none of that name, or it cannot be read
     """
-    from envbox.size.locked import sizes_of_lock
     from envbox.size.saved import sizes_of_image
 
     names = [environment.name for environment in project.environments]
-    if name is None or name in names:
-        return sizes_of_lock(project.environment(name), settings, report, platform)
     if platform is not None:
         raise ImageError(f"{name} is an image, which has the platform that it has", "leave --platform away")
     engine = connect()

@@ -13,7 +13,7 @@ conda-lock's `platforms:`, `category:`, `pip-repositories:` and selectors (`# [l
 from __future__ import annotations
 
 import io
-import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,17 +23,19 @@ from typing import Any
 
 from envbox.errors import SpecError
 from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
+from envbox.lockfile.variables import variable_fault
 from envbox.mirrors import shown
 from envbox.settings import Settings
-from envbox.spec.faults import channel_fault, index_fault, match_spec_fault, requirement_fault
-from envbox.spec.text import Faults, content_hash, for_twin, made_sound, parsed, read_text, selected, twin
+from envbox.spec.document import Asked, Document, canonical, parsed
+from envbox.spec.faults import channel_fault, index_fault, match_spec_fault
+from envbox.spec.requirements import Files
+from envbox.spec.selectors import content_hash, is_known, twin
+from envbox.spec.text import Faults, Place, read_text, text_faults
 from envbox.spec.warned import warnings_of
 
 OPTIONAL_PLATFORM = "linux-aarch64"
 
-_NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
-
-Lines = Mapping[tuple[str | int, ...], int]
+Lines = Mapping[Place, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +71,22 @@ def read_spec(
     platforms: Sequence[str],
     settings: Settings,
     fallback: Sequence[str] = DEFAULT_PLATFORMS,
+    folder: Path | None = None,
 ) -> EnvSpec:
     """Read and check a spec.
 
     :param platforms: asked for by the command; empty: the spec's own, else the settings', else `fallback`
+    :param folder: where files that it names (`-r requirements.txt`) are looked for; None: beside it
     :raises SpecError: with every fault that was found
     """
-    faults: Faults = []
-    text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), faults))
+    text = read_text(path)
+    faults: Faults = text_faults(text)
     try:
-        document, lines = parsed(text, path)
+        whole = parsed(text, path)
     except SpecError:
         _raise(path, faults)  # its cause, where there are any
         raise
+    document, lines = whole.values, whole.lines
     named = _named_platforms(document, settings, faults)
     wanted = tuple(dict.fromkeys([*platforms] or named or fallback))
     faults += [
@@ -91,11 +96,12 @@ def read_spec(
     ]
     channels = _channels(document, lines, faults)
     _check_indexes(document, lines, faults)
-    variables = _variables(text, faults)
+    variables = _variables(whole.text, lines, faults)
     shape = _shape_faults(document, lines)
-    _check_items(document, lines, faults, shape)
+    folder = path.absolute().parent if folder is None else folder
+    _check_items(whole, folder, faults)
     _raise(path, faults + shape)
-    asked = {p: _asked(text, p, path) for p in wanted}
+    asked = {p: _asked(whole, p, path, folder) for p in wanted}
     optional = () if platforms or named or "linux-64" not in wanted else (OPTIONAL_PLATFORM,)
     return EnvSpec(
         name=str(document.get("name") or path.stem),
@@ -107,9 +113,9 @@ def read_spec(
         conda={p: conda for p, (conda, _) in asked.items()},
         pip={p: pip for p, (_, pip) in asked.items()},
         variables=variables,
-        warnings=warnings_of(document, text, channels or settings.channels),
-        specification=_specification(text, dict.fromkeys(map(twin, wanted)), path),
-        twins={p: _specification(for_twin(text, p), [twin(p)], path) for p in wanted if twin(p) != p},
+        warnings=(*warnings_of(whole, channels or settings.channels), *_idle(whole, wanted, folder)),
+        specification=_specification(whole, {twin(p): asked[p] for p in sorted(wanted, key=is_known)}, path),
+        twins={p: _specification(whole, {twin(p): asked[p]}, path) for p in wanted if twin(p) != p},
     )
 
 
@@ -122,6 +128,8 @@ def content_hashes(spec: EnvSpec) -> dict[str, str]:
     from conda_lock.virtual_package import default_virtual_package_repodata
 
     repodata = default_virtual_package_repodata()
+    # conda-lock would remove its folder at the end of this process, which often becomes another by then
+    shutil.rmtree(repodata.base_path, ignore_errors=True)
     known: dict[str, str] = compute_content_hashes(spec.specification, repodata)
     others = {p: compute_content_hashes(one, repodata)[twin(p)] for p, one in spec.twins.items()}
     return {p: content_hash(others.get(p) or known[p], p) for p in spec.platforms}
@@ -186,7 +194,7 @@ def _check_indexes(document: Mapping[str, Any], lines: Lines, faults: Faults) ->
         faults.append((lines.get(("category",), 0), f"`category` should be text, not {shown(category)}"))
 
 
-def _variables(text: str, faults: Faults) -> dict[str, str]:
+def _variables(text: str, lines: Lines, faults: Faults) -> dict[str, str]:
     """The variables as they are written: `1.10` and `on` are texts here, not a number and a truth."""
     import yaml
 
@@ -194,16 +202,8 @@ def _variables(text: str, faults: Faults) -> dict[str, str]:
     if not isinstance(variables, dict) or not all(isinstance(v, str) for v in variables.values()):
         faults.append((0, "`variables` should map names to texts"))
         return {}
-    faults += [
-        (0, f"{shown(name)} in `variables` cannot be the name of an environment variable")
-        for name in variables
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    ]
-    faults += [
-        (0, f"the variable {name} holds a line break or another control character")
-        for name, v in variables.items()
-        if re.search(r"[\x00-\x08\n\r\ud800-\udfff]", v)
-    ]
+    told = [(lines.get(("variables", name), 0), variable_fault(name, v)) for name, v in variables.items()]
+    faults += [(line, words) for line, words in told if words]
     return variables if faults else dict(sorted(variables.items()))
 
 
@@ -241,40 +241,64 @@ def _pip_shape_faults(section: object, number: int, lines: Lines) -> Faults:
     ]
 
 
-def _check_items(document: Mapping[str, Any], lines: Lines, faults: Faults, shape: Faults) -> None:
+def _check_items(whole: Document, folder: Path, faults: Faults) -> None:
     """Try every match spec and requirement, also those of platforms that nobody asked for."""
-    dependencies = document.get("dependencies")
+    dependencies, lines = whole.values.get("dependencies"), whole.lines
     for number, item in enumerate(dependencies if isinstance(dependencies, list) else []):
         place = ("dependencies", number)
         if isinstance(item, str) and item.strip():
-            words = match_spec_fault(item.strip())
-            if item[0].isspace():
-                words = f"{shown(item)} begins with a blank; take it away"
+            words = match_spec_fault(_one_line(item))
             faults += [(lines.get(place, 0), words)] if words else []
         section = item.get("pip") if isinstance(item, dict) else None
         for n, requirement in enumerate(section if isinstance(section, list) else []):
-            words = requirement_fault(requirement.strip()) if isinstance(requirement, str) else None
-            faults += [(lines.get((*place, "pip", n), 0), words)] if words else []
+            if isinstance(requirement, str):
+                line = lines.get((*place, "pip", n), 0)
+                faults += [(line, words) for words in _read_files([requirement], folder).faults]
 
 
-def _asked(text: str, platform: str, path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _read_files(section: Iterable[str], folder: Path) -> Files:
+    """The requirements of a pip section, and of the files that it names."""
+    found = Files(folder)
+    for line in section:
+        found.add(_one_line(line))
+    return found
+
+
+def _section(document: Document, platform: str) -> list[str]:
+    items = [item for item in document.dependencies(platform) if isinstance(item, dict)]
+    return [line for item in items for line in item.get("pip") or ()]
+
+
+def _idle(document: Document, platforms: Iterable[str], folder: Path) -> Iterator[str]:
+    """Warn of constraints that hold for nothing."""
+    idle = {name for p in platforms for name in _read_files(_section(document, p), folder).idle()}
+    if idle:
+        some = ", ".join(sorted(idle)[:5]) + (", …" if len(idle) > 5 else "")
+        yield f"constraints hold for what is asked for by name, and so not for {some}: ask for it too"
+
+
+def _asked(document: Document, platform: str, path: Path, folder: Path) -> Asked:
     """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
-    document, _ = parsed(selected(text, platform), path)
-    _raise(path, [(0, f"on {platform}, {words}") for _, words in _shape_faults(document, {})])
-    dependencies = document["dependencies"]
-    conda = [item.strip() for item in dependencies if isinstance(item, str)]
-    sections = [item["pip"] for item in dependencies if isinstance(item, dict) and item.get("pip")]
-    pip = [line.strip() for section in sections for line in section]
+    dependencies = document.dependencies(platform)
+    faults = _shape_faults({"dependencies": dependencies}, {})
+    _raise(path, [(0, f"on {platform}, {words}") for _, words in faults])
+    conda = [_one_line(item) for item in dependencies if isinstance(item, str)]
+    pip = _read_files(_section(document, platform), folder).asked()
     if pip and "pip" not in conda:
         conda.append("pip")
-    return tuple(dict.fromkeys(conda)), tuple(dict.fromkeys(pip))
+    return tuple(dict.fromkeys(conda)), pip
 
 
-def _specification(text: str, platforms: Iterable[str], path: Path) -> Any:
-    """What conda-lock reads in the same text.
+def _one_line(text: str) -> str:
+    """A dependency as it is asked for: to conda, a tab between words is a blank."""
+    return text.replace("\t", " ").strip()
 
-    It reads files in the locale's encoding, so it gets one of its own; and a table of names that is empty,
-    since reading looks up only `pip`, which has the same name on both sides.
+
+def _specification(document: Document, asked: Mapping[str, Asked], path: Path) -> Any:
+    """What conda-lock makes of what is asked for.
+
+    It gets a table of names that is empty, since reading looks up only `pip`, which has the same name on both
+    sides.
     """
     from conda_lock.src_parser import make_lock_spec
 
@@ -282,11 +306,9 @@ def _specification(text: str, platforms: Iterable[str], path: Path) -> Any:
         names = Path(folder, "names.json")
         names.write_text("{}")
         source = Path(folder, "environment.yml")
-        source.write_text(text, errors="replace", encoding="locale")
+        source.write_text(canonical(document, asked), encoding="ascii")
         try:
-            return make_lock_spec(
-                src_files=[source], platform_overrides=list(platforms), mapping_url=str(names)
-            )
+            return make_lock_spec(src_files=[source], platform_overrides=list(asked), mapping_url=str(names))
         except Exception as error:  # whatever conda-lock stumbles over, it is the spec's text
             said = str(error).partition("\n")[0] or type(error).__name__
             raise SpecError(f"conda-lock cannot use the spec {path}: {said}") from error

@@ -7,14 +7,28 @@ them. A key that stands twice is refused, as conda does: YAML's loader would sil
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from envbox.spec.text import Place
+
 _DEEPEST = 40
 _MOST = 50_000  # values, unfolded; a large export has a thousand
 
-Lines = dict[tuple[str | int, ...], int]
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A document.
+
+    :param lines: place → line, from 1; of an alias, its own
+    :param ends: place → where the value ends in the text; of a mapping, where its first key does
+    """
+
+    value: Any
+    lines: dict[Place, int]
+    ends: dict[Place, int]
 
 
 class UnfitError(yaml.MarkedYAMLError):
@@ -24,17 +38,24 @@ class UnfitError(yaml.MarkedYAMLError):
 class _Loader(yaml.SafeLoader):
     depth = 0
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.spots: dict[tuple[int, int], tuple[Any, Any]] = {}
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > _DEEPEST:
             raise UnfitError(problem="it nests too deep", problem_mark=self.get_mark())
+        if isinstance(index, int):  # an item of a list, which may be an alias
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            self.spots[id(parent), index] = (event.start_mark, event.end_mark)
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
 
 
-def load(text: str) -> tuple[Any, Lines]:
+def load(text: str) -> Loaded:
     """Load one document.
 
     :raises yaml.YAMLError: when it is no YAML, or grows out of bounds
@@ -43,11 +64,11 @@ def load(text: str) -> tuple[Any, Lines]:
     try:
         node = loader.get_single_node()
         if node is None:
-            return None, {}
+            return Loaded(None, {}, {})
         _weigh(node, {}, set())
-        lines: Lines = {}
-        _find_lines(node, (), lines)
-        return loader.construct_document(node), lines
+        found = Loaded(None, {}, {})
+        _find_places(node, (), found, loader.spots)
+        return Loaded(loader.construct_document(node), found.lines, found.ends)
     finally:
         loader.dispose()
 
@@ -81,13 +102,20 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
             seen[key.value] = key.start_mark.line + 1
 
 
-def _find_lines(node: yaml.Node, place: tuple[str | int, ...], lines: Lines) -> None:
+def _find_places(node: yaml.Node, place: Place, found: Loaded, spots: dict[Any, tuple[Any, Any]]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
-                lines[(*place, key.value)] = key.start_mark.line + 1
-                _find_lines(value, (*place, key.value), lines)
+                inner = (*place, key.value)
+                found.lines[inner] = key.start_mark.line + 1
+                end = value.end_mark if isinstance(value, yaml.ScalarNode) else key.end_mark
+                found.ends[inner] = end.index
+                _find_places(value, inner, found, spots)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            lines[(*place, index)] = value.start_mark.line + 1
-            _find_lines(value, (*place, index), lines)
+            start, end = spots[id(node), index]
+            inner = (*place, index)
+            found.lines[inner] = start.line + 1
+            keys = value.value if isinstance(value, yaml.MappingNode) else ()
+            found.ends[inner] = (keys[0][0].end_mark if keys else end).index
+            _find_places(value, inner, found, spots)

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from envbox.errors import SpecError
 from envbox.lockfile import pip_name
+from envbox.spec.document import parsed
 from envbox.spec.listing import Listing, by_hand
-from envbox.spec.text import yaml_document
 
 Manager = Literal["conda", "pip"]
 
@@ -177,7 +177,7 @@ def _checked(spec: SpecText, text: str, wanted: Sequence[Any]) -> SpecText:
 
 
 def _document(spec: SpecText) -> dict[str, Any]:
-    return copy.deepcopy(dict(yaml_document(spec.text, spec.path)))
+    return copy.deepcopy(dict(parsed(spec.text, spec.path).values))
 
 
 def _items(document: dict[str, Any]) -> list[Any]:

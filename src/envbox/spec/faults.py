@@ -1,4 +1,4 @@
-"""What is wrong with one match spec, requirement, channel or index, in words and without secrets."""
+"""What is wrong with one match spec, channel or index, in words and without secrets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 from envbox.mirrors import public, shown, without_credentials
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LONGEST = 500  # characters of one line that a person wrote
-_VCS = re.compile(r"(^|@\s*|\s)(git|hg|svn|bzr)\+|^git@")
-_INDEX = re.compile(r"(--(extra-)?index-url|-i)\b")
+LONGEST = 500  # characters of one line that a person wrote
+VCS = re.compile(r"(^|@\s*|\s)(git|hg|svn|bzr)\+|^git@")
 
 
 def match_spec_fault(spec: str) -> str | None:
@@ -22,9 +21,9 @@ def match_spec_fault(spec: str) -> str | None:
     where = f"{shown(spec)} is not a match spec"
     if spec.startswith("-") or "{{" in spec:
         return f"{where}; `dependencies` takes package names and versions only"
-    if len(spec) > _LONGEST or not spec.isprintable():
+    if len(spec) > LONGEST or not spec.isprintable():
         return f"{where}; write it like `numpy >=2`"
-    if _VCS.match(spec) or re.match(r"\w+://.*\.(whl|zip|tar\.gz)([#?].*)?$", spec):
+    if VCS.match(spec) or re.match(r"\w+://.*\.(whl|zip|tar\.gz)([#?].*)?$", spec):
         return f"{where}, but a requirement of pip's; under `- pip:` go its name and version"
     if re.match(r"(\.|/|~|[A-Za-z]:\\)", spec) and "::" not in spec:
         return f"{where}, but a path, and nobody else has it; make a channel of it, or name a published one"
@@ -34,64 +33,19 @@ def match_spec_fault(spec: str) -> str | None:
     except (InvalidMatchSpecError, RuntimeError) as error:
         said = str(error if not error.__cause__ else error.__cause__).partition("\n")[0]
         said = public(said.removeprefix(f"Invalid spec {spec!r}: "))
-        return f"{where}: {said[:200]}{_meant(spec)}"
+        return f"{where}: {said[:200]}{meant(spec)}"
     if not _NAME.fullmatch(parsed.name.normalized if parsed.name else "") or " " in (parsed.build or ""):
         return f"{where}; write it like `numpy >=2`"
     return None
 
 
-def _meant(spec: str) -> str:
+def meant(spec: str) -> str:
     """What a person may have meant by a version that no tool reads."""
     twice = re.fullmatch(r"([\w.-]+)\s*(>==|=>|=<|<==|===>?)\s*([\w.*]+)", spec)
     if not twice:
         return ""
     sign = ">=" if ">" in twice[2] else "<=" if "<" in twice[2] else "=="
     return f"; write {twice[1]}{sign}{twice[3]}"
-
-
-def requirement_fault(requirement: str) -> str | None:
-    """What keeps a line of a `pip:` section from being locked."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    where = shown(requirement)
-    if re.match(r"(-e|--editable)\b", requirement) or _VCS.search(requirement):
-        return (
-            f"{where} would be built from source, which cannot be pinned by hash; "
-            "use a released version, or mount the source and install it in the session"
-        )
-    if _INDEX.match(requirement):
-        return (
-            f"{where} is an option of pip; an index belongs into envbox.toml, which no address with a login "
-            'may: extra_index_urls = ["https://…/simple"]; one that everybody who has the spec can reach, '
-            "at the spec's top: pip-repositories: [https://…/simple]"
-        )
-    if requirement.startswith("-"):
-        return f"{where} is an option of pip; list the requirements here, indexes in envbox.toml"
-    if re.match(r"(\.|/|~|file:|[A-Za-z]:\\)", requirement) or re.search(r"@\s*(file:|\.|/)", requirement):
-        return f"{where} is a path, and nobody else has it; use a released version"
-    if re.fullmatch(r"\S+\.(whl|zip|tar\.gz|txt|toml)", requirement) and "://" not in requirement:
-        return f"{where} is the name of a file; list requirements like `tqdm >=4`"
-    return _unreadable(requirement, Requirement, InvalidRequirement)
-
-
-def _unreadable(requirement: str, read: type, wrong: type[Exception]) -> str | None:
-    where = shown(requirement)
-    if re.match(r"https?://\S+", requirement):
-        return f"{where} does not say what it is; write NAME @ URL#sha256=HASH, with the URL of a wheel"
-    plain = re.sub(r"\s--hash[= ]\S+", "", requirement)
-    if len(plain) > _LONGEST or not plain.isprintable():
-        return f"{where} is not a requirement; write it like `tqdm >=4`"
-    try:
-        parsed = read(plain)
-    except wrong as error:
-        single = re.match(r"\s*[\w.-]+(\[[^\]]*\])?\s*=\s*([\w.].*)", plain)
-        said = f"a single `=`; pip writes `=={single[2]}`" if single else str(error).partition("\n")[0]
-        return f"{where} is not a requirement: {said}{_meant(plain)}"
-    if parsed.url and not re.search(r"\.whl#sha256=[0-9a-f]{64}$", parsed.url):
-        return f"{where} should be the URL of a wheel that ends in `#sha256=` and its hash"
-    if parsed.url and has_login(parsed.url.partition("#")[0]):
-        return f"{where} has a login in it, which would be shared with the file; write it into ~/.netrc"
-    return None
 
 
 def has_login(url: str) -> bool:

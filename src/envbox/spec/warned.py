@@ -7,19 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from envbox.mirrors import public
-from envbox.spec.text import SELECTED, SELECTORS
+from envbox.spec.document import Document
+from envbox.spec.selectors import KNOWN
 
 _KNOWN = {
     "name", "channels", "dependencies", "prefix", "variables",  # conda's
     "platforms", "category", "pip-repositories", "allow-pypi-requests",  # conda-lock's
 }  # fmt: skip
-_SELECTORS = frozenset().union(*SELECTORS.values())
 _LICENSED = re.compile(r"(defaults|main|r|msys2|pkgs/.*|https?://repo\.anaconda\.com/.*)/?")
 
 
-def warnings_of(document: Mapping[str, Any], text: str, channels: Sequence[str]) -> tuple[str, ...]:
+def warnings_of(document: Document, channels: Sequence[str]) -> tuple[str, ...]:
     """Warn of what means less, or more, than it looks."""
-    return (*_of_channels(channels), *_of_keys(document), *_of_selectors(text))
+    return (*_of_channels(channels), *_of_keys(document.values), *_of_selectors(document))
 
 
 def _of_channels(channels: Sequence[str]) -> Iterator[str]:
@@ -42,11 +42,12 @@ def _of_keys(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"`{str(key)[:40]}` means nothing in a spec, and is passed over{where}"
 
 
-def _of_selectors(text: str) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), 1):
-        found = None if line.lstrip().startswith("#") else SELECTED.match(line)
-        if found and found[3] not in _SELECTORS:
-            yield (
-                f"line {number}: the selector [{found[3]}] is not known, so the line is left out everywhere; "
-                f"selectors are {', '.join(sorted(_SELECTORS))}"
-            )
+def _of_selectors(document: Document) -> Iterator[str]:
+    unknown = {document.lines[p]: s for p, s in document.selectors.items() if s not in KNOWN}
+    for number, selector in sorted(unknown.items()):
+        yield (
+            f"line {number}: the selector [{selector}] is not known, so its dependency is left out "
+            f"everywhere; selectors are {', '.join(sorted(KNOWN))}"
+        )
+    for number, selector in document.idle.items():
+        yield f"line {number}: the selector [{selector}] has no effect: only dependencies have selectors"

@@ -1,8 +1,8 @@
 """What specs and lockfiles ask for: where their packages are from, the base, variables that lead elsewhere.
 
 The difficulty is to see at least what every other reader of the same file will see. So a spec is looked at
-with all its lines and once for each platform's own (a selector can change which list a line belongs to), and
-of its YAML every key counts, also one that is there twice. A lockfile that is not of the one shape that
+with all its dependencies, whatever their selectors, and with the requirement files that it names; of its YAML
+every key counts, also one that is there twice. A lockfile that is not of the one shape that
 envbox writes is not understood at all here: whatever looks like an address in it counts.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,9 @@ def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tu
     """
     from envbox.trust import allowing
 
-    names = [path.name for path in (spec, *locks)]
-    said = [FORMAT, __version__, own.known, names, [_digest(path) for path in (spec, *locks)]]
+    paths = (spec, *locks, *_named_files(spec))
+    names = [path.name for path in paths]
+    said = [FORMAT, __version__, own.known, names, [_digest(path) for path in paths]]
     key = sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
     found = allowing.recall(place, key)
     if found is None:
@@ -69,6 +71,10 @@ def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
                     yield from dependency_asks(scalar, own)
             if key == "variables":
                 yield from variable_asks(dict(_mapping(value)), path.name)
+    for file in _named_files(path):
+        with suppress(OSError):
+            for line in file.read_bytes().decode(errors="replace").splitlines():
+                yield from dependency_asks(line, own)
 
 
 def lock_asks(path: Path, own: Own) -> Iterator[Ask]:
@@ -133,20 +139,27 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
 
 
 def _readings(path: Path) -> list[str]:
-    from envbox.spec.text import SELECTED, SELECTORS, made_sound, read_text, selected
+    """Return a spec's text as YAML is given it: as it is, and where that is refused, as it is repaired."""
+    from envbox.spec.text import read_text, repaired
 
     if not path.is_file():
         return []
-    faults: list[tuple[int, str]] = []
     try:
-        text = _NULL_LIST.sub(r"\1: []", made_sound(read_text(path), faults))
+        text = read_text(path)
     except SpecError:
         return []  # who reads it next says so in words
-    if faults:
-        return []  # likewise
-    has_selectors = any(SELECTED.match(line) for line in text.splitlines())
-    own = [selected(text, platform) for platform in SELECTORS] if has_selectors else []
-    return list(dict.fromkeys([text, *own]))
+    return [_NULL_LIST.sub(r"\1: []", one) for one in dict.fromkeys([text, repaired(text)])]
+
+
+def _named_files(path: Path) -> tuple[Path, ...]:
+    """Return the requirement files that a spec names, and those that these name."""
+    from envbox.spec.requirements import files_named
+    from envbox.spec.text import read_text
+
+    try:
+        return files_named(read_text(path), path.parent) if path.is_file() else ()
+    except SpecError:
+        return ()
 
 
 def _pairs(text: str, *, is_deep: bool = False) -> Iterator[tuple[str, Any]]:

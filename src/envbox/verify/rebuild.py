@@ -29,7 +29,7 @@ from envbox.image.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
 from envbox.image.build import Locked, make_image
 from envbox.inside import FORMAT_LABEL
 from envbox.link.frames import CODEC
-from envbox.lockfile import Base, Lock
+from envbox.lockfile import Base, Lock, plain_lines
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.mirrors import public
 from envbox.oci import Digest, digest_of, parse_digest
@@ -95,7 +95,7 @@ def verify_image(
     """
     saved = read(False)
     platform = saved.platform
-    data = lockfile.read_bytes() if lockfile else saved.kept(LOCKFILE.lstrip("/"))
+    data = plain_lines(lockfile.read_bytes()) if lockfile else saved.kept(LOCKFILE.lstrip("/"))
     if data is None:
         raise ImageError(
             f"there is no lockfile in {saved.name}, so envbox cannot tell what it should be",
