@@ -280,7 +280,7 @@ def test_versions_in_condas_words() -> None:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     folder = tmp_path_factory.mktemp("made")
     names = "python numpy basemap matplotlib scikit-learn ipykernel pyyaml cartopy r-irkernel r-ggplot2 pip"
-    write_channel(folder / "channel", [record(n, "1") for n in names.split()])
+    write_channel(folder / "channel", [record(n, "1", ["python"]) for n in names.split()])
     with served(folder / "channel") as url:
         yield Settings(
             cache_dir=folder / "cache", mirrors=Mirrors({"https://conda.anaconda.org/conda-forge": url})
@@ -329,14 +329,6 @@ dependencies:
     )
     assert any("broken.ipynb" in words for words in found.said)
     assert read_spec(path, ("linux-64",), settings).conda["linux-64"][0] == "python >=3.11"
-
-
-def test_init_offline_takes_names_as_guessed(tmp_path: Path, settings: Settings) -> None:
-    (tmp_path / "a.py").write_text("import nowhere\n")
-    offline = Settings(cache_dir=settings.cache_dir, offline=True)
-    _, found = init(tmp_path, "mine", offline, SILENT)
-    assert [*found.conda] == ["python", "nowhere"]
-    assert (tmp_path / "environments/mine.yml").is_file()
 
 
 def test_init_for_r(tmp_path: Path, settings: Settings) -> None:

@@ -22,16 +22,21 @@ _LARGEST_SCRIPT = 1 << 22  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A requirement in pip's words, and where it stands."""
+    """A requirement in pip's words, and where it stands.
+
+    :param is_cell: typed into a notebook, not declared
+    """
 
     text: str
     place: str
+    is_cell: bool = False
 
 
 @dataclass(slots=True)
 class Needs:
     """What was found, with the place of each: `a.ipynb, cell 3`.
 
+    :param elsewhere: modules of the project's that lie where nothing imports them from by itself → the file
     :param python: what the project says of Python's version, as pip writes it
     :param languages: of the kernels of notebooks
     :param said: what a person should be told: files that could not be read, languages that are not known
@@ -39,6 +44,7 @@ class Needs:
 
     modules: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     r_packages: dict[str, str] = field(default_factory=dict)
     conda: dict[str, str] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
@@ -145,7 +151,7 @@ def _take(used: Used, name: str, needs: Needs) -> None:
         if install.manager == "conda":
             needs.conda.setdefault(install.text, place(cell))
         else:
-            needs.requirements.append(Requirement(install.text, place(cell)))
+            needs.requirements.append(Requirement(install.text, place(cell), is_cell=True))
 
 
 # --- what is declared ---------------------------------------------------------------------------------------

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from envbox import coroutines
 from envbox.errors import EnvboxError, SpecError
 from envbox.files import write_whole
-from envbox.notebook.drafting import Draft, draft, spec_text
+from envbox.lockfile import pip_name
+from envbox.notebook.drafting import Channel, Draft, alike, draft, spec_text
 from envbox.notebook.gathering import Needs, gather
 from envbox.project import check_name, read_project
 from envbox.report import Reporter
 from envbox.settings import Settings
+
+_SUBDIRS = ["linux-64", "noarch"]
 
 
 def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -> tuple[Path, Draft]:
@@ -33,7 +38,7 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
             f"{folder} has no notebooks, scripts, requirements.txt or pyproject.toml",
             f"write {path} by hand: {{channels: [conda-forge], dependencies: [python, numpy >=2]}}",
         )
-    found = draft(needs, _known(settings, report))
+    found = draft(needs, _asked(alike(needs), settings, report))
     text = spec_text(found, settings.channels, None, _sources(needs))
     write_whole(path, text.encode(), is_cache=False)
     for words in found.said:
@@ -51,19 +56,23 @@ def _sources(needs: Needs) -> str:
     return " and ".join([", ".join(counted[:-1]), counted[-1]] if len(counted) > 1 else counted)
 
 
-def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
-    """The names of the channels' packages, where they can be asked."""
-    from rattler import Channel
+def _asked(alike: frozenset[str], settings: Settings, report: Reporter) -> Channel | None:
+    """What the channels have, where they can be asked.
+
+    :param alike: names that count only if their package brings Python
+    """
     from rattler.exceptions import GatewayError
 
     from envbox.solve.gateway import open_gateway
     from envbox.solve.match_specs import sources
 
-    async def ask() -> frozenset[str]:
-        asked = sources(settings.channels, ())
-        gateway = open_gateway(settings, asked)
-        subdirs = ["linux-64", "noarch"]
-        return frozenset(n.normalized for n in await gateway.names([Channel(c) for c in asked], subdirs))
+    async def ask() -> Channel:
+        addresses = sources(settings.channels, ())
+        gateway = open_gateway(settings, addresses)
+        names = frozenset(n.normalized for n in await gateway.names(_channels(addresses), _SUBDIRS))
+        there = sorted(alike & names)
+        with_python = await _with_python(gateway, addresses, there)
+        return Channel(names, frozenset(there) - with_python)
 
     if settings.offline:
         return None
@@ -71,6 +80,37 @@ def _known(settings: Settings, report: Reporter) -> frozenset[str] | None:
         return coroutines.run(ask)
     except (GatewayError, EnvboxError, OSError):
         report.warn(
-            f"cannot ask {', '.join(settings.channels)} which packages there are; names are taken as guessed"
+            f"cannot ask {', '.join(settings.channels)} which packages there are; "
+            "only names that are known are placed"
         )
         return None
+
+
+def _channels(addresses: Iterable[str]) -> list[Any]:
+    from rattler import Channel
+
+    return [Channel(address) for address in addresses]
+
+
+async def _with_python(gateway: Any, addresses: Iterable[str], names: Sequence[str]) -> frozenset[str]:
+    """Those packages that bring Python modules: they need Python, or a package that is theirs and does."""
+    found = set()
+    if names:
+        for part in await gateway.query(_channels(addresses), _SUBDIRS, names, recursive=False):
+            found |= {r.name.normalized for r in part if brings_python(r.name.normalized, r.depends)}
+    return frozenset(found)
+
+
+def brings_python(name: str, depends: Iterable[str]) -> bool:
+    """Whether a package of that name has modules, by what it depends on."""
+    plain = pip_name(name)
+    parts = {
+        f"python-{plain}",
+        f"py-{plain}",
+        f"py{plain}",
+        f"{plain}-python",
+        f"{plain}-py",
+        f"{plain}-base",
+    }
+    needed = {text.split(maxsplit=1)[0].split("=")[0] for text in depends if text.strip()}
+    return bool(needed & {"python", "python_abi"} or parts & set(map(pip_name, needed)))
