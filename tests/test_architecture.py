@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
     "merge": SETTLED | {"freshness", "solve"},
     "editing": SETTLED | {"lock", "solve", "spec"},
-    "notebook": SETTLED | {"solve"},
+    "notebook": SETTLED | {"fetch", "link", "solve"},
     "link": SETTLED | {"fetch"},
     "engine": SETTLED,
     "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},

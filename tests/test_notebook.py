@@ -210,7 +210,7 @@ def test_a_cell_is_understood_as_ipython_does(cell: str, found: list[str]) -> No
 @pytest.mark.parametrize(
     ("command", "found"),
     [
-        ("pip install -q rich 'black>=24' -r more.txt", ["rich", "black>=24"]),
+        ("pip install -q rich 'black>=24' -e lib", ["rich", "black>=24"]),
         ("{sys.executable} -m pip install --index-url https://x/y rich", ["rich"]),
         ("apt-get install x && pip3 install rich; ls", ["rich"]),
         ("conda install -y -c conda-forge cartopy", ["cartopy"]),
@@ -374,7 +374,11 @@ def project(tmp_path: Path) -> Project:
 
 
 def words(path: Path, project: Project, name: str | None = None) -> list[str]:
-    return [f.words for f in check({"n.ipynb": path}, project, name)]
+    return [f.words for f in check({"n.ipynb": path}, project, name, nothing_cached(project))]
+
+
+def nothing_cached(project: Project) -> Settings:
+    return Settings(cache_dir=project.root / ".cache")
 
 
 def test_a_stamped_notebook_whose_imports_are_locked_is_well(project: Project, tmp_path: Path) -> None:
@@ -395,7 +399,7 @@ def test_a_stamped_notebook_whose_imports_are_locked_is_well(project: Project, t
 def test_what_is_missing_is_said_with_its_cell(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "n.ipynb"
     path.write_bytes(notebook("import numpy", "import sklearn\n!pip install rich"))
-    found = check({"n.ipynb": path}, project, "maps")
+    found = check({"n.ipynb": path}, project, "maps", nothing_cached(project))
     assert [(f.words, f.hint) for f in found] == [
         ("cell 3 imports sklearn, which maps does not have", "envbox add scikit-learn --name maps"),
         ("cell 3 installs rich, which no lock holds", 'envbox add --pip "rich" --name maps'),

@@ -55,11 +55,12 @@ def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_jso
     from envbox.notebook.checking import check as check_notebooks
 
     paths = {n: session.here / n for n in notebooks}
-    found = check_notebooks(paths, session.project, name)
+    found = check_notebooks(paths, session.project, name, session.settings)
     if as_json:
-        print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in found])
+        faults = (f for f in found if f.is_fault)
+        print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in faults])
     for finding in () if as_json else found:
         click.echo(f"{finding.notebook}: {finding.words}", err=True)
     for hint in dict.fromkeys(f.hint for f in found if f.hint and not as_json):
         click.echo(f"hint: {hint}", err=True)
-    return 1 if found else 0
+    return 1 if any(f.is_fault for f in found) else 0

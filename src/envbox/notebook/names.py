@@ -4,7 +4,7 @@ No index of conda's says which modules a package has, and a wrong package that e
 there are three answers, in this order: `known.tsv` is our own, of modules whose package is called otherwise
 or is easily mistaken; else a package that is called like the module, in any of conda's spellings; else
 `names.tsv`, made of two tables that others keep (see `tools/import-names`). Whoever can ask the channel
-leaves out of the second what is no package there, or brings no Python (`git` and `clang` are C): see `guessed`.
+leaves out of the second what is no package there, or brings no Python (`git` is C): see `guessed`.
 """
 
 from __future__ import annotations

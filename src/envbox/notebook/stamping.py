@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox import __version__
-from envbox.errors import LockfileError, SpecError
+from envbox.errors import LockfileError, NotebookError, SpecError
 from envbox.files import write_whole
 from envbox.notebook.reading import Notebook, loads, read_bytes
 from envbox.oci import digest_of
@@ -107,4 +107,7 @@ def written_like(data: bytes, before: Mapping[str, Any], after: Mapping[str, Any
 
 
 def _dumped(value: Mapping[str, Any], **form: Any) -> bytes:
-    return json.dumps(value, **form).encode("utf-8", "surrogatepass")
+    try:
+        return json.dumps(value, **form).encode("utf-8", "surrogatepass")
+    except RecursionError:
+        raise NotebookError("the notebook cannot be written: its JSON is nested too deep") from None

@@ -17,6 +17,7 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 _SUBDIRS = ["linux-64", "noarch"]
+_NAMED = 10  # reasons, of files that could not be read
 
 
 def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -> tuple[Path, Draft]:
@@ -34,10 +35,7 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
         )
     needs = gather(folder)
     if not needs.files:
-        raise SpecError(
-            f"{folder} has no notebooks, scripts, requirements.txt or pyproject.toml",
-            f"write {path} by hand: {{channels: [conda-forge], dependencies: [python, numpy >=2]}}",
-        )
+        raise _nothing(folder, path, needs)
     found = draft(needs, _asked(alike(needs), settings, report))
     text = spec_text(found, settings.channels, None, _sources(needs))
     write_whole(path, text.encode(), is_cache=False)
@@ -46,6 +44,19 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
     for what, place in found.unplaced.items():
         report.warn(f"not placed: {what} ({place})")
     return path, found
+
+
+def _nothing(folder: Path, path: Path, needs: Needs) -> SpecError:
+    """Nothing to begin with: because nothing is there, or because none of it could be read."""
+    if needs.said:
+        return SpecError(
+            f"nothing in {folder} could be read: {'; '.join(needs.said[:_NAMED])}",
+            f"mend that, or write {path} by hand",
+        )
+    return SpecError(
+        f"{folder} has no notebooks, scripts, requirements.txt or pyproject.toml",
+        f"write {path} by hand: {{channels: [conda-forge], dependencies: [python, numpy >=2]}}",
+    )
 
 
 def _sources(needs: Needs) -> str:
