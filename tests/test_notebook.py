@@ -25,7 +25,7 @@ from envbox.notebook.checking import check
 from envbox.notebook.drafting import conda_version
 from envbox.notebook.imports import used_by_notebook, used_by_script
 from envbox.notebook.magics import Install, installs, plain
-from envbox.notebook.names import conda_name, packages_for
+from envbox.notebook.names import conda_names, packages_for
 from envbox.notebook.reading import loads, read_notebook
 from envbox.notebook.stamping import stamp
 from envbox.notebook.starting import init
@@ -263,7 +263,7 @@ def test_the_package_of_a_module(module: str, package: str) -> None:
 
 
 def test_the_package_of_a_project() -> None:
-    assert [conda_name(n) for n in ("torch", "opencv-python", "NumPy", "Flask-Cors")] == [
+    assert [conda_names(n)[0] for n in ("torch", "opencv-python", "NumPy", "Flask-Cors")] == [
         "pytorch", "opencv", "numpy", "flask-cors",
     ]  # fmt: skip
 

@@ -14,7 +14,7 @@ from envbox.files import decoded
 from envbox.notebook.imports import Used, moves, script_text, used_by_notebook, used_by_script
 from envbox.notebook.local import OwnModules, editable, own_modules, table
 from envbox.notebook.magics import Install
-from envbox.notebook.reading import read_notebook, read_regular
+from envbox.notebook.reading import is_file, read_notebook, read_regular
 
 UNREAD = f"is not Python 3, or newer than {sys.version_info.major}.{sys.version_info.minor}"
 _MOST_FILES = 5000
@@ -150,7 +150,7 @@ def _take(used: Used, path: Path, root: Path, needs: Needs) -> None:
 def _installed_file(install: Install, folder: Path, root: Path, needs: Needs) -> None:
     """Read a file that a cell installs from, where it is the project's."""
     path = Path(os.path.normpath(folder / install.text))
-    if not path.is_relative_to(root) or not path.is_file():
+    if not path.is_relative_to(root) or not is_file(path):
         needs.said.append(f"{install.text} was not read, which a cell installs from")
     elif install.manager == "pip":
         _requirements(path, root, needs, set())
@@ -189,7 +189,7 @@ def _lines(path: Path, needs: Needs) -> list[str]:
 
 
 def _requirements(path: Path, folder: Path, needs: Needs, seen: set[Path]) -> None:
-    if not path.is_file() or path in seen:
+    if not is_file(path) or path in seen:
         return
     seen.add(path)
     for number, line in enumerate(_lines(path, needs), 1):
@@ -197,7 +197,7 @@ def _requirements(path: Path, folder: Path, needs: Needs, seen: set[Path]) -> No
         other = re.fullmatch(r"(?:-r|--requirement|-c|--constraint)[ =]*(\S+)", plain)
         if other:
             further = (path.parent / other[1]).resolve()
-            if "://" in other[1] or not further.is_relative_to(folder.resolve()) or not further.is_file():
+            if "://" in other[1] or not further.is_relative_to(folder.resolve()) or not is_file(further):
                 needs.said.append(f"{path.name}, line {number}: {plain} was not read")
             elif plain.startswith(("-r", "--r")):
                 _requirements(further, folder, needs, seen)
@@ -209,7 +209,7 @@ def _requirements(path: Path, folder: Path, needs: Needs, seen: set[Path]) -> No
 
 
 def _project(path: Path, needs: Needs) -> None:
-    if not path.is_file():
+    if not is_file(path):
         return
     try:
         document = tomllib.loads((read_regular(path, _LARGEST_SCRIPT) or b"").decode("utf-8-sig"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envbox.notebook.reading import read_regular
+from envbox.notebook.reading import is_file, read_regular
 
 SKIPPED = {"__pycache__", "build", "dist", "environments", "node_modules", "site-packages", "venv", "env"}
 _MOST_ENTRIES = 200_000
@@ -108,11 +108,11 @@ def _say(error: OSError, found: OwnModules) -> None:
 def _is_skipped(folder: Path) -> bool:
     if folder.name.startswith(".") or (folder.name in SKIPPED and not _is_package(folder)):
         return True
-    return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").is_dir()
+    return is_file(folder / "pyvenv.cfg") or os.path.isdir(folder / "conda-meta")  # noqa: PTH112
 
 
 def _is_package(folder: Path) -> bool:
-    return (folder / "__init__.py").is_file()
+    return is_file(folder / "__init__.py")
 
 
 def _namespaces(found: OwnModules) -> None:
@@ -166,4 +166,4 @@ def editable(line: str, folder: Path) -> tuple[Path, ...]:
     if match is None or "\0" in line:
         return ()
     place = Path(os.path.normpath(folder / match[1]))
-    return (place, place / "src") if place.is_dir() else ()
+    return (place, place / "src") if os.path.isdir(place) else ()  # noqa: PTH112  # it says no, and never fails

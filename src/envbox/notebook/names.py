@@ -125,15 +125,22 @@ def set_right(name: str) -> tuple[str, ...]:
     return () if found in (_NAMESPACE, _NONE) else found
 
 
-def conda_name(project: str) -> str:
-    """The name in conda-forge of one of PyPI's projects."""
-    return _table().projects.get(pip_name(project), project.lower().replace("_", "-"))
+def conda_name(project: str) -> str | None:
+    """The name in conda-forge of one of PyPI's projects; None where no table has it."""
+    table = _table()
+    alike = (n for n in _spelled(project) if n in table.same)
+    return table.projects.get(pip_name(project)) or next(alike, None)
 
 
 def conda_names(project: str) -> tuple[str, ...]:
     """All names that one of PyPI's projects may have in conda-forge, the likeliest first."""
+    known = conda_name(project)
+    return tuple(dict.fromkeys((*([known] if known else ()), *_spelled(project))))
+
+
+def _spelled(project: str) -> tuple[str, ...]:
     lower = project.lower()
-    return tuple(dict.fromkeys((conda_name(project), lower, pip_name(project), lower.replace("-", "_"))))
+    return (pip_name(project), lower, lower.replace("-", "_"))
 
 
 def possible_names(module: str) -> Iterator[str]:

@@ -113,6 +113,14 @@ def read_regular(path: Path, most: int) -> bytes | None:
     return data if len(data) <= most else None
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file, as far as can be seen: not what lies where nobody may look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def loads(data: bytes, path: Path) -> Notebook:
     """Parse a notebook's bytes.
 
