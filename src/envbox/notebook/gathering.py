@@ -212,7 +212,10 @@ def _project(path: Path, needs: Needs) -> None:
     if not is_file(path):
         return
     try:
-        document = tomllib.loads((read_regular(path, _LARGEST_SCRIPT) or b"").decode("utf-8-sig"))
+        data = read_regular(path, _LARGEST_SCRIPT)
+        if data is None:
+            raise ValueError(f"it has more than {_LARGEST_SCRIPT >> 20} MB")
+        document = tomllib.loads(data.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         needs.said.append(f"{path.name} cannot be read: {str(error).partition(chr(10))[0]}")
         return

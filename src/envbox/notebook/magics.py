@@ -27,6 +27,10 @@ _INSTALL = re.compile(
     r"(?:^|[;&|]|\bsudo\s)\s*(?:[^\s;&|]*python[\d.]*\s+-m\s+|[\"']?\{sys\.executable\}[\"']?\s+-m\s+|uv\s+)?"
     r"(?P<tool>pip[\d.]*|conda|mamba|micromamba)\s+(?:-\S+\s+)*install\s+(?P<rest>[^;&|#]*)"
 )
+_LONGEST = 1 << 22  # characters that are parsed: a syntax tree takes a hundred times their memory
+_IMPORTED = re.compile(r"\b(?:import|from)\b[\s\w.\\]*")
+_MOST_DOTS = 100  # of a name that is imported: Python's parser takes the square of their number
+_LONGEST_COMMAND = 1 << 14  # characters whose quotes are looked at
 _MOST_LAYERS = 20  # of cell magics in one another, before what is in them counts as not understood
 _FILES = {"-r", "--requirement", "--requirements", "-f", "--file"}
 _WITH_VALUE = {"-c", "--channel", "-n", "--name", "-p", "--prefix", "-i", "--index-url", "--extra-index-url",
@@ -60,7 +64,9 @@ class Plain:
 
 
 def parse(source: str) -> ast.Module | None:
-    """Parse Python without a word; None when it is not Python 3, or is nested beyond reason."""
+    """Parse Python without a word; None when it is not Python 3, or is longer or nested beyond reason."""
+    if len(source) > _LONGEST or any(m[0].count(".") > _MOST_DOTS for m in _IMPORTED.finditer(source)):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -158,6 +164,8 @@ def installs(command: str) -> list[Install]:
 
 
 def _words(text: str) -> list[str]:
+    if len(text) > _LONGEST_COMMAND:
+        return text.split()
     try:
         return shlex.split(text)
     except ValueError:  # a quote that is not closed

@@ -105,12 +105,12 @@ def read_regular(path: Path, most: int) -> bytes | None:
     """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            kind = next((words for is_one, words in _KINDS if is_one(mode)), "something else")
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            kind = next((words for is_one, words in _KINDS if is_one(status.st_mode)), "something else")
             raise OSError(0, f"it is {kind}, and no file")
-        data = file.read(most + 1)
-    return data if len(data) <= most else None
+        data = file.read(most + 1) if status.st_size <= most else None
+    return data if data is not None and len(data) <= most else None
 
 
 def is_file(path: Path) -> bool:
