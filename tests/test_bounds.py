@@ -79,9 +79,10 @@ SHAPES: dict[str, Callable[[int], str]] = {
 }
 
 
-PARSED = set(
-    "dots by name/commas/names/lines/tried/choices/tests/alternatives/attributes/sums/installs".split("/")
-)
+PARSED = {
+    "dots by name", "commas", "names", "lines", "tried", "choices", "tests", "alternatives", "attributes",
+    "sums", "installs",
+}  # fmt: skip
 """Those that are Python, and take what its parser takes."""
 
 
@@ -165,8 +166,8 @@ PIECES = st.lists(
     st.sampled_from([
         "import ", "from ", ".", "a", " ", "\n", "%", "!", "?", "pip install ", "\\\n", "(", "'", ";", ",",
         "%%bash\n", "%%time\n", "=", "-r ", "\r", "\0", "é", "\ud800", "#", "::", "library(", "try:\n ",
-        "except ImportError: ", "# coding: ", "if ", "google.cloud", "*", "\x0c", "\u2028", "conda ", ":", "\t",
-        " as ",
+        "except ImportError: ", "# coding: ", "if ", "google.cloud", "*", "\x0c", "\u2028", "conda ",
+        ":", "\t", " as ",
     ]),
     max_size=40,
 ).map("".join)  # fmt: skip
