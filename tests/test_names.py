@@ -15,6 +15,7 @@ from paper_channel import record, served, write_channel
 from envbox.lockfile import pip_name
 from envbox.mirrors import Mirrors
 from envbox.notebook.drafting import Draft
+from envbox.notebook.meant import meant, package_of_missing
 from envbox.notebook.names import (
     conda_names,
     guessed,
@@ -157,6 +158,34 @@ def test_projects_that_are_spelled_with_an_underscore(tmp_path: Path, settings: 
 def test_the_meant_package_of_a_name() -> None:
     assert [set_right(n)[0] for n in ("sklearn", "PIL", "cv2")] == ["scikit-learn", "pillow", "opencv"]
     assert [set_right(n) for n in ("numpy", "google", "nowhere", "google.colab")] == [()] * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["sklearn>=1"], "sklearn is a module of scikit-learn: envbox add scikit-learn"),
+        (["conda-forge::PIL", "yaml", "numpy"],
+         "PIL is a module of pillow and yaml is a module of pyyaml: envbox add pillow pyyaml"),
+        (["numpy", "keras", "nowhere", "google", "ephem", ""], None),
+    ],
+)  # fmt: skip
+def test_a_module_that_is_added_is_set_right(asked: list[str], words: str | None) -> None:
+    assert meant(asked) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("ModuleNotFoundError: No module named 'cv2'", "opencv has it: envbox add opencv --name maps"),
+        ("ModuleNotFoundError: No module named 'google.cloud.storage'",
+         "google-cloud-storage has it: envbox add google-cloud-storage --name maps"),
+        ("ModuleNotFoundError: No module named 'mine'", None), ("ValueError: No module named 'cv2'", None),
+        ("ModuleNotFoundError: No module named 'cv2; rm'", "opencv has it: envbox add opencv --name maps"),
+        ("ModuleNotFoundError", None),
+    ],
+)  # fmt: skip
+def test_a_module_that_was_not_found_is_named_with_its_package(words: str, hint: str | None) -> None:
+    assert package_of_missing(words, "maps") == hint
 
 
 def test_only_what_a_table_has_is_sure() -> None:

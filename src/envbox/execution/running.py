@@ -21,6 +21,7 @@ from envbox.execution.record import made_by
 from envbox.files import write_whole
 from envbox.launch.container import Launch
 from envbox.launch.piped import Piped, piped
+from envbox.notebook.meant import package_of_missing
 from envbox.notebook.reading import NEWEST, loads, read_bytes, upgraded
 from envbox.notebook.stamping import KEY, written_like
 from envbox.report import Reporter, Task
@@ -263,7 +264,8 @@ class Running:
             words = "asks for input, and nobody is there to answer"
             raise self._failed(index, words, "make it a parameter: -p NAME=VALUE")
         said = f"{last['ename']}: {last['evalue']}" if last["evalue"] else str(last["ename"])
-        raise self._failed(index, f"failed: {said}", None, "\n".join(last["traceback"]))
+        hint = package_of_missing(said, self.job.launch.name)
+        raise self._failed(index, f"failed: {said}", hint, "\n".join(last["traceback"]))
 
     def _failed(self, index: int | None, words: str, hint: str | None, traceback: str = "") -> Failed:
         kept = f"what was put out until then is in {self.job.result}"

@@ -26,12 +26,8 @@ from envbox.notebook.stamping import bound_environment, bound_name, lock_digest
 from envbox.project import Environment, Project
 from envbox.settings import Settings
 
-_KERNELS = {
-    "python": ("ipykernel", "xeus-python"), "ipython": ("ipykernel", "xeus-python"),
-    "r": ("r-irkernel", "xeus-r"), "bash": ("bash_kernel",), "c++": ("xeus-cling", "xeus-cpp"),
-    "c++17": ("xeus-cling", "xeus-cpp"), "octave": ("octave_kernel", "xeus-octave"), "sql": ("xeus-sql",),
-    "lua": ("xeus-lua",),
-}  # fmt: skip
+_KERNELS = {"python": ("ipykernel", "xeus-python"), "ipython": ("ipykernel", "xeus-python"),
+            "r": ("r-irkernel", "xeus-r")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +212,11 @@ def _installed(text: str, where: tuple[Install, int], locked: _Locked) -> Iterat
 
 def _kernel(notebook: Notebook, locked: _Locked) -> Iterator[tuple[str, str]]:
     kernels = _KERNELS.get(notebook.language, ())
-    words = f"its kernel is {notebook.kernel or notebook.language}, and {locked.name} has no"
-    if kernels and locked.lacking({pip_name(kernel) for kernel in kernels}):
-        yield f"{words} {kernels[0]}", f"envbox add {kernels[0]} --name {locked.name}"
+    called = f"its kernel is {notebook.kernel or notebook.language}, and {locked.name} has"
+    if kernels and locked.lacking(set(kernels)):
+        yield f"{called} no {kernels[0]}", f"envbox add {kernels[0]} --name {locked.name}"
     elif not kernels and not any(notebook.language in n for names in locked.packages.values() for n in names):
-        yield f"{words} package of that name", f"add the one that has it: envbox add PKG --name {locked.name}"
+        yield f"{called} none for it", f"add the package that has it: envbox add PKG --name {locked.name}"
     version = notebook.version if notebook.language in ("python", "ipython") else None
     if version and locked.python and version.split(".")[0] != locked.python.split(".")[0]:
         yield (

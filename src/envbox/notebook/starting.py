@@ -77,9 +77,9 @@ def _asked(alike: frozenset[str], settings: Settings, report: Reporter) -> Chann
     from envbox.solve.gateway import open_gateway
     from envbox.solve.match_specs import sources
 
-    async def ask() -> Channel:
-        addresses = sources(settings.channels, ())
-        gateway = open_gateway(settings, addresses)
+    addresses = sources(settings.channels, ())
+
+    async def ask(gateway: Any) -> Channel:
         names = frozenset(n.normalized for n in await gateway.names(_channels(addresses), _SUBDIRS))
         there = sorted(alike & names)
         with_python = await _with_python(gateway, addresses, there)
@@ -88,7 +88,7 @@ def _asked(alike: frozenset[str], settings: Settings, report: Reporter) -> Chann
     if settings.offline:
         return None
     try:
-        return coroutines.run(ask)
+        return coroutines.run(lambda: ask(open_gateway(settings, addresses)))
     except (GatewayError, EnvboxError, OSError):
         report.warn(
             f"cannot ask {', '.join(settings.channels)} which packages there are; "
