@@ -217,6 +217,10 @@ def test_a_cell_is_understood_as_ipython_does(cell: str, found: list[str]) -> No
         ("pip install {name} git+https://x/y", ["git+https://x/y"]),
         ("pip install .", []),
         ("echo pip", []),
+        ("pip install git+https://x/y#egg=z rich # black", ["git+https://x/y#egg=z", "rich"]),
+        ("$sys.executable -m pip -q install rich", ["rich"]),
+        ("sudo pip3.11 install rich && time uv pip install black", ["rich", "black"]),
+        ('"{sys.executable}" -m pip install "rich"', ["rich"]),
     ],
 )
 def test_what_a_line_installs(command: str, found: list[str]) -> None:

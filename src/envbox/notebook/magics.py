@@ -24,9 +24,11 @@ _LINE = re.compile(
 _HELP = re.compile(r"(?P<indent>\s*)(?:\?{1,2}\s*[%\w.*]+|[%\w.*\[\]]+\?{1,2})\s*")
 _FLAGS = re.compile(r"(?:\s+-\S+(?:\s+\d+)?)*\s*")  # of `%timeit -n 10 statement`
 _INSTALL = re.compile(
-    r"(?:^|[;&|]|\bsudo\s)\s*(?:[^\s;&|]*python[\d.]*\s+-m\s+|[\"']?\{sys\.executable\}[\"']?\s+-m\s+|uv\s+)?"
-    r"(?P<tool>pip[\d.]*|conda|mamba|micromamba)\s+(?:-\S+\s+)*install\s+(?P<rest>[^;&|#]*)"
+    r"(?:^|[;&|]|\b(?:sudo|time)\s)\s*"
+    r"(?:[^\s;&|]*python[\d.]*\s+-m\s+|[\"']?(?:\{|\$)sys\.executable\}?[\"']?\s+-m\s+|uv\s+)?"
+    r"(?P<tool>pip[\d.]*|conda|mamba|micromamba)\s+(?:-\S+\s+)*install\s+(?P<rest>[^;&|]*)"
 )
+_COMMENT = re.compile(r"(?:^|\s)#")
 _LONGEST = 1 << 22  # characters that are parsed: a syntax tree takes a hundred times their memory
 _IMPORTED = re.compile(r"\b(?:import|from)\b[\s\w.\\]*")
 _MOST_DOTS = 100  # of a name that is imported: Python's parser takes the square of their number
@@ -148,7 +150,7 @@ def installs(command: str) -> list[Install]:
     for call in _INSTALL.finditer(command.replace("\\\n", " ")):
         manager: Literal["conda", "pip"] = "pip" if call["tool"].startswith("pip") else "conda"
         files = _FILES - ({"-f", "--file"} if manager == "pip" else {"-r", "--requirement", "--requirements"})
-        words = iter(_words(call["rest"]))
+        words = iter(_words(_COMMENT.split(call["rest"], maxsplit=1)[0]))
         for word in words:
             option, sign, value = word.partition("=")
             if option in files:
