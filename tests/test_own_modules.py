@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -330,6 +331,65 @@ def test_check_asks_for_none_of_the_projects_own(
     python = cached(Package("python"), settings, tmp_path)
     cell = "import mine, pkg.y, far, helper.x\nfrom helper import x"
     assert found(project, settings, cell, packages=[python]) == []
+
+
+def test_a_package_goes_before_a_module_elsewhere(
+    project: Project, settings: Settings, tmp_path: Path
+) -> None:
+    tree(project.root, {"examples/pandas.py": "", "datasets/prepare.py": ""})
+    python = cached(Package("python"), settings, tmp_path)
+    told = found(project, settings, "import pandas, datasets", packages=[python])
+    assert [hint for _, hint in words(told)] == [
+        "envbox add pandas --name maps",
+        "envbox add datasets --name maps",
+    ]
+
+
+def test_a_hint_runs_nothing_of_a_notebook(project: Project, settings: Settings, tmp_path: Path) -> None:
+    python = cached(Package("python"), settings, tmp_path)
+    (told,) = found(project, settings, "!pip install 'rich$(touch x)'", packages=[python])
+    assert told.hint == "envbox add --pip 'rich$(touch x)' --name maps"
+
+
+def test_a_list_outside_of_the_project_is_not_read(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        {
+            "secret.txt": "key",
+            "p/a.ipynb": "%pip install -r in.txt",
+            "p/b.ipynb": "%pip install -r ../secret.txt",
+        },
+    )
+    (tmp_path / "p/in.txt").symlink_to("../secret.txt")
+    needs = gather(tmp_path / "p")
+    assert not needs.requirements
+    assert len(needs.said) == 2
+
+
+def test_a_deep_and_wide_tree_is_looked_at_once(tmp_path: Path) -> None:
+    for number in range(300):
+        tree(tmp_path, {f"p{number}/setup.py": "", f"p{number}/m{number}.py": "import sys; sys.path"})
+    own = own_modules(tmp_path)
+    assert own.near(own.code[0]) is own.near(own.code[0])
+    assert own.everywhere() is own.everywhere()
+    assert needed(tmp_path) == []
+
+
+def test_however_deep_folders_are(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import numpy")
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(3000):  # deeper than a path can be long
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        needs = gather(tmp_path)
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
+    assert [*needs.modules] == ["numpy"]
+    assert any("cannot be read" in words for words in needs.said)
 
 
 def test_check_says_what_it_could_not_read_without_a_fault(

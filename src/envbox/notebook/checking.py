@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote as quoted
 
 from envbox.errors import EnvboxError, NotebookError
 from envbox.lockfile import Lock, LockedPackage, pip_name
@@ -65,7 +66,7 @@ class _Locked:
         return self.environment.name
 
     def lacking(self, names: Collection[str]) -> list[str]:
-        """The platforms that have no package of these names, in plain form."""
+        """Return the platforms that have no package of these names, in plain form."""
         return [p for p, packages in self.packages.items() if not packages.keys() & names]
 
 
@@ -79,8 +80,8 @@ class _Checker:
     locks: dict[str | None, _Locked | EnvboxError] = field(default_factory=dict)
     own: tuple[OwnModules, frozenset[str]] | None = None
 
-    def own_modules(self, notebook: Notebook) -> tuple[set[str], Collection[str]]:
-        """The project's own modules that a notebook can import, and those that lie elsewhere in it."""
+    def own_modules(self, notebook: Notebook) -> tuple[Collection[str], Collection[str]]:
+        """Return the project's own modules that a notebook can import, and those that lie elsewhere in it."""
         if self.own is None:
             found = own_modules(self.project.root)
             self.own = (found, frozenset(found.anywhere()))
@@ -114,7 +115,7 @@ def _check(shown: str, path: Path, checker: _Checker) -> Iterator[Finding]:
         return
     stamp, name = notebook.stamp, checker.name
     if stamp is None and name is None:
-        yield Finding(shown, "it is not bound to an environment", f"envbox stamp {shown}")
+        yield Finding(shown, "it is not bound to an environment", f"envbox stamp {quoted(shown)}")
     wanted = name or bound_name(notebook)
     if wanted not in checker.locks:
         checker.locks[wanted] = _locked(checker.project, wanted)
@@ -124,14 +125,14 @@ def _check(shown: str, path: Path, checker: _Checker) -> Iterator[Finding]:
         return
     if stamp is not None and name is None and stamp.get("lock") != locked.digest:
         words = f"it was bound to another lock of {locked.name} than is there"
-        yield Finding(shown, words, f"envbox stamp {shown}")
+        yield Finding(shown, words, f"envbox stamp {quoted(shown)}")
     near, elsewhere = checker.own_modules(notebook)
     used = used_by_notebook(notebook, near)
     for cell in used.unread:
         yield Finding(shown, f"cell {cell} {UNREAD}; its imports are guessed by line", "", is_fault=False)
     faults = [*_kernel(notebook, locked)]
     for module, cell in used.modules.items():
-        if module.partition(".")[0] not in elsewhere:
+        if module.partition(".")[0] not in elsewhere or sure_package(module):
             faults += _unprovided((module, cell), notebook.language, locked, checker)
     for install, cell in used.installs.items():
         for text in _listed(install, notebook.path, checker.project.root):
@@ -178,7 +179,7 @@ def _unprovided(
 
 
 def _has(packages: _Packages, module: str, contents: Contents) -> bool:
-    """Whether a platform's packages have a module: by their own lists of files, else by their names."""
+    """Say whether a platform's packages have a module: by their own lists of files, else by their names."""
     likely = [p for name in set(possible_names(module)) for p in packages.get(name, ())]
     for package in likely:
         modules = contents.modules(package)
@@ -193,7 +194,7 @@ def _has(packages: _Packages, module: str, contents: Contents) -> bool:
 
 
 def _listed(install: Install, notebook: Path, root: Path) -> list[str]:
-    """What an install names, itself or in a file of the project's."""
+    """Return what an install names, itself or in a file of the project's."""
     if not install.is_file:
         return [install.text]
     folder = os.path.abspath(notebook.parent)  # noqa: PTH100
@@ -207,7 +208,12 @@ def _installed(text: str, where: tuple[Install, int], locked: _Locked) -> Iterat
     if len(locked.lacking(names)) == len(locked.packages):
         pip = " --pip" if install.manager == "pip" else ""
         words = f"cell {cell} installs {text}, which no lock holds"
-        yield words, f'envbox add{pip} "{text}" --name {locked.name}'
+        yield words, f"envbox add{pip} {_quoted(text)} --name {locked.name}"
+
+
+def _quoted(text: str) -> str:
+    """Quote a requirement for a shell, so that what a notebook has is never run by whoever follows a hint."""
+    return f'"{text}"' if re.fullmatch(r"[\w.,\[\]<>=~ -]+", text) else quoted(text)
 
 
 def _kernel(notebook: Notebook, locked: _Locked) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ class Contents:
     known: dict[str, frozenset[str] | None] = field(default_factory=dict)
 
     def modules(self, package: LockedPackage) -> frozenset[str] | None:
-        """Every module of a package; None where the cache does not have it, or it is damaged."""
+        """Return every module of a package; None where the cache does not have it, or it is damaged."""
         if package.sha256 not in self.known:
             self.known[package.sha256] = self._read(package)
         return self.known[package.sha256]
@@ -56,9 +56,10 @@ class Contents:
 
 
 def modules_of(paths: Iterable[str]) -> frozenset[str]:
-    """The modules among a package's files: what lies in site-packages, and what a path variable may lead to.
+    """Return the modules among a package's files.
 
-    Those of a package with a `.pth` file, or in other places, are there by their bare names as well.
+    Those of a package with a `.pth` file, or outside of site-packages, where a variable may lead to them, are
+    there by their bare names as well.
     """
     listed = list(paths)
     found: set[str] = set()

@@ -45,7 +45,7 @@ class Channel:
     without_python: Collection[str] = ()
 
     def package(self, candidates: Iterable[str], only_alike: Collection[str] = ()) -> str | None:
-        """The first of the candidates that is a package there.
+        """Return the first of the candidates that is a package there.
 
         :param only_alike: those that count only if they bring Python
         """
@@ -56,7 +56,7 @@ class Channel:
 
 
 def alike(needs: Needs) -> frozenset[str]:
-    """The packages that are guessed by nothing but the name of what is needed."""
+    """Return the packages that are guessed by nothing but the name of what is needed."""
     names = {name for module in (*needs.modules, *needs.optional) for name in guessed(module)}
     return frozenset(names.union(*(_project_names(r.text) for r in needs.requirements)))
 
@@ -93,7 +93,7 @@ def draft(needs: Needs, channel: Channel | None) -> Draft:
 
 
 def _package(module: str, channel: Channel | None, chosen: Collection[str]) -> str | None:
-    """The package of a module: one that is chosen already, else the likeliest that there is."""
+    """Return the package of a module: one that is chosen already, else the likeliest that there is."""
     candidates = packages_for(module)
     if there := [n for n in candidates if n in chosen]:
         return there[0]
@@ -130,7 +130,8 @@ def _requirement(requirement: Requirement, channel: Channel | None, found: Draft
         found.unplaced[requirement.text] = requirement.place
         return
     names = conda_names(parsed.name)
-    name = channel.package(names, names) if channel else conda_name(parsed.name)
+    sure = conda_name(parsed.name)
+    name = channel.package(names, [n for n in names if n != sure]) if channel else sure
     if name is None and channel and requirement.is_cell:
         # who types `pip install sklearn` means what is imported by that name
         name = channel.package(set_right(parsed.name))

@@ -123,9 +123,9 @@ def _script(path: Path, own: OwnModules, needs: Needs) -> None:
     _take(used, path, own.root, needs)
 
 
-def _importable(path: Path, own: OwnModules, is_moved: bool) -> set[str]:
-    """The project's own modules that a file can import; all, where it says itself where they are."""
-    return own.near(path) | (own.everywhere() if is_moved else set())
+def _importable(path: Path, own: OwnModules, is_moved: bool) -> frozenset[str]:
+    """Return the project's own modules that a file can import; all, where it says itself where they are."""
+    return own.near(path) | own.everywhere() if is_moved else own.near(path)
 
 
 def _take(used: Used, path: Path, root: Path, needs: Needs) -> None:
@@ -150,7 +150,7 @@ def _take(used: Used, path: Path, root: Path, needs: Needs) -> None:
 def _installed_file(install: Install, folder: Path, root: Path, needs: Needs) -> None:
     """Read a file that a cell installs from, where it is the project's."""
     path = Path(os.path.normpath(folder / install.text))
-    if not path.is_relative_to(root) or not is_file(path):
+    if not _is_own(path, root):
         needs.said.append(f"{install.text} was not read, which a cell installs from")
     elif install.manager == "pip":
         _requirements(path, root, needs, set())
@@ -160,10 +160,15 @@ def _installed_file(install: Install, folder: Path, root: Path, needs: Needs) ->
                 needs.conda.setdefault(text, f"{path.name}, line {number}")
 
 
+def _is_own(path: Path, root: Path) -> bool:
+    """Say whether it is a file of the project's, also where links lead."""
+    return is_file(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 def listed_in(path: Path, root: Path) -> list[str]:
-    """What a file lists that a cell installs from; nothing of one that is not the project's."""
+    """Return what a file lists that a cell installs from; nothing of one that is not the project's."""
     found = Needs()
-    if path.is_relative_to(root):
+    if _is_own(path, root) and path.suffix not in (".yml", ".yaml"):
         _requirements(path, root, found, set())
     return [requirement.text for requirement in found.requirements]
 

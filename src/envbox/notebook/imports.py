@@ -86,7 +86,7 @@ def used_by_notebook(notebook: Notebook, local: Collection[str] = ()) -> Used:
 
 
 def moves(source: str) -> bool:
-    """Whether code changes where modules are imported from, as `sys.path.append("../lib")` does."""
+    """Say whether code changes where modules are imported from, as `sys.path.append("../lib")` does."""
     return _MOVES.search(source) is not None
 
 
@@ -163,7 +163,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, bool]]:
 
 
 def _dispensable(node: ast.AST) -> list[ast.AST]:
-    """Those of a statement's parts that the code can do without."""
+    """Return those of a statement's parts that the code can do without."""
     if isinstance(node, ast.Try | ast.TryStar) and any(_catches(h.type) for h in node.handlers):
         return [*node.body, *node.handlers]
     if isinstance(node, ast.With) and any(_suppresses(item.context_expr) for item in node.items):
@@ -174,7 +174,7 @@ def _dispensable(node: ast.AST) -> list[ast.AST]:
 
 
 def _parts(module: str, names: Iterable[str]) -> Iterator[str]:
-    """What `from module import names` may ask for: `from mpl_toolkits import basemap` names a module."""
+    """Yield what `from module import names` may ask for: `from mpl_toolkits import basemap` is a module."""
     found = [f"{module}.{name}" for name in names if name.isidentifier()]
     yield from found or [module]
 
@@ -194,25 +194,25 @@ def _catches(kind: ast.expr | None) -> bool:
 
 
 def _suppresses(call: ast.expr) -> bool:
-    """Whether it is `suppress(ImportError)`."""
+    """Say whether it is `suppress(ImportError)`."""
     if not isinstance(call, ast.Call) or _name(call.func).rpartition(".")[2] != "suppress":
         return False
     return any(_catches(kind) for kind in call.args)
 
 
 def _is_never(test: ast.expr) -> bool:
-    """Whether what is below runs in no program: it is for type checkers, or switched off."""
+    """Say whether what is below runs in no program: it is for type checkers, or switched off."""
     constant = isinstance(test, ast.Constant) and not test.value
     return constant or _name(test).rpartition(".")[2] == "TYPE_CHECKING"
 
 
 def _is_choice(test: ast.expr) -> bool:
-    """Whether a condition is about the machine or the Python."""
+    """Say whether a condition is about the machine or the Python."""
     return any(_name(node) in _CHOICES for node in ast.walk(test) if isinstance(node, ast.Attribute))
 
 
 def _name(node: ast.expr) -> str:
-    """A name with at most one dot, as written; nothing for any other expression."""
+    """Return a name with at most one dot, as written; nothing for any other expression."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""

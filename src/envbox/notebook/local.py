@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,25 +43,33 @@ class OwnModules:
     declared: set[str] = field(default_factory=set)
     roots: list[Path] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    _near: dict[Path, frozenset[str]] = field(default_factory=dict)
 
-    def near(self, path: Path) -> set[str]:
-        """The names that a file can import as it lies there."""
-        found = set(self.declared)
-        folder = path.parent
-        while True:
-            for place in (folder, *(folder / name for name in _BESIDE_CODE)):
-                found |= self.here.get(place, set())
-            if folder in (self.root, folder.parent) or not folder.is_relative_to(self.root):
-                break
-            folder = folder.parent
-        return found.union(*(self.here.get(place, set()) for place in self.roots))
+    def near(self, path: Path) -> frozenset[str]:
+        """Return the names that a file can import as it lies there."""
+        return self._from(path.parent)
 
-    def everywhere(self) -> set[str]:
-        """The names of all modules and packages in the project, wherever they are."""
-        return self.declared.union(*self.here.values())
+    def _from(self, folder: Path) -> frozenset[str]:
+        found = self._near.get(folder)
+        if found is None:
+            within = [f for f in (folder, *folder.parents) if f.is_relative_to(self.root)]
+            found = frozenset(self.declared).union(*(self.here.get(place, set()) for place in self.roots))
+            for place in reversed(within):
+                beside_it = (place, *(place / name for name in _BESIDE_CODE))
+                found = self._near.setdefault(
+                    place, found.union(*(self.here.get(b, set()) for b in beside_it))
+                )
+        return found
+
+    def everywhere(self) -> frozenset[str]:
+        """Return the names of all modules and packages in the project, wherever they are."""
+        everything = self.root / "*"  # no folder's name
+        if everything not in self._near:
+            self._near[everything] = frozenset(self.declared.union(*self.here.values()))
+        return self._near[everything]
 
     def anywhere(self) -> dict[str, str]:
-        """Every name in the project, and where it is."""
+        """Return every name in the project, and where it is."""
         found: dict[str, str] = {}
         for folder, names in sorted(self.here.items()):
             for top in sorted({name.partition(".")[0] for name in names}):
@@ -73,13 +82,11 @@ def own_modules(root: Path) -> OwnModules:
     found = OwnModules(root)
     entries = 0
     projects: list[Path] = []
-    for parent, folders, names in os.walk(root, onerror=lambda error: _say(error, found)):
-        here = Path(parent)
+    for here, folders, names in _walk(root, found):
         modules = {match[1] for n in names if (match := _MODULE.fullmatch(n)) and match[1] != "__init__"}
         found.here[here] = modules | {f for f in folders if f.isidentifier() and _is_package(here / f)}
         found.code += [here / n for n in names if n.endswith((".ipynb", ".py")) and not n.startswith(".")]
         projects += [here / n for n in names if n in _PROJECT_FILES]
-        folders[:] = sorted(f for f in folders if not _is_skipped(here / f))
         entries += len(names) + len(folders)
         if entries > _MOST_ENTRIES:
             found.unread.append(f"there are more than {_MOST_ENTRIES} files; only the first were looked at")
@@ -91,18 +98,43 @@ def own_modules(root: Path) -> OwnModules:
     return found
 
 
-def beside(folder: Path) -> set[str]:
-    """The names that can be imported from one folder, outside of any project."""
+def beside(folder: Path) -> frozenset[str]:
+    """Return the names that can be imported from one folder, outside of any project."""
     try:
         names = [path.name for path in folder.iterdir()]
     except OSError:
-        return set()
+        return frozenset()
     modules = {match[1] for n in names if (match := _MODULE.fullmatch(n))}
-    return modules | {n for n in names if n.isidentifier() and _is_package(folder / n)}
+    return frozenset(modules | {n for n in names if n.isidentifier() and _is_package(folder / n)})
 
 
-def _say(error: OSError, found: OwnModules) -> None:
-    found.unread.append(f"{error.filename} cannot be read: {error.strerror}")
+def _walk(root: Path, found: OwnModules) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield every folder with its folders and files, however deep; no link is followed."""
+    todo = [root]
+    while todo:
+        here = todo.pop()
+        folders: list[str] = []
+        linked: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if not _is_folder(entry):
+                        names.append(entry.name)
+                    else:
+                        (linked if entry.is_symlink() else folders).append(entry.name)
+        except OSError as error:
+            found.unread.append(f"{here} cannot be read: {error.strerror}")
+            continue
+        yield here, [*folders, *linked], names
+        todo += (here / f for f in sorted(folders, reverse=True) if not _is_skipped(here / f))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads round in a circle, or where nobody may look
+        return False
 
 
 def _is_skipped(folder: Path) -> bool:
@@ -156,12 +188,12 @@ def _project(path: Path, found: OwnModules) -> None:
 
 
 def table(value: object) -> dict[str, Any]:
-    """A table of a TOML document; an empty one for anything else."""
+    """Return a table of a TOML document; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def editable(line: str, folder: Path) -> tuple[Path, ...]:
-    """The folders that a line such as `-e ./lib` imports from, in a file that lies in `folder`."""
+    """Return the folders that a line such as `-e ./lib` imports from, in a file that lies in `folder`."""
     match = re.fullmatch(r"(?:(?:-e|--editable)[ =]+)?[\"']?(\.[^\s\"'\[]*)[\"']?(?:\[[^\]]*\])?[\"']?", line)
     if match is None or "\0" in line:
         return ()

@@ -97,7 +97,7 @@ def plain(source: str) -> Plain:
 
 
 def _below(statements: list[str], inner: Plain) -> Plain:
-    """What cell magics had in their own line, each above the cell that it was for."""
+    """Put together what cell magics had in their own line, each above the cell that it was for."""
     if not statements:
         return inner
     return Plain("\n".join((*statements, inner.source)), inner.installs, inner.modules)

@@ -67,7 +67,7 @@ def _lines(name: str) -> Iterator[str]:
 
 
 def known_module(module: str) -> str:
-    """The part of a dotted name that decides which package it is from: no longer than any that is known."""
+    """Return the part of a dotted name that decides which package it is from."""
     table = _table()
     parts = module.split(".", table.depth + 1)[: table.depth + 1]
     for length in range(min(len(parts), table.depth), 0, -1):
@@ -80,7 +80,7 @@ def known_module(module: str) -> str:
 
 
 def packages_for(module: str) -> tuple[str, ...]:
-    """The conda packages that may bring a module, the likeliest first; none where it is known that none does.
+    """Return the conda packages that may bring a module, the likeliest first; none if none does.
 
     :param module: with dots (`mpl_toolkits.basemap`): the longest part of it that is known counts
     """
@@ -93,7 +93,7 @@ def packages_for(module: str) -> tuple[str, ...]:
 
 
 def guessed(module: str) -> tuple[str, ...]:
-    """Those of a module's packages that only have its name, in the spellings that conda's packages have.
+    """Return those of a module's packages that only have its name, in conda's spellings.
 
     Where the project of that name is called otherwise in conda-forge, that comes first (`jupyter_client`).
     """
@@ -109,7 +109,7 @@ def guessed(module: str) -> tuple[str, ...]:
 
 
 def sure_package(module: str) -> str | None:
-    """The likeliest package of a module, if a table has it: not one that is only called alike."""
+    """Return the likeliest package of a module, if a table has it: not one that is only called alike."""
     table = _table()
     name = known_module(module)
     sure = table.same | {n for names in (table.known, table.modules) for n in names.get(name, ())}
@@ -117,7 +117,7 @@ def sure_package(module: str) -> str | None:
 
 
 def set_right(name: str) -> tuple[str, ...]:
-    """The packages that are meant where a module's name is taken for a package's: `sklearn`, `PIL`, `cv2`.
+    """Return the packages that are meant by a module's name: `sklearn`, `PIL`, `cv2`.
 
     None, where nothing is known of such a module.
     """
@@ -126,14 +126,14 @@ def set_right(name: str) -> tuple[str, ...]:
 
 
 def conda_name(project: str) -> str | None:
-    """The name in conda-forge of one of PyPI's projects; None where no table has it."""
+    """Return the name in conda-forge of one of PyPI's projects; None where no table has it."""
     table = _table()
     alike = (n for n in _spelled(project) if n in table.same)
     return table.projects.get(pip_name(project)) or next(alike, None)
 
 
 def conda_names(project: str) -> tuple[str, ...]:
-    """All names that one of PyPI's projects may have in conda-forge, the likeliest first."""
+    """Return all names that one of PyPI's projects may have in conda-forge, the likeliest first."""
     known = conda_name(project)
     return tuple(dict.fromkeys((*([known] if known else ()), *_spelled(project))))
 
@@ -144,7 +144,7 @@ def _spelled(project: str) -> tuple[str, ...]:
 
 
 def possible_names(module: str) -> Iterator[str]:
-    """All names, in plain form, of packages of either kind that may bring a module."""
+    """Yield all names, in plain form, of packages of either kind that may bring a module."""
     top = pip_name(module.split(".", maxsplit=1)[0])
     for name in packages_for(module):
         yield pip_name(name)

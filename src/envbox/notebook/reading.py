@@ -13,6 +13,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from envbox.errors import NotebookError
@@ -114,7 +115,7 @@ def read_regular(path: Path, most: int) -> bytes | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a file, as far as can be seen: not what lies where nobody may look."""
+    """Say whether it is a file, as far as can be seen: not what lies where nobody may look."""
     try:
         return path.is_file()
     except OSError:
@@ -141,7 +142,7 @@ def loads(data: bytes, path: Path) -> Notebook:
 
 
 def _clear(path: Path) -> str:
-    return f"jupyter nbconvert --clear-output --inplace {path}"
+    return f"jupyter nbconvert --clear-output --inplace {quote(str(path))}"
 
 
 def _json(data: bytes, path: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
 
 
 def _nothing(folder: Path, path: Path, needs: Needs) -> SpecError:
-    """Nothing to begin with: because nothing is there, or because none of it could be read."""
+    """Say why there is nothing to begin with: nothing is there, or none of it could be read."""
     if needs.said:
         return SpecError(
             f"nothing in {folder} could be read: {'; '.join(needs.said[:_NAMED])}",
@@ -68,7 +68,7 @@ def _sources(needs: Needs) -> str:
 
 
 def _asked(alike: frozenset[str], settings: Settings, report: Reporter) -> Channel | None:
-    """What the channels have, where they can be asked.
+    """Ask what the channels have, where they can be asked.
 
     :param alike: names that count only if their package brings Python
     """
@@ -104,7 +104,7 @@ def _channels(addresses: Iterable[str]) -> list[Any]:
 
 
 async def _with_python(gateway: Any, addresses: Iterable[str], names: Sequence[str]) -> frozenset[str]:
-    """Those packages that bring Python modules: they need Python, or a package that is theirs and does."""
+    """Return the packages that bring Python modules, by what they depend on."""
     found = set()
     if names:
         for part in await gateway.query(_channels(addresses), _SUBDIRS, names, recursive=False):
@@ -113,7 +113,7 @@ async def _with_python(gateway: Any, addresses: Iterable[str], names: Sequence[s
 
 
 def brings_python(name: str, depends: Iterable[str]) -> bool:
-    """Whether a package of that name has modules, by what it depends on."""
+    """Say whether a package of that name has modules, by what it depends on."""
     plain = pip_name(name)
     parts = {
         f"python-{plain}",
