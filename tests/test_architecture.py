@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
     "merge": SETTLED | {"freshness", "solve"},
     "editing": SETTLED | {"lock", "solve", "spec"},
-    "notebook": SETTLED | {"solve"},
+    "notebook": SETTLED | {"fetch", "link", "solve"},
     "engine": SETTLED,
     "confine": SETTLED | {"engine"},
     "link": SETTLED | {"confine", "fetch"},

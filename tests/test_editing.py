@@ -12,13 +12,15 @@ import pytest
 from paper_channel import record, served, write_channel
 from paper_registry import BASE, PaperRegistry, serving
 
+from envbox.cli.context import Session
+from envbox.cli.editing import add as add_command
 from envbox.editing import add, remove
 from envbox.errors import SolveError, SpecError
 from envbox.freshness import is_fresh
 from envbox.lock import lock
 from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.mirrors import Mirrors
-from envbox.project import Environment
+from envbox.project import Environment, Project
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -129,6 +131,24 @@ def test_a_spec_left_unsolvable_is_not_written(
     assert words in caught.value.message
     assert hint is None or hint in (caught.value.hint or "")
     assert (maps.spec_path.read_text(), maps.lock_path.read_bytes()) == (SPEC, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        (["sklearn", "zlib"], "sklearn is a module of scikit-learn: envbox add scikit-learn"),
+        (["numpi"], "did you mean numpy?"),
+    ],
+)
+def test_the_command_sets_a_modules_name_right(
+    maps: Environment, settings: Settings, asked: list[str], hint: str
+) -> None:
+    session = Session(str(maps.spec_path.parent), quiet=True, verbose=False)
+    session.settings = settings
+    session.project = Project(maps.spec_path.parent, (maps,), None)
+    with pytest.raises(SolveError) as caught:
+        add_command.main(asked, obj=session, standalone_mode=False)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ def test_the_same_notebook_gives_the_same_result(lab: Lab, clean: None) -> None:
         (("print(1)", "import os; os._exit(3)"), ["cell 2 was ended", "exit code 3"], 1),
         (("print(1)", "import sys; sys.stdin.read(); 1/0"), ["cell 2 failed: ZeroDivisionError"], 1),
         (("print(1)", "def f(:"), ["cell 2 failed: SyntaxError"], 1),
+        (("print(1)", "import cv2"), ["cell 2 failed: ModuleNotFoundError", "hint: opencv has it"], 1),
     ],
 )  # fmt: skip
 def test_a_failure_has_the_cells_number_source_and_traceback(

@@ -26,7 +26,7 @@ from envbox.notebook.checking import check
 from envbox.notebook.drafting import conda_version
 from envbox.notebook.imports import used_by_notebook, used_by_script
 from envbox.notebook.magics import Install, installs, plain
-from envbox.notebook.names import conda_name, packages_for
+from envbox.notebook.names import conda_names, packages_for
 from envbox.notebook.reading import loads, read_notebook
 from envbox.notebook.stamping import stamp
 from envbox.notebook.starting import init
@@ -211,13 +211,17 @@ def test_a_cell_is_understood_as_ipython_does(cell: str, found: list[str]) -> No
 @pytest.mark.parametrize(
     ("command", "found"),
     [
-        ("pip install -q rich 'black>=24' -r more.txt", ["rich", "black>=24"]),
+        ("pip install -q rich 'black>=24' -e lib", ["rich", "black>=24"]),
         ("{sys.executable} -m pip install --index-url https://x/y rich", ["rich"]),
         ("apt-get install x && pip3 install rich; ls", ["rich"]),
         ("conda install -y -c conda-forge cartopy", ["cartopy"]),
         ("pip install {name} git+https://x/y", ["git+https://x/y"]),
         ("pip install .", []),
         ("echo pip", []),
+        ("pip install git+https://x/y#egg=z rich # black", ["git+https://x/y#egg=z", "rich"]),
+        ("$sys.executable -m pip -q install rich", ["rich"]),
+        ("sudo pip3.11 install rich && time uv pip install black", ["rich", "black"]),
+        ('"{sys.executable}" -m pip install "rich"', ["rich"]),
     ],
 )
 def test_what_a_line_installs(command: str, found: list[str]) -> None:
@@ -264,7 +268,7 @@ def test_the_package_of_a_module(module: str, package: str) -> None:
 
 
 def test_the_package_of_a_project() -> None:
-    assert [conda_name(n) for n in ("torch", "opencv-python", "NumPy", "Flask-Cors")] == [
+    assert [conda_names(n)[0] for n in ("torch", "opencv-python", "NumPy", "Flask-Cors")] == [
         "pytorch", "opencv", "numpy", "flask-cors",
     ]  # fmt: skip
 
@@ -281,7 +285,7 @@ def test_versions_in_condas_words() -> None:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     folder = tmp_path_factory.mktemp("made")
     names = "python numpy basemap matplotlib scikit-learn ipykernel pyyaml cartopy r-irkernel r-ggplot2 pip"
-    write_channel(folder / "channel", [record(n, "1") for n in names.split()])
+    write_channel(folder / "channel", [record(n, "1", ["python"]) for n in names.split()])
     with served(folder / "channel") as url:
         yield Settings(
             cache_dir=folder / "cache", mirrors=Mirrors({"https://conda.anaconda.org/conda-forge": url})
@@ -332,14 +336,6 @@ dependencies:
     assert read_spec(path, ("linux-64",), settings).conda["linux-64"][0] == "python >=3.11"
 
 
-def test_init_offline_takes_names_as_guessed(tmp_path: Path, settings: Settings) -> None:
-    (tmp_path / "a.py").write_text("import nowhere\n")
-    offline = Settings(cache_dir=settings.cache_dir, offline=True)
-    _, found = init(tmp_path, "mine", offline, SILENT)
-    assert [*found.conda] == ["python", "nowhere"]
-    assert (tmp_path / "environments/mine.yml").is_file()
-
-
 def test_init_for_r(tmp_path: Path, settings: Settings) -> None:
     metadata = {"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}}
     (tmp_path / "a.ipynb").write_bytes(notebook("library(ggplot2)", metadata=metadata))
@@ -383,7 +379,11 @@ def project(tmp_path: Path) -> Project:
 
 
 def words(path: Path, project: Project, name: str | None = None) -> list[str]:
-    return [f.words for f in check({"n.ipynb": path}, project, name)]
+    return [f.words for f in check({"n.ipynb": path}, project, name, nothing_cached(project))]
+
+
+def nothing_cached(project: Project) -> Settings:
+    return Settings(cache_dir=project.root / ".cache")
 
 
 def test_a_stamped_notebook_whose_imports_are_locked_is_well(project: Project, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_stamped_notebook_whose_imports_are_locked_is_well(project: Project, t
 def test_what_is_missing_is_said_with_its_cell(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "n.ipynb"
     path.write_bytes(notebook("import numpy", "import sklearn\n!pip install rich"))
-    found = check({"n.ipynb": path}, project, "maps")
+    found = check({"n.ipynb": path}, project, "maps", nothing_cached(project))
     assert [(f.words, f.hint) for f in found] == [
         ("cell 3 imports sklearn, which maps does not have", "envbox add scikit-learn --name maps"),
         ("cell 3 installs rich, which no lock holds", 'envbox add --pip "rich" --name maps'),

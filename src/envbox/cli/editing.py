@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from envbox.cli.context import Session, complete_name
+from envbox.errors import SolveError
 
 name_option = click.option(
     "-n",
@@ -27,9 +28,14 @@ def add(session: Session, packages: tuple[str, ...], from_pip: bool, name: str |
     comments, order and quotes; if there is no solution, nothing is written.
     """
     from envbox.editing import add as add_packages
+    from envbox.notebook.meant import meant
 
     environment = session.environment(name)
-    add_packages(environment, packages, "pip" if from_pip else "conda", session.settings, session.report)
+    try:
+        add_packages(environment, packages, "pip" if from_pip else "conda", session.settings, session.report)
+    except SolveError as error:
+        error.hint = (None if from_pip else meant(packages)) or error.hint
+        raise
 
 
 @click.command()

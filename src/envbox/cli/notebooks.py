@@ -65,11 +65,12 @@ def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_jso
         name = project.environments[0].name
     elif any(not environment.has_spec for environment in project.environments):
         project = replace(project, environments=tuple(map(session.taken, project.environments)))
-    found = check_notebooks(paths, project, name)
+    found = check_notebooks(paths, project, name, session.as_written)
     if as_json:
-        print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in found])
+        faults = (f for f in found if f.is_fault)
+        print_json([{"notebook": f.notebook, "message": f.words, "hint": f.hint} for f in faults])
     for finding in () if as_json else found:
         click.echo(foreign.message(f"{finding.notebook}: {finding.words}"), err=True)
     for hint in dict.fromkeys(f.hint for f in found if f.hint and not as_json):
         click.echo(foreign.message(f"hint: {hint}"), err=True)
-    return 1 if found else 0
+    return 1 if any(f.is_fault for f in found) else 0

@@ -30,6 +30,7 @@ from envbox.execution.sent import command, driver, told_by, whole
 from envbox.files import disk_error, write_whole
 from envbox.launch.container import Launch
 from envbox.launch.piped import Piped, piped
+from envbox.notebook.meant import package_of_missing
 from envbox.notebook.reading import NEWEST, loads, read_bytes, upgraded
 from envbox.notebook.stamping import KEY
 from envbox.notebook.writing import written_like
@@ -305,7 +306,8 @@ class Running:
         if status == "input" or told["error"].get("ename") == "StdinNotImplementedError":
             words = "asks for input, and nobody is there to answer"
             raise self._failed(index, words, "make it a parameter: -p NAME=VALUE")
-        raise self._failed(index, f"failed: {words}", None, traceback)
+        hint = package_of_missing(words, self.job.launch.name)
+        raise self._failed(index, f"failed: {words}", hint, traceback)
 
     def _failed(self, index: int | None, words: str, hint: str | None, traceback: str = "") -> Failed:
         if index is None:

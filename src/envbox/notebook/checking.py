@@ -1,23 +1,32 @@
 """`check`: is what a notebook imports in its environment's lockfile; offline, without a solve, at once.
 
-A module is taken to be there when a package that may bring it is locked: no lockfile lists modules. What a
-notebook tries and can do without is not asked for.
+No lockfile lists modules. Where the cache has the packages, their own lists of files say which they have;
+where it does not, a module is taken to be there when a package that may bring it is locked. What a notebook
+tries and can do without is not asked for, nor are the project's own modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote as quoted
 
 from envbox.errors import EnvboxError, NotebookError
-from envbox.lockfile import Lock, pip_name
-from envbox.notebook.imports import used_by_notebook
+from envbox.lockfile import Lock, LockedPackage, pip_name
+from envbox.notebook.contents import Contents
+from envbox.notebook.gathering import UNREAD, listed_in
+from envbox.notebook.imports import moves, used_by_notebook
 from envbox.notebook.kernels import NO_PACKAGE, has_kernel, kernel_packages
-from envbox.notebook.names import packages_for, possible_names
+from envbox.notebook.local import OwnModules, beside, own_modules
+from envbox.notebook.magics import Install
+from envbox.notebook.names import conda_names, possible_names, sure_package
 from envbox.notebook.reading import Notebook, read_notebook
 from envbox.notebook.stamping import bound_environment, bound_name, lock_digest
 from envbox.project import Environment, Project
+from envbox.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,67 +34,108 @@ class Finding:
     """What is wrong with a notebook.
 
     :param hint: the command that mends it
+    :param is_fault: or only to be known, when nothing has to be mended
     """
 
     notebook: str
     words: str
     hint: str
+    is_fault: bool = True
+
+
+_Packages = Mapping[str, tuple[LockedPackage, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Locked:
     """An environment as it is locked.
 
-    :param names: platform → names of its packages, in plain form
+    :param packages: platform → the packages of a name, in plain form
     """
 
     environment: Environment
     digest: str
-    names: Mapping[str, frozenset[str]]
+    packages: Mapping[str, _Packages]
     python: str | None
 
+    @property
+    def name(self) -> str:
+        """The environment's."""
+        return self.environment.name
 
-_Known = dict[str | None, _Locked | EnvboxError]
+    def lacking(self, names: Collection[str]) -> list[str]:
+        """Return the platforms that have no package of these names, in plain form."""
+        return [p for p, packages in self.packages.items() if not packages.keys() & names]
 
 
-def check(paths: Mapping[str, Path], project: Project, name: str | None) -> tuple[Finding, ...]:
+@dataclass(slots=True)
+class _Checker:
+    """What is read once for all notebooks of a run."""
+
+    project: Project
+    name: str | None
+    contents: Contents
+    locks: dict[str | None, _Locked | EnvboxError] = field(default_factory=dict)
+    own: tuple[OwnModules, frozenset[str]] | None = None
+
+    def own_modules(self, notebook: Notebook) -> tuple[Collection[str], Collection[str]]:
+        """Return the project's own modules that a notebook can import, and those that lie elsewhere in it."""
+        if self.own is None:
+            found = own_modules(self.project.root)
+            self.own = (found, frozenset(found.anywhere()))
+        found, anywhere = self.own
+        path = Path(os.path.abspath(notebook.path))  # noqa: PTH100  # with its links, as it is walked
+        if not path.is_relative_to(found.root):
+            return beside(path.parent), ()
+        near = found.near(path)
+        is_moved = any(moves(cell.source) for cell in notebook.cells)
+        return near | found.everywhere() if is_moved else near, anywhere
+
+
+def check(
+    paths: Mapping[str, Path], project: Project, name: str | None, settings: Settings
+) -> tuple[Finding, ...]:
     """Check notebooks against the environments that they are stamped with.
 
     :param paths: of notebooks, by what they are called in findings
     :param name: of the environment to check against instead, stamped or not
+    :param settings: of the cache, whose archives tell which modules a package has
     """
-    known: _Known = {}
-    return tuple(
-        finding for shown, path in paths.items() for finding in _check((shown, path), project, name, known)
-    )
+    checker = _Checker(project, name, Contents(settings))
+    return tuple(finding for shown, path in paths.items() for finding in _check(shown, path, checker))
 
 
-def _check(
-    called: tuple[str, Path],
-    project: Project,
-    name: str | None,
-    known: dict[str | None, _Locked | EnvboxError],
-) -> Iterator[Finding]:
-    shown, path = called
+def _check(shown: str, path: Path, checker: _Checker) -> Iterator[Finding]:
     try:
         notebook = read_notebook(path)
     except NotebookError as error:
         yield Finding(shown, error.message, error.hint or "")
         return
-    stamp = notebook.stamp
+    stamp, name = notebook.stamp, checker.name
     if stamp is None and name is None:
-        yield Finding(shown, "it is not bound to an environment", f"envbox stamp {shown}")
+        yield Finding(shown, "it is not bound to an environment", f"envbox stamp {quoted(shown)}")
     wanted = name or bound_name(notebook)
-    if wanted not in known:
-        known[wanted] = _locked(project, wanted)
-    locked = known[wanted]
+    if wanted not in checker.locks:
+        checker.locks[wanted] = _locked(checker.project, wanted)
+    locked = checker.locks[wanted]
     if isinstance(locked, EnvboxError):
         yield Finding(shown, locked.message, locked.hint or "")
         return
     if stamp is not None and name is None and stamp.get("lock") != locked.digest:
-        words = f"it was bound to another lock of {locked.environment.name} than is there"
-        yield Finding(shown, words, f"envbox stamp {shown}")
-    yield from _unprovided(notebook, locked, shown)
+        words = f"it was bound to another lock of {locked.name} than is there"
+        yield Finding(shown, words, f"envbox stamp {quoted(shown)}")
+    near, elsewhere = checker.own_modules(notebook)
+    used = used_by_notebook(notebook, near)
+    for cell in used.unread:
+        yield Finding(shown, f"cell {cell} {UNREAD}; its imports are guessed by line", "", is_fault=False)
+    faults = [*_kernel(notebook, locked)]
+    for module, cell in used.modules.items():
+        if module.partition(".")[0] not in elsewhere or sure_package(module):
+            faults += _unprovided((module, cell), notebook.language, locked, checker)
+    for install, cell in used.installs.items():
+        for text in _listed(install, notebook.path, checker.project.root):
+            faults += _installed(text, (install, cell), locked)
+    yield from (Finding(shown, words, hint) for words, hint in faults)
 
 
 def _locked(project: Project, name: str | None) -> _Locked | EnvboxError:
@@ -96,62 +146,85 @@ def _locked(project: Project, name: str | None) -> _Locked | EnvboxError:
         digest, lock = lock_digest(environment), read_lockfile(environment.lock_path)
     except EnvboxError as error:
         return error
-    return _Locked(environment, digest, _names(lock), _python(lock))
-
-
-def _names(lock: Lock) -> dict[str, frozenset[str]]:
-    return {p: frozenset(pip_name(q.name) for q in lock.packages if q.platform == p) for p in lock.platforms}
+    packages: dict[str, dict[str, tuple[LockedPackage, ...]]] = {p: {} for p in lock.platforms}
+    for package in lock.packages:
+        named = packages[package.platform]
+        named[pip_name(package.name)] = (*named.get(pip_name(package.name), ()), package)
+    return _Locked(environment, digest, packages, _python(lock))
 
 
 def _python(lock: Lock) -> str | None:
     return next((p.version for p in lock.packages if p.manager == "conda" and p.name == "python"), None)
 
 
-def _unprovided(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Finding]:
-    name = locked.environment.name
-    yield from _kernel(notebook, locked, shown)
-    used = used_by_notebook(notebook, _beside(notebook.path))
-    for module, cell in used.modules.items():
-        likely = [f"r-{module.lower()}"] if notebook.language == "r" else packages_for(module)
-        possible = {pip_name(n) for n in likely} if notebook.language == "r" else set(possible_names(module))
-        missing = [p for p, names in locked.names.items() if not possible & names]
-        if missing:
-            where = "" if len(missing) == len(locked.names) else f" for {', '.join(missing)}"
-            yield Finding(
-                shown, f"cell {cell} imports {module}, which {name} does not have{where}",
-                f"envbox add {likely[0]} --name {name}",
-            )  # fmt: skip
-    for install, cell in used.installs.items():
-        package = pip_name(install.text.partition("[")[0].split("=")[0].split("<")[0].split(">")[0])
-        if all(package not in names for names in locked.names.values()):
-            pip = " --pip" if install.manager == "pip" else ""
-            yield Finding(
-                shown, f"cell {cell} installs {install.text}, which no lock holds",
-                f'envbox add{pip} "{install.text}" --name {name}',
-            )  # fmt: skip
+def _unprovided(
+    need: tuple[str, int], language: str, locked: _Locked, checker: _Checker
+) -> Iterator[tuple[str, str]]:
+    module, cell = need
+    if language == "r":
+        package: str | None = f"r-{module.lower()}"
+        missing = locked.lacking({pip_name(f"r-{module}")})
+    else:
+        package = sure_package(module)
+        missing = [
+            p for p, packages in locked.packages.items() if not _has(packages, module, checker.contents)
+        ]
+    if missing:
+        where = "" if len(missing) == len(locked.packages) else f" for {', '.join(missing)}"
+        hint = f"envbox add {package}" if package else "add the package that has it: envbox add PKG"
+        words = f"cell {cell} imports {module}, which {locked.name} does not have{where}"
+        yield words, f"{hint} --name {locked.name}"
 
 
-def _kernel(notebook: Notebook, locked: _Locked, shown: str) -> Iterator[Finding]:
-    name = locked.environment.name
+def _has(packages: _Packages, module: str, contents: Contents) -> bool:
+    """Say whether a platform's packages have a module: by their own lists of files, else by their names."""
+    likely = [p for name in set(possible_names(module)) for p in packages.get(name, ())]
+    for package in likely:
+        modules = contents.modules(package)
+        if modules is None or module in modules:
+            return True
+        # one without modules may stand for others (`matplotlib`), of which nothing may be known
+        needed = (p for name in package.depends for p in packages.get(pip_name(name), ()))
+        if not modules and any(contents.modules(p) is None for p in needed):
+            return True
+    others = (p for named in packages.values() for p in named if p.manager == "pip" or "python" in p.depends)
+    return any(module in (contents.modules(package) or ()) for package in others)
+
+
+def _listed(install: Install, notebook: Path, root: Path) -> list[str]:
+    """Return what an install names, itself or in a file of the project's."""
+    if not install.is_file:
+        return [install.text]
+    folder = os.path.abspath(notebook.parent)  # noqa: PTH100
+    return listed_in(Path(os.path.normpath(f"{folder}/{install.text}")), root)
+
+
+def _installed(text: str, where: tuple[Install, int], locked: _Locked) -> Iterator[tuple[str, str]]:
+    install, cell = where
+    name = re.split(r"[^\w.-]", text.rpartition("::")[2], maxsplit=1)[0]
+    names = {pip_name(n) for n in (name, *(conda_names(name) if install.manager == "pip" else ()))}
+    if len(locked.lacking(names)) == len(locked.packages):
+        pip = " --pip" if install.manager == "pip" else ""
+        words = f"cell {cell} installs {text}, which no lock holds"
+        yield words, f"envbox add{pip} {_quoted(text)} --name {locked.name}"
+
+
+def _quoted(text: str) -> str:
+    """Quote a requirement for a shell, so that what a notebook has is never run by whoever follows a hint."""
+    return f'"{text}"' if re.fullmatch(r"[\w.,\[\]<>=~ -]+", text) else quoted(text)
+
+
+def _kernel(notebook: Notebook, locked: _Locked) -> Iterator[tuple[str, str]]:
     kernels = kernel_packages(notebook.kernel, notebook.language)
-    called = notebook.kernel or notebook.language
+    called = f"its kernel is {notebook.kernel or notebook.language}, and {locked.name} has"
     if not kernels:
-        if all(not has_kernel(names, notebook.language) for names in locked.names.values()):
-            yield Finding(shown, f"its kernel is {called}, and {name} has none for it", NO_PACKAGE)
-    elif any(not names & {pip_name(kernel) for kernel in kernels} for names in locked.names.values()):
-        words = f"its kernel is {called}, and {name} has no {kernels[0]}"
-        yield Finding(shown, words, f"envbox add {kernels[0]} --name {name}")
+        if all(not has_kernel(packages, notebook.language) for packages in locked.packages.values()):
+            yield f"{called} none for it", NO_PACKAGE
+    elif locked.lacking({pip_name(kernel) for kernel in kernels}):
+        yield f"{called} no {kernels[0]}", f"envbox add {kernels[0]} --name {locked.name}"
     version = notebook.version if notebook.language in ("python", "ipython") else None
     if version and locked.python and version.split(".")[0] != locked.python.split(".")[0]:
-        yield Finding(
-            shown, f"it was run with Python {version}, and {name} has {locked.python}",
-            f"run it in the environment, and save it: envbox notebook {name}",
-        )  # fmt: skip
-
-
-def _beside(path: Path) -> set[str]:
-    """Modules and packages that lie beside a notebook."""
-    try:
-        return {p.stem for p in path.parent.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
-    except OSError:
-        return set()
+        yield (
+            f"it was run with Python {version}, and {locked.name} has {locked.python}",
+            f"run it in the environment, and save it: envbox notebook {locked.name}",
+        )

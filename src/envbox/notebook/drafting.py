@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from envbox.lockfile import pip_name
 from envbox.notebook.gathering import Needs, Requirement
-from envbox.notebook.names import conda_name, packages_for
+from envbox.notebook.names import conda_name, conda_names, guessed, packages_for, set_right, sure_package
 
 _LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "extra": ""}
 
@@ -33,41 +33,77 @@ class Draft:
     said: list[str] = field(default_factory=list)
 
 
-def draft(needs: Needs, known: Collection[str] | None) -> Draft:
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What the channels were asked.
+
+    :param names: of all their packages
+    :param without_python: of those, packages that bring no Python, though they are called like a module
+    """
+
+    names: Collection[str]
+    without_python: Collection[str] = ()
+
+    def package(self, candidates: Iterable[str], only_alike: Collection[str] = ()) -> str | None:
+        """Return the first of the candidates that is a package there.
+
+        :param only_alike: those that count only if they bring Python
+        """
+        for name in candidates:
+            if name in self.names and not (name in only_alike and name in self.without_python):
+                return name
+        return None
+
+
+def alike(needs: Needs) -> frozenset[str]:
+    """Return the packages that are guessed by nothing but the name of what is needed."""
+    names = {name for module in (*needs.modules, *needs.optional) for name in guessed(module)}
+    return frozenset(names.union(*(_project_names(r.text) for r in needs.requirements)))
+
+
+def _project_names(requirement: str) -> tuple[str, ...]:
+    return conda_names(re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0])
+
+
+def draft(needs: Needs, channel: Channel | None) -> Draft:
     """Place what is needed.
 
-    :param known: the channel's packages; None: it could not be asked, and names are taken as they are guessed
+    :param channel: None: it could not be asked, and only what the tables know is placed
     """
     found = Draft(said=list(needs.said))
     found.conda["python"] = conda_version(needs.python or "") or ""
     for requirement in needs.requirements:
-        _requirement(requirement, known, found)
+        _requirement(requirement, channel, found)
     for text, place in needs.conda.items():
-        _conda(text, place, known, found)
+        _conda(text, place, channel, found)
     by_pip = {pip_name(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in found.pip}
     for module, place in needs.modules.items():
-        name = _first(packages_for(module), known, [*found.conda])
+        name = _package(module, channel, found.conda)
         if name is not None:
             found.conda.setdefault(name, "")
-        elif not {pip_name(n) for n in (module, *packages_for(module))} & by_pip:
+        elif own := needs.elsewhere.get(module.partition(".")[0]):
+            found.said.append(f"{module} ({place}) is taken to be the project's own {own}")
+        elif not {pip_name(n) for n in (module, *guessed(module), *packages_for(module))} & by_pip:
             found.unplaced[module] = place
     for module, place in needs.optional.items():
         if not set(packages_for(module)) & set(found.conda):
             found.said.append(f"{module} is optional in {place}, and left out")
-    _kernels(needs, known, found)
+    _kernels(needs, channel, found)
     return found
 
 
-def _first(names: Iterable[str], known: Collection[str] | None, chosen: Collection[str]) -> str | None:
-    names = list(names)
-    there = [n for n in names if n in chosen] or [n for n in names if known is None or n in known]
-    return there[0] if there else None
+def _package(module: str, channel: Channel | None, chosen: Collection[str]) -> str | None:
+    """Return the package of a module: one that is chosen already, else the likeliest that there is."""
+    candidates = packages_for(module)
+    if there := [n for n in candidates if n in chosen]:
+        return there[0]
+    return channel.package(candidates, guessed(module)) if channel else sure_package(module)
 
 
-def _kernels(needs: Needs, known: Collection[str] | None, found: Draft) -> None:
+def _kernels(needs: Needs, channel: Channel | None, found: Draft) -> None:
     for package, place in needs.r_packages.items():
         name = f"r-{package.lower()}"
-        if known is None or name in known:
+        if channel is None or name in channel.names:
             found.conda.setdefault(name, "")
         else:
             found.unplaced[package] = place
@@ -77,7 +113,7 @@ def _kernels(needs: Needs, known: Collection[str] | None, found: Draft) -> None:
         found.conda.setdefault("ipykernel", "")
 
 
-def _requirement(requirement: Requirement, known: Collection[str] | None, found: Draft) -> None:
+def _requirement(requirement: Requirement, channel: Channel | None, found: Draft) -> None:
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement as Parsed
 
@@ -93,8 +129,13 @@ def _requirement(requirement: Requirement, known: Collection[str] | None, found:
     if parsed.url or version is None:
         found.unplaced[requirement.text] = requirement.place
         return
-    name = conda_name(parsed.name)
-    if known is not None and name not in known:
+    names = conda_names(parsed.name)
+    sure = conda_name(parsed.name)
+    name = channel.package(names, [n for n in names if n != sure]) if channel else sure
+    if name is None and channel and requirement.is_cell:
+        # who types `pip install sklearn` means what is imported by that name
+        name = channel.package(set_right(parsed.name))
+    if name is None:
         parsed.marker = None
         found.pip.append(str(parsed))
         return
@@ -105,9 +146,9 @@ def _requirement(requirement: Requirement, known: Collection[str] | None, found:
     found.conda[name] = _both(found.conda.get(name, ""), version)
 
 
-def _conda(text: str, place: str, known: Collection[str] | None, found: Draft) -> None:
+def _conda(text: str, place: str, channel: Channel | None, found: Draft) -> None:
     match = re.fullmatch(r"(?:\S+::)?([A-Za-z0-9_][\w.-]*)\s*(.*)", text)
-    if match is None or (known is not None and match[1].lower() not in known):
+    if match is None or (channel and match[1].lower() not in channel.names):
         found.unplaced[text] = place
     else:
         found.conda[match[1].lower()] = _both(found.conda.get(match[1].lower(), ""), match[2])
@@ -142,7 +183,8 @@ def spec_text(found: Draft, channels: Collection[str], name: str | None, sources
     ]
     if found.pip:
         quoted = ["'" + t.replace("'", "''") + "'" if re.search(r": | #", t) else t for t in found.pip]
-        lines += ["  - pip", "  - pip:", *(f"      - {text}" for text in dict.fromkeys(quoted))]
+        lines += [] if "pip" in found.conda else ["  - pip"]
+        lines += ["  - pip:", *(f"      - {text}" for text in dict.fromkeys(quoted))]
     return "\n".join(lines) + "\n"
 
 

@@ -8,9 +8,12 @@ outputs; what is older is brought to version 4 by nbformat.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from envbox.errors import NotebookError
@@ -18,6 +21,11 @@ from envbox.files import conflict_line
 
 NEWEST = 4
 _LARGEST = 1 << 29  # bytes; JSON takes several times as much memory
+_MOST_VALUES = 50_000_000  # of a document, counted by its punctuation: each takes up to 70 bytes of memory
+_KINDS = (
+    (stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
+)  # fmt: skip
 _KERNELS = {"ir": "r", "python": "python", "python2": "python", "python3": "python", "xpython": "python"}
 
 
@@ -76,16 +84,42 @@ def read_bytes(path: Path) -> bytes:
     :raises NotebookError: when there are none, or too many
     """
     try:
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise NotebookError(
-                f"the notebook {path} has {size >> 20} MB", f"clear its outputs: {_clear(path)}"
-            )
-        return path.read_bytes()
+        data = read_regular(path, _LARGEST)
     except FileNotFoundError:
         raise NotebookError(f"there is no notebook {path}") from None
-    except OSError as error:
-        raise NotebookError(f"cannot read the notebook {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or str(error)
+        raise NotebookError(f"cannot read the notebook {path}: {words}") from error
+    if data is None:
+        raise NotebookError(
+            f"the notebook {path} has more than {_LARGEST >> 20} MB", f"clear its outputs: {_clear(path)}"
+        )
+    return data
+
+
+def read_regular(path: Path, most: int) -> bytes | None:
+    """Read a file, whole; None when it has more than `most` bytes.
+
+    What is no file is refused and never waited for: a FIFO that nobody writes to, a device without an end.
+
+    :raises OSError: when it cannot be read, or is something else
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            kind = next((words for is_one, words in _KINDS if is_one(status.st_mode)), "something else")
+            raise OSError(0, f"it is {kind}, and no file")
+        data = file.read(most + 1) if status.st_size <= most else None
+    return data if data is not None and len(data) <= most else None
+
+
+def is_file(path: Path) -> bool:
+    """Say whether it is a file, as far as can be seen: not what lies where nobody may look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def loads(data: bytes, path: Path) -> Notebook:
@@ -108,7 +142,7 @@ def loads(data: bytes, path: Path) -> Notebook:
 
 
 def _clear(path: Path) -> str:
-    return f"jupyter nbconvert --clear-output --inplace {path}"
+    return f"jupyter nbconvert --clear-output --inplace {quote(str(path))}"
 
 
 def _json(data: bytes, path: Path) -> dict[str, Any]:
@@ -118,6 +152,8 @@ def _json(data: bytes, path: Path) -> dict[str, Any]:
         raise NotebookError(
             f"the notebook {path} has merge conflict markers (line {line})", "settle the merge first"
         )
+    if sum(map(data.count, (b",", b"{", b"["))) > _MOST_VALUES:
+        raise NotebookError(f"the notebook {path} has too many values", f"clear its outputs: {_clear(path)}")
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from envbox.errors import NotebookError
+
 _MARK = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -58,8 +60,11 @@ def _as_jupyter(value: Mapping[str, Any]) -> bytes:
 
 
 def _dumped(value: Mapping[str, Any], **form: Any) -> bytes:
-    """JSON in UTF-8, which has no half of a surrogate pair: one is written as its escape."""
-    return json.dumps(value, **form).encode("utf-8", "backslashreplace")
+    """Write JSON in UTF-8, which has no half of a surrogate pair: one is written as its escape."""
+    try:
+        return json.dumps(value, **form).encode("utf-8", "backslashreplace")
+    except RecursionError:
+        raise NotebookError("the notebook cannot be written: its JSON is nested too deep") from None
 
 
 # --- one value in a text that a person laid out --------------------------------------------------------
