@@ -214,8 +214,10 @@ run_program({road!r}, Program(Path({str(program.folder)!r}), "bin/attack", "it")
 
 def test_a_launcher_that_was_killed_is_started_again(road: Any, program: Program) -> None:
     assert run_program(road, program, asking("answer", "1")).answer == b"1"
-    launcher(road, program.folder)._process.kill()
-    launcher(road, program.folder)._process.wait()
+    process = launcher(road, program.folder)._process
+    assert process
+    process.kill()
+    process.wait()
     assert run_program(road, program, asking("answer", "2")).answer == b"2"
 
 

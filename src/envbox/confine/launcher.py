@@ -275,6 +275,7 @@ def serve(sock: _socket.socket, setup: dict[str, object]) -> None:
 
 def main() -> int:
     """Prepare, say whether that went well, and serve."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # ignored, nobody could be waited for
     sock = _socket.socket(fileno=0)
     setup = marshal.loads(sock.recv(1 << 20))  # noqa: S302  # from our own parent
     try:

@@ -64,17 +64,10 @@ class Launcher:
             "filter": filter_for(machine),
         }
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_LAUNCHER)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+        self._process: subprocess.Popen[bytes] | None = None
         try:
+            with theirs:
+                self._process = _started(theirs)
             self._sock.settimeout(_PATIENCE)
             self._sock.send(marshal.dumps(setup))
             if refused := self._answer("it ended"):
@@ -135,14 +128,27 @@ class Launcher:
     def end(self) -> None:
         """End it; its programs end with it."""
         self._sock.close()
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
+        if self._process:
+            with contextlib.suppress(OSError):
+                self._process.kill()
+            self._process.wait()
 
     @property
     def is_alive(self) -> bool:
         """Whether it can be asked."""
-        return self._sock.fileno() >= 0 and self._process.poll() is None
+        return self._sock.fileno() >= 0 and self._process is not None and self._process.poll() is None
+
+
+def _started(stdin: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_LAUNCHER)],
+        stdin=stdin.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 _lock = threading.RLock()
