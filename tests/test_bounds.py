@@ -21,7 +21,7 @@ from envbox.notebook.gathering import gather
 from envbox.notebook.imports import moves, script_text, used_by_notebook, used_by_script
 from envbox.notebook.magics import installs, parse, plain
 from envbox.notebook.reading import Notebook, loads
-from envbox.notebook.stamping import written_like
+from envbox.notebook.writing import written_like
 
 HERE = Path("n.ipynb")
 GUARD = 60  # seconds until a run counts as hung; what is asserted is the number of steps

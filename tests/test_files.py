@@ -206,3 +206,23 @@ def test_what_is_no_plain_file_is_written_into_and_stays(tmp_path: Path) -> None
         write_whole(tmp_path / "full", b"x", is_cache=False)
     with pytest.raises(ToolError, match="cannot write"):
         write_whole(tmp_path, b"x", is_cache=False)
+
+
+def test_a_folder_that_its_owner_cannot_enter_is_replaced(open_folder: Path) -> None:
+    """As a plain user: root enters everything."""
+    (open_folder / CACHE_MARKER).write_text("envbox cache, format 1\n")
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from envbox.files import discard_folder, read_file, whole_folder, write_whole\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
+        "top = Path(sys.argv[1])\n"
+        "for name in ('a', 'b', 'c'):\n"
+        "    (top / name).mkdir(); (top / name / 'old').touch(); (top / name).chmod(0)\n"
+        "with whole_folder(top / 'a') as part: (part / 'new').touch()\n"
+        "assert [p.name for p in (top / 'a').iterdir()] == ['new']\n"
+        "write_whole(top / 'b/new', b'new'); assert read_file(top / 'b/new') == b'new'\n"
+        "discard_folder(top / 'c'); assert sorted(p.name for p in top.glob('?')) == ['a', 'b']\n"
+    )
+    if os.getuid() == 0:
+        os.chown(open_folder, 54321, 54321)
+    subprocess.run([sys.executable, "-c", script, str(open_folder)], check=True)

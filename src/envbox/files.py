@@ -29,6 +29,7 @@ from envbox.errors import ToolError
 PART = ".part"
 CACHE_MARKER = ".envbox-cache"
 """The file that makes a folder a cache."""
+_IN_THE_WAY = (errno.ENOTDIR, errno.EACCES, errno.EPERM)
 Made = TypeVar("Made")
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
 _ASIDE = re.compile(rf"\..+{re.escape(PART)}")
@@ -134,7 +135,7 @@ def whole_folder(path: Path, stays: Callable[[], object] = lambda: False) -> Ite
             try:
                 part.rename(path)
             except OSError as error:
-                if error.errno == errno.ENOTDIR and clear_way(path, is_folder=True):
+                if error.errno in _IN_THE_WAY and clear_way(path, is_folder=True):
                     continue
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
@@ -177,7 +178,12 @@ def discard_folder(path: Path) -> None:
     try:
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent))
         try:
-            path.rename(aside / path.name)
+            try:
+                path.rename(aside / path.name)
+            except PermissionError:  # who moves a folder must be able to write to it
+                if not clear_way(path, is_folder=True):
+                    raise
+                path.rename(aside / path.name)
         except FileNotFoundError:
             return
         finally:

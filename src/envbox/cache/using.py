@@ -94,7 +94,7 @@ def users(cache: Path) -> list[str]:
 def fault_in_cache(error: OSError) -> ToolError | None:
     """Say in words what went wrong with a file of a cache; None when the file is of none."""
     for name in (error.filename, error.filename2):
-        if isinstance(name, str | bytes):
+        if isinstance(name, str | bytes | os.PathLike):
             path = Path(os.fsdecode(name))
             if any(path.is_relative_to(cache) for cache in _known):
                 return disk_error(path, error)

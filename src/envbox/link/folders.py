@@ -233,7 +233,7 @@ def _from_fragment(fragment: Fragment, out: FolderWriter) -> int | None:
             while hashed.read(CHUNK):
                 pass
     except OSError as error:
-        if error.filename is None:  # of what is written
+        if error.filename is None or Path(error.filename) != fragment.path:  # of what is written
             raise
         forget_fragment(fragment)
         return None

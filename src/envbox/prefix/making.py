@@ -18,7 +18,7 @@ from pathlib import Path
 
 from envbox.cache.memo import sealed
 from envbox.errors import ToolError
-from envbox.files import PART, is_held, is_regular, remove_folder, whole_folder
+from envbox.files import PART, is_held, remove_folder, whole_folder
 from envbox.inside import PREFIX as IMAGE_PREFIX
 from envbox.link.folders import PLACE as PACKAGES
 from envbox.link.folders import Folder, UnpackedFile
@@ -215,7 +215,7 @@ def _link_files(folders: Sequence[Folder], prefix: Path, own: Collection[str]) -
                 try:
                     os.link(file.source, name, dst_dir_fd=handle, follow_symlinks=False)
                 except OSError:
-                    if is_regular(Path(file.source)):
+                    if os.path.isfile(file.source):  # noqa: PTH113  # as above
                         raise
                     # else the check that follows says whose it is
         finally:
