@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from envbox.errors import EnvboxError, SettingsError, SpecError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
-from envbox.solve import gateway, solve
+from envbox.solve import gateway, patience, solve
 from envbox.solve.gateway import headers_for, with_tokens
 from envbox.solve.question import Question
 
@@ -267,6 +268,30 @@ def test_a_channel_that_stalls_anywhere_is_given_up_and_named(
             answer(replace(settings, timeout=0.5), f"{other.url}/other", f"{url}/c")
         assert caught.value.message == f"the channel {url}/c does not answer (waited for 0.5 s)"
         assert "`timeout`" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("bound", ["LARGEST_INDEX", "MOST_MEMORY"])
+def test_an_index_that_never_ends_is_given_up_and_named(
+    folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        packing = zlib.compressobj(1, zlib.DEFLATED, 31)
+        with suppress(OSError):
+            status(200, **{"Content-Length": "900000000", "Content-Encoding": "gzip"})(handler)
+            while not ended.wait(0.001):
+                handler.wfile.write(packing.compress(bytes(1 << 20)))
+
+    ended = threading.Event()
+    monkeypatch.setattr(patience, bound, 10 << 20)
+    if bound == "MOST_MEMORY":
+        monkeypatch.setattr(patience, "_memory", iter(range(0, 1 << 40, 6 << 20)).__next__)
+    (settings.cache_dir / "repodata").mkdir(parents=True)
+    (settings.cache_dir / "repodata" / ".left").write_bytes(bytes(11 << 20))  # by one that was killed
+    with guarded(folder) as server:
+        server.instead = lambda path: endless if path.endswith("noarch/repodata.json") else None
+        with pytest.raises(ToolError, match=rf"the index of the channel {server.url}/c is larger than"):
+            answer(settings, f"{server.url}/c")
+        ended.set()
 
 
 def test_a_slow_channel_is_waited_for(folder: Path, settings: Settings, tmp_path: Path) -> None:

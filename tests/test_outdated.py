@@ -199,11 +199,11 @@ def test_an_index_may_answer_in_json(index: tuple[Path, Settings], monkeypatch: 
 
     folder, settings = index
     (folder / "my-tool").mkdir()
-    here = {"url": "../a.whl", "hashes": {}}
+    told = {"1.5": {"requires-python": ">=3.8", "yanked": False}, "1.6": {"yanked": "broken"}}
+    names = {version: f"my_tool-{version}-py3-none-any.whl" for version in told}
     page = {
         "files": [
-            {**here, "filename": "my_tool-1.5-py3-none-any.whl", "requires-python": ">=3.8", "yanked": False},
-            {**here, "filename": "my_tool-1.6-py3-none-any.whl", "yanked": "broken"},
+            {"url": f"../{names[v]}", "filename": names[v], "hashes": {}, **more} for v, more in told.items()
         ]
     }
     (folder / "my-tool/index.html").write_text(json.dumps(page))

@@ -50,7 +50,11 @@ def shard_of(settings: Settings, package: LockedPackage) -> Path:
 
 
 @pytest.mark.rig
-def test_a_flipped_bit_in_a_shard_is_fetched_anew(rig: Rig) -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+def test_a_flipped_bit_in_a_shard_is_fetched_anew(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("envbox.solve.seals.FEW", few)
     settings = rig.settings()
     before = answer(settings, "conda-forge", "six")
     six = next(p for p in before if p.name == "six")
@@ -191,7 +195,10 @@ def test_what_was_sealed_stays(tmp_path: Path) -> None:
     assert len((tmp_path / LOG).read_text().split()) == 4
 
 
-def test_a_shard_that_an_index_names_only_now_is_looked_at_before_it_counts(tmp_path: Path) -> None:
+def test_a_shard_that_an_index_names_only_now_is_looked_at_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envbox.solve.seals.FEW", 0)
     first = Seals(tmp_path, [SUBDIR])
     filled(tmp_path)
     first.seal()

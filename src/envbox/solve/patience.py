@@ -78,7 +78,8 @@ async def patient(work: Callable[[Any], Awaitable[T]], channels: Channels, setti
     """
     import asyncio
 
-    watch, memory = Watch(settings.timeout), _memory()
+    watch, memory, folder = Watch(settings.timeout), _memory(), settings.cache_dir / "repodata"
+    before = _sizes(folder)
     gateway = open_gateway(channels, settings, watch.begin)
     watch.is_silent()  # what came before is not counted
     task = asyncio.ensure_future(work(gateway))
@@ -89,7 +90,8 @@ async def patient(work: Callable[[Any], Awaitable[T]], channels: Channels, setti
                 continue
             if watch.is_silent():
                 raise await _silent(channels, gateway, settings)
-            if _memory() - memory > MOST_MEMORY or _largest(settings.cache_dir / "repodata") > LARGEST_INDEX:
+            grown = (size for name, size in _sizes(folder).items() if size != before.get(name))
+            if _memory() - memory > MOST_MEMORY or max(grown, default=0) > LARGEST_INDEX:
                 raise await _endless(channels, gateway)
     finally:
         task.cancel()
@@ -168,11 +170,11 @@ def _memory() -> int:
     return 0
 
 
-def _largest(folder: Path) -> int:
-    """The size of the largest file in a folder, bytes."""
-    largest = 0
+def _sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder."""
+    found = {}
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                largest = max(largest, entry.stat(follow_symlinks=False).st_size)
-    return largest
+                found[entry.name] = entry.stat(follow_symlinks=False).st_size
+    return found

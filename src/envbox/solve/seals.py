@@ -23,6 +23,8 @@ from envbox.errors import ToolError
 from envbox.files import discard_folder, disk_error, write_whole
 
 LOG = "seals"
+FEW = 1000
+"""Shards that are hashed sooner than it is found out which of them the indexes name, of 20,000 names each."""
 _LONGEST_LOG = 1 << 20  # bytes; beyond, what is told twice or of files that are gone is left out
 _SHARD = re.compile(rb"\xc4\x20(.{32})", re.DOTALL)  # a sha256, as msgpack has it in an index of shards
 _NAME = re.compile(r"shards-v1/([0-9a-f]{64})\.msgpack")
@@ -96,8 +98,10 @@ class Seals:
         return digest is not None and sealed != digest
 
     def _live(self) -> list[str]:
-        """The shards that the indexes name and that are there."""
+        """The shards that are there and that the indexes name; all, where they are few."""
         there = {bytes.fromhex(m[1]): name for name in _shards(self._folder) if (m := _NAME.fullmatch(name))}
+        if len(there) <= FEW:
+            return list(there.values())
         found: dict[str, None] = {}
         for index in self._indexes:
             if index.endswith(".shards-cache-v1"):
