@@ -252,7 +252,7 @@ class Running:
             elif event == "done":
                 self._has_begun = True  # also where there was nothing to run
                 return
-            elif event == "dead" and self._is_up:
+            elif event == "dead" and (self._is_up or told["memory"]):
                 raise self._failed(at, *kernel_died(told, self.job.launch.memory))
             else:
                 running.end()
