@@ -238,6 +238,22 @@ def test_one_sdist_costs_one_package(at: World, tmp_path: Path, capsys: pytest.C
     assert "has no package docrap" in capsys.readouterr().err
 
 
+def test_what_cannot_be_built_can_be_looked_at_and_is_refused_before_it_is_fetched(
+    at: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    write(project, "theirs.yml", with_sdist(at))
+    for command in (["list", "theirs.yml"], ["tree", "theirs.yml"]):
+        assert run(["-C", str(project), *command]) == 0
+        assert "docrep" in capsys.readouterr().out
+    for command in (["build", "theirs.yml", "-o", "image"], ["size", "theirs.yml"]):
+        assert run(["-C", str(project), *command]) == 1
+        told = capsys.readouterr().err
+        assert "docrep (docrep-0.3.2.tar.gz)" in told
+        assert "envbox import theirs.yml --without docrep" in told
+    assert not (project / "image").exists()
+
+
 def test_a_hint_never_meets_the_same_fault(tmp_path: Path) -> None:
     """A platform is only named where the file is sound for it; leaving out only what can be left out."""
     sound = SDIST.replace("docrep-0.3.2.tar.gz", "docrep-0.3.2-py3-none-any.whl")

@@ -7,6 +7,7 @@ time that an image takes. Where it cannot be mounted, the image is built.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,26 @@ def ready_image(
     return build(environment, settings, engine, report)
 
 
+def check_archives(environment: Environment) -> None:
+    """Refuse a lockfile that is another tool's and has what no build can use, before anything is fetched.
+
+    :raises LockfileError: with the command that does without
+    """
+    if environment.foreign is None:
+        return
+    from envbox.lockfile.conda_lock_v1 import read_lockfile
+
+    packages = read_lockfile(environment.lock_path).packages
+    found = {p.name: p.file_name for p in packages if p.manager == "pip" and not p.file_name.endswith(".whl")}
+    if found:
+        said = ", ".join(f"{name} ({file})" for name, file in sorted(found.items()))
+        without = shlex.quote(",".join(sorted(found)))
+        raise LockfileError(
+            f"{environment.foreign} has what is no wheel, and only wheels can be locked: {said}",
+            f"to do without: envbox import {shlex.quote(environment.foreign.name)} --without {without}",
+        )
+
+
 def ensure_locked(
     environment: Environment, settings: Settings, report: Reporter, *, frozen: bool = False
 ) -> None:
@@ -104,6 +125,7 @@ def ensure_locked(
     :raises LockfileError: when there is none and `frozen` forbids to make one
     """
     if environment.lock_path.is_file():
+        check_archives(environment)
         if frozen or not environment.has_spec or not environment.spec_path.is_file():
             return
         from envbox.lock import is_fresh

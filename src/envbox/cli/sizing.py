@@ -52,6 +52,7 @@ def size(session: Session, /, name: str | None, top: int, as_json: bool, **optio
 
 def _sizes(session: Session, name: str | None, platform: str | None) -> Sizes:
     from envbox.project import is_lockfile_path
+    from envbox.ready import check_archives
     from envbox.size.find import sizes_of_named_image
     from envbox.size.locked import sizes_of_lock
 
@@ -60,7 +61,9 @@ def _sizes(session: Session, name: str | None, platform: str | None) -> Sizes:
 
     is_file = name is not None and is_lockfile_path(name) and (session.here / name).is_file()
     if name is None or is_file or name in {environment.name for environment in session.project.environments}:
-        return sizes_of_lock(session.locked(name), session.settings, session.report, platform)
+        environment = session.locked(name)
+        check_archives(environment)
+        return sizes_of_lock(environment, session.settings, session.report, platform)
     return sizes_of_named_image(name, session.project, engine, session.report, platform)
 
 
