@@ -87,6 +87,7 @@ def converse(start: Callable[[Files], Started], who: str, request: Request) -> D
     :raises ToolError: when it answers or complains more, or takes longer, than it may
     """
     ours, theirs = _pipes()
+    still_open = set(ours)  # to close a number twice would close what another thread has opened meanwhile
     started: Started | None = None
     try:
         try:
@@ -94,16 +95,15 @@ def converse(start: Callable[[Files], Started], who: str, request: Request) -> D
         finally:
             for handle in theirs:
                 os.close(handle)
-        answer, complaint, deadline = _exchange(ours, who, request)
+        answer, complaint, deadline = _exchange(ours, still_open, who, request)
         status = started.wait(max(_ENDING, deadline - time.monotonic()))
         if status is None:
             raise _too_long(who, request)
         started = None
         return Done(status, answer, _words(complaint))
     finally:
-        for handle in ours:
-            with contextlib.suppress(OSError):
-                os.close(handle)
+        for handle in still_open:
+            os.close(handle)
         if started is not None:
             started.kill()
 
@@ -119,8 +119,11 @@ def _pipes() -> tuple[Files, Files]:
     return (in_write, out_read, err_read), (in_read, out_write, err_write)
 
 
-def _exchange(ours: Files, who: str, request: Request) -> tuple[bytes, bytes, float]:
-    """Move bytes until the program has closed its answer and its complaints."""
+def _exchange(ours: Files, still_open: set[int], who: str, request: Request) -> tuple[bytes, bytes, float]:
+    """Move bytes until the program has closed its answer and its complaints.
+
+    :param still_open: what is left of `ours` to be closed
+    """
     deadline = time.monotonic() + request.seconds
     feed, answer, complaint = ours
     left = memoryview(request.data)
@@ -142,6 +145,7 @@ def _exchange(ours: Files, who: str, request: Request) -> tuple[bytes, bytes, fl
                     left = _write(feed, left)
                     if not left:
                         selector.unregister(feed)
+                        still_open.discard(feed)
                         os.close(feed)
                     continue
                 piece = os.read(handle, _PIECE)
