@@ -94,17 +94,19 @@ def warm(shop: Tiny, ground: Path) -> tuple[Field, str]:
     root = ground / "project"
     (root / "environments").mkdir(parents=True)
     shutil.copy(shop.environment.lock_path, root / LOCKFILE)
-    rules = shop.settings().mirrors.rules
     env = {
-        "ENVBOX_MIRRORS": " ".join(f"{key}={url}" for key, url in rules.items()),
+        **shop.environ,
+        "ENVBOX_BASE": shop.settings().base,
         "ENVBOX_CACHE_DIR": str(root / "cache"),
         "ENVBOX_CONFIG": os.devnull,
         "ENVBOX_JOBS": "2",
         "HOME": str(root),
+        "XDG_STATE_HOME": str(root / "state"),
     }
     if os.getuid() == 0:
         argv, own = nobodys_envbox()
-        os.chown(root, NOBODY, NOBODY)
+        for path in (root, *root.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
         field = Field(root, root / "cache", {**env, **own}, argv)
     else:
         field = Field(root, root / "cache", env)
@@ -231,8 +233,10 @@ def others(warm: tuple[Field, str], open_folder: Path) -> Field:
     project = open_folder / "project"
     project.mkdir()
     shutil.copytree(field.root / "environments", project / "environments")
-    os.chown(project, NOBODY, NOBODY)
+    for path in (project, *project.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
     there = {"ENVBOX_CACHE_DIR": str(open_folder / "cache"), "HOME": str(project)}
+    there["XDG_STATE_HOME"] = str(project / "state")
     return Field(project, open_folder / "cache", {**field.env, **env, **there}, argv)
 
 

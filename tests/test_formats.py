@@ -71,6 +71,7 @@ def at(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:  # noq
     monkeypatch.setenv("ENVBOX_BASE", world.settings.base)
     monkeypatch.setenv("ENVBOX_CACHE_DIR", str(world.settings.cache_dir))
     monkeypatch.setenv("ENVBOX_CONFIG", os.devnull)
+    monkeypatch.setenv("ENVBOX_TRUST_PYTHON", "1")  # it is a script, which is no program on its own
     return world
 
 

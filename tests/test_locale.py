@@ -108,15 +108,8 @@ def test_an_image_is_the_same_bytes_under_any_locale(
         (root / "environments/tiny.yml").write_text("dependencies: [python]\n")
         rules = "".join(f"{json.dumps(key)} = {json.dumps(url)}\n" for key, url in tiny.rules.items())
         (root / "envbox.toml").write_text(f"base = {json.dumps(BASE_NAME)}\n[mirrors]\n{rules}")
-        line = (
-            "build",
-            "environments/tiny.conda-lock.yml",
-            "--frozen",
-            "--platform",
-            "linux-64",
-            "-o",
-            "ö.oci.tar",
-        )
+        words = "--trust --trust-python build environments/tiny.conda-lock.yml --frozen --platform linux-64"
+        line = (*words.split(), "-o", "ö.oci.tar")
         done = envbox(*line, cwd=root, locales=locales, locale=locale)
         assert done.returncode == 0, done.stderr.decode()
         assert (root / "ö.oci.tar").is_file()

@@ -73,7 +73,7 @@ _INSIDE = {
     "identity": _HASH,
     "names": rf"({_HASH}|empty)\.json",
     "pypi": r"metadata|pages",
-    "repodata": r"[0-9a-f]{8}.*|shards.*|.*\.lock",
+    "repodata": r"[0-9a-f]{8}.*|shards.*|seals|.*\.lock",
     "servers": r"envbox-.+",
 }
 _PATTERNS = {name: re.compile(pattern) for name, pattern in _INSIDE.items()}
