@@ -19,8 +19,9 @@ from tiny import own_compiler
 
 from envbox.errors import LockfileError, PackageError, ToolError
 from envbox.link import bytecode
-from envbox.link.compiler import SEAL, compiler_digest, host_platform, obtain_compiler
+from envbox.link.compiler import SEAL, compiler_digest, obtain_compiler
 from envbox.lockfile import LockedPackage
+from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings
 

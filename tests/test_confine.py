@@ -26,7 +26,8 @@ from envbox.confine.roads import choose_road, run_program
 from envbox.confine.running import Program, Request
 from envbox.confine.syscalls import MACHINES, NEWER, X32, filter_for
 from envbox.errors import SettingsError, ToolError
-from envbox.link.compiler import host_platform, obtain_compiler
+from envbox.link.compiler import obtain_compiler
+from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings, read_settings
 

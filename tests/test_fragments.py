@@ -21,11 +21,11 @@ from tiny import own_compiler
 from envbox.errors import PackageError, ToolError
 from envbox.fetch import fetch_archives
 from envbox.link import fragments, packages
-from envbox.link.compiler import host_platform
 from envbox.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
 from envbox.link.frames import decompress
 from envbox.link.tar import TarReader
 from envbox.lockfile import LockedPackage
+from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -24,11 +24,12 @@ from envbox.base import BaseImage, BaseLayer
 from envbox.image.assemble import IMAGE_FORMAT
 from envbox.image.build import Locked, make_image
 from envbox.link.bytecode import Compiler
-from envbox.link.compiler import host_platform, obtain_compiler
+from envbox.link.compiler import obtain_compiler
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.mirrors import Mirrors
 from envbox.oci import LAYER_TAR_TYPE, Descriptor, digest_of
+from envbox.platforms import host_platform
 from envbox.registry import parse_reference
 from envbox.report import SILENT
 from envbox.settings import Settings

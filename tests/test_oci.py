@@ -16,12 +16,11 @@ from envbox.oci import (
     Manifest,
     canonical_json,
     chain_ids,
-    conda_platform,
     digest_of,
-    image_platform,
     parse_digest,
     parse_manifest,
 )
+from envbox.platforms import conda_platform, image_platform
 
 
 @pytest.mark.parametrize(

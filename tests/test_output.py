@@ -19,11 +19,11 @@ from publishing import PLATFORMS, Press, check_image
 
 from envbox.engine import connect
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.image.output import own_platform, write_output
+from envbox.image.output import write_output
 from envbox.image.publication import build_platforms
 from envbox.image.push import push
-from envbox.link.compiler import host_platform
 from envbox.mirrors import Mirrors
+from envbox.platforms import container_platform, host_platform
 from envbox.report import SILENT
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ def envbox(press: Press, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_a_platform_it_is_this_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert own_platform() in ("linux-64", "linux-aarch64")
-    monkeypatch.setattr("envbox.image.output.host_platform", lambda: "osx-arm64")
-    assert own_platform() == "linux-aarch64"
+    assert container_platform() in ("linux-64", "linux-aarch64")
+    monkeypatch.setattr("envbox.platforms.host_platform", lambda: "osx-arm64")
+    assert container_platform() == "linux-aarch64"
     assert host_platform() != "osx-arm64"
 
 
@@ -255,7 +255,7 @@ def test_skopeo_reads_it(press: Press, compat: bool) -> None:
 def test_an_old_engine_loads_the_compatible_file(rig: Rig, press: Press) -> None:
     """`docker load` of Docker 20.10 knows neither zstd nor the OCI layout."""
     path = press.folder / "paper.oci.tar"
-    made = write_output(press.wanted(own_platform(), compat=True), path, press.settings, SILENT)
+    made = write_output(press.wanted(container_platform(), compat=True), path, press.settings, SILENT)
     said = subprocess.run(
         ["docker", "load", "--quiet", "-i", path], check=True, capture_output=True, text=True
     ).stdout

@@ -14,10 +14,10 @@ from test_lock import BASE, FORGE, Place, versions
 
 from envbox.cli import run
 from envbox.errors import ImageError, SolveError, SpecError
-from envbox.lockfile import PLATFORMS, Base
+from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.mirrors import Mirrors
-from envbox.oci import IMAGE_PLATFORMS
+from envbox.platforms import IMAGE_PLATFORMS, PLATFORMS
 from envbox.settings import EnvironmentSettings, Settings
 from envbox.solve.question import system_of, virtual_packages, whole_system_of
 from envbox.spec.selectors import CONDA_LOCKS, SELECTORS

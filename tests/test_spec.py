@@ -14,8 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from envbox.errors import SpecError
+from envbox.platforms import DEFAULT_PLATFORMS
 from envbox.settings import Settings
-from envbox.spec import DEFAULT_PLATFORMS, EnvSpec, content_hashes, read_spec
+from envbox.spec import EnvSpec, content_hashes, read_spec
 
 PLAIN = "channels:\n  - conda-forge\ndependencies:\n  - python >=3.11\n  - numpy\n"
 

@@ -32,9 +32,9 @@ from envbox.oci import (
     Descriptor,
     Digest,
     Manifest,
-    image_platform,
     parse_digest,
 )
+from envbox.platforms import image_platform
 from envbox.registry import (
     Access,
     Reference,

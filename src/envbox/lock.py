@@ -14,8 +14,8 @@ from pathlib import Path
 from envbox.errors import ImageError, LockfileError, SpecError, did_you_mean
 from envbox.files import PART, is_leftover, write_whole
 from envbox.freshness import differences, is_fresh, remember_fresh
-from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock
-from envbox.oci import IMAGE_PLATFORMS
+from envbox.lockfile import Base, Lock
+from envbox.platforms import DEFAULT_PLATFORMS, IMAGE_PLATFORMS
 from envbox.project import Environment
 from envbox.report import Reporter, counted
 from envbox.settings import Settings

@@ -14,6 +14,7 @@ from typing import Any, NewType
 
 from envbox.documents import read_json
 from envbox.errors import ImageError
+from envbox.platforms import conda_platform
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 lower-case hex digits. Make one with `digest_of` or `parse_digest`, never by hand."""
@@ -38,15 +39,6 @@ _OCI_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": LAYER_ZSTD_TYPE,
 }
 """Docker's name of a media type → OCI's."""
-_ARCHITECTURES = {
-    "linux-64": ("linux", "amd64"),
-    "linux-aarch64": ("linux", "arm64"),
-    "linux-ppc64le": ("linux", "ppc64le"),
-    "linux-s390x": ("linux", "s390x"),
-    "linux-riscv64": ("linux", "riscv64"),
-}
-IMAGE_PLATFORMS = tuple(_ARCHITECTURES)
-"""The conda platforms that an image can be of."""
 
 
 def digest_of(data: bytes) -> Digest:
@@ -144,24 +136,6 @@ def _parse_descriptor(value: Mapping[str, Any]) -> Descriptor:
 def canonical_json(value: object) -> bytes:
     """JSON that is the same bytes for the same value: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def image_platform(platform: str) -> tuple[str, str]:
-    """The OCI (os, architecture) of a conda platform.
-
-    :raises ImageError: when no Linux container can be of that platform
-    """
-    if platform not in _ARCHITECTURES:
-        raise ImageError(
-            f"no container image can be of platform {platform}",
-            f"images are made for {', '.join(_ARCHITECTURES)}",
-        )
-    return _ARCHITECTURES[platform]
-
-
-def conda_platform(architecture: str) -> str | None:
-    """The conda platform of a Linux image's architecture (`amd64` → `linux-64`), None when conda has none."""
-    return next((p for p, (_, a) in _ARCHITECTURES.items() if a == architecture), None)
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:

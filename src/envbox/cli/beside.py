@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from envbox.cli.context import Session
 from envbox.errors import LaunchError
+from envbox.platforms import container_platform
 
 if TYPE_CHECKING:
     from envbox.beside import Where
@@ -41,13 +42,14 @@ def can_be_beside(session: Session, name: str, app: App | None) -> None:
 def with_jupyter(session: Session, environment: Environment, launch: Launch, app: App | None) -> Launch:
     """Put a Jupyter server beside an environment that has none, or not the one that is asked for."""
     from envbox.beside import Where
-    from envbox.image.output import own_platform
     from envbox.inside import PREFIX
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.prefix.here import machine_glibc
 
     if launch.prefix is not None:
-        return _beside(session, launch, Where(own_platform(), machine_glibc(), launch.seen_at == PREFIX), app)
+        return _beside(
+            session, launch, Where(container_platform(), machine_glibc(), launch.seen_at == PREFIX), app
+        )
     platform, base = session.engine.platform, None
     if environment.lock_path.is_file():
         base = read_lockfile(environment.lock_path).base

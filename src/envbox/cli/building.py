@@ -19,6 +19,7 @@ from envbox.cli.context import (
     print_json,
 )
 from envbox.cli.explaining import explain_build
+from envbox.platforms import container_platform
 
 if TYPE_CHECKING:
     from envbox.image.publication import Wanted
@@ -72,13 +73,13 @@ def build(session: Session, /, name: str | None, frozen: bool, as_json: bool, **
 
 def build_several(session: Session, wanted: Wanted, output: Path | None) -> dict[str, Any]:
     """Write images into a file or folder, or load what is for the engine."""
-    from envbox.image.output import own_platform, write_output
+    from envbox.image.output import write_output
     from envbox.image.publication import build_platforms
 
     if output is None:
         publication, loaded = build_platforms(wanted, session.settings, session.engine, session.report)
         return publication.to_json() | {"loaded": image_json(loaded) if loaded else None}
     if not wanted.platforms:
-        wanted = replace(wanted, platforms=(own_platform(),))
+        wanted = replace(wanted, platforms=(container_platform(),))
     publication = write_output(wanted, session.here / output, session.settings, session.report)
     return publication.to_json() | {"output": str(output)}

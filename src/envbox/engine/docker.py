@@ -20,7 +20,8 @@ from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
-from envbox.oci import Digest, conda_platform, image_platform
+from envbox.oci import Digest
+from envbox.platforms import conda_platform, image_platform
 
 if TYPE_CHECKING:
     from docker import APIClient

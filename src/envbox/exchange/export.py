@@ -9,6 +9,7 @@ from pathlib import Path
 from envbox.errors import LockfileError
 from envbox.lockfile import Lock, LockedPackage, conda_lock_v1, explicit, pixi
 from envbox.lockfile.formats import BY_NAME, ENVIRONMENT
+from envbox.platforms import container_platform
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -47,12 +48,10 @@ def export(lock: Lock, kind: str, only: Sequence[str], settings: Settings, repor
 
 
 def _chosen(lock: Lock, kind: str) -> str:
-    from envbox.image.output import own_platform
-
     if len(lock.platforms) == 1:
         return lock.platforms[0]
-    if own_platform() in lock.platforms:
-        return own_platform()
+    if container_platform() in lock.platforms:
+        return container_platform()
     raise LockfileError(
         f"a file of the format {kind} is for one platform, and {lock.name} is locked for "
         f"{', '.join(lock.platforms)}",

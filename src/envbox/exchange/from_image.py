@@ -13,6 +13,7 @@ from envbox.errors import ImageError, LockfileError, ToolError
 from envbox.files import open_file
 from envbox.image.activation import LOCKFILE
 from envbox.lockfile.conda_lock_v1 import loads
+from envbox.platforms import container_platform
 from envbox.project import Project, is_reference
 from envbox.registry import Access, Reference, fetch_blob, fetch_manifest, parse_reference, resolve
 from envbox.report import Reporter
@@ -44,7 +45,7 @@ def lockfile_in_registry(name: str, platform: str | None, settings: Settings, re
     :raises ImageError: when there is no such image, or no lockfile in it
     """
     reference = parse_reference(name.removeprefix(REGISTRY))
-    platform = platform or _own_platform()
+    platform = platform or container_platform()
     digest = resolve(reference, [platform], settings)[platform]
     access = Access(Reference(reference.registry, reference.repository, reference.tag, digest), settings)
     for blob in reversed(fetch_manifest(access, digest, settings).layers):
@@ -93,12 +94,6 @@ def _checked(found: bytes | None, name: str) -> bytes:
 
 def _is_lockfile(path: str) -> bool:
     return path == _PATH
-
-
-def _own_platform() -> str:
-    from envbox.image.output import own_platform
-
-    return own_platform()
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

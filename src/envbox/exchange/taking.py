@@ -24,6 +24,7 @@ from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import PIP_PREFIX, dumps, sealed
 from envbox.lockfile.foreign import EVERYTHING, Selection, channel_name
 from envbox.lockfile.formats import ENVIRONMENT, kind_of, read_foreign, read_ours
+from envbox.platforms import container_platform
 from envbox.project import Environment, Project, check_name, name_of_foreign, single_spec
 from envbox.registry.reference import parse_reference
 from envbox.report import Reporter, counted
@@ -212,9 +213,7 @@ def _solved(spec: EnvSpec, settings: Settings, report: Reporter) -> tuple[Locked
 
 def _read_export(source: Source, settings: Settings) -> EnvSpec:
     """Builds are of one platform, which an export does not name."""
-    from envbox.image.output import own_platform
-
-    spec = read_spec(source.paths[0], source.selection.platforms, settings, (own_platform(),))
+    spec = read_spec(source.paths[0], source.selection.platforms, settings, (container_platform(),))
     return replace(spec, name=source.name)
 
 

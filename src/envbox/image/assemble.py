@@ -18,7 +18,8 @@ from envbox.image.activation import ENTRYPOINT, Activation, image_env
 from envbox.inside import FORMAT_LABEL, LOCK_LABEL, WORK
 from envbox.link.frames import CODEC
 from envbox.lockfile import Lock, LockedPackage
-from envbox.oci import CONFIG_TYPE, Descriptor, Digest, Manifest, canonical_json, digest_of, image_platform
+from envbox.oci import CONFIG_TYPE, Descriptor, Digest, Manifest, canonical_json, digest_of
+from envbox.platforms import image_platform
 
 if TYPE_CHECKING:
     from envbox.image.layers import Layer

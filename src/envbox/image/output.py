@@ -23,7 +23,6 @@ from envbox.errors import ImageError, ToolError
 from envbox.files import PART, disk_error, whole_file
 from envbox.image.build import image_reference
 from envbox.image.publication import Made, Publication, Wanted, make
-from envbox.link.compiler import host_platform
 from envbox.link.tar import DIRECTORY, END, header, padding
 from envbox.oci import INDEX_TYPE, Descriptor, canonical_json
 from envbox.registry.upload import Blob
@@ -51,15 +50,6 @@ def write_output(wanted: Wanted, path: Path, settings: Settings, report: Reporte
     with report.task(f"writing {path.name}", total, "bytes") as task:
         (_write_file if path.suffix == ".tar" else _write_folder)(made, path, task)
     return made.publication
-
-
-def own_platform() -> str:
-    """The conda platform of an image that this machine would run: Linux, whatever it is itself.
-
-    :raises ToolError: when conda has none for it
-    """
-    host = host_platform()
-    return {"osx-64": "linux-64", "osx-arm64": "linux-aarch64"}.get(host, host)
 
 
 def check_output(path: Path) -> None:

@@ -19,7 +19,6 @@ from envbox.image.build import read_bytes
 from envbox.link.frames import CODEC
 from envbox.oci import (
     CONFIG_TYPE,
-    IMAGE_PLATFORMS,
     INDEX_TYPE,
     MANIFEST_TYPE,
     Descriptor,
@@ -27,9 +26,9 @@ from envbox.oci import (
     Manifest,
     canonical_json,
     digest_of,
-    image_platform,
     parse_manifest,
 )
+from envbox.platforms import IMAGE_PLATFORMS, image_platform
 from envbox.project import Environment
 from envbox.registry.push import Document
 from envbox.registry.upload import Blob

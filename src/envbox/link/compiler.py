@@ -31,6 +31,7 @@ from envbox.link.bytecode import STORE, Compiler, hash_of
 from envbox.link.install import install_packages
 from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.oci import canonical_json
+from envbox.platforms import host_platform
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -46,26 +47,6 @@ print(sys.implementation.name, *sys.version_info[:3], sep=".")
 print(*(name for name in sys.modules if name.isascii()))
 """
 _SAMPLE = ("/sample.py", b"x = 1\n")
-_MACHINES = {
-    ("linux", "x86_64"): "linux-64",
-    ("linux", "aarch64"): "linux-aarch64",
-    ("linux", "ppc64le"): "linux-ppc64le",
-    ("linux", "s390x"): "linux-s390x",
-    ("linux", "riscv64"): "linux-riscv64",
-    ("darwin", "x86_64"): "osx-64",
-    ("darwin", "arm64"): "osx-arm64",
-}
-
-
-def host_platform() -> str:
-    """The conda platform of this machine.
-
-    :raises ToolError: when conda has none for it
-    """
-    key = (sys.platform, machine.machine())
-    if key not in _MACHINES:
-        raise ToolError(f"no conda platform for {key[0]} on {key[1]}")
-    return _MACHINES[key]
 
 
 def locked_python(lock: Lock, platform: str) -> LockedPackage | None:

@@ -13,17 +13,6 @@ from typing import Literal
 
 from envbox.errors import LockfileError
 
-PLATFORMS = (
-    "linux-64", "linux-aarch64", "linux-ppc64le", "linux-s390x", "linux-riscv64", "linux-32", "linux-armv6l",
-    "linux-armv7l", "linux-loongarch64", "linux-ppc", "linux-ppc64", "linux-riscv32", "osx-64", "osx-arm64",
-    "win-64", "win-arm64", "win-32", "emscripten-wasm32", "emscripten-wasm64", "wasi-wasm32", "freebsd-64",
-    "freebsd-32", "freebsd-arm64", "freebsd-ppc64", "freebsd-ppc64le", "ios-arm64", "iossimulator-64",
-    "iossimulator-arm64", "android-64", "android-32", "android-aarch64", "android-armv7a", "zos-z",
-)  # fmt: skip
-"""The conda platforms that a lockfile may be for: all that rattler knows."""
-DEFAULT_PLATFORMS = ("linux-64", "linux-aarch64")
-"""Those that images are made for when nobody names any; none of them is locked without a base."""
-
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
@@ -135,14 +124,6 @@ def plain_lines(data: bytes) -> bytes:
     They are what is hashed and what lies in images: so git's `autocrlf` makes no other image.
     """
     return data.replace(b"\r\n", b"\n")
-
-
-def own_platform(platforms: tuple[str, ...]) -> str:
-    """The platform of containers on this machine, where it is among these; else the first one."""
-    import platform as machine
-
-    own = f"linux-{'aarch64' if machine.machine() in ('arm64', 'aarch64') else '64'}"
-    return own if own in platforms else platforms[0]
 
 
 def is_file_name(name: str) -> bool:

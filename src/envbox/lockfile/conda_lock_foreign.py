@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import LockfileError
-from envbox.lockfile import PLATFORMS
 from envbox.lockfile.foreign import (
     EVERYTHING,
     Faults,
@@ -28,6 +27,7 @@ from envbox.lockfile.foreign import (
     pip_package,
 )
 from envbox.mirrors import shown
+from envbox.platforms import PLATFORMS
 
 KIND = "conda-lock"
 

@@ -22,12 +22,13 @@ from typing import Any
 
 from envbox.errors import LockfileError, listed
 from envbox.files import conflict_line
-from envbox.lockfile import PLATFORMS, Lock, LockedPackage, plain_lines
+from envbox.lockfile import Lock, LockedPackage, plain_lines
 from envbox.lockfile.custom import PIP_PREFIX, with_custom, write_custom
 from envbox.lockfile.entries import NO_SHA256, read_packages, read_texts
 from envbox.lockfile.plain import read_plain, write_plain
 from envbox.mirrors import public_channel, shown
 from envbox.oci import digest_of
+from envbox.platforms import PLATFORMS
 from envbox.project import LOCK_SUFFIX
 
 __all__ = ["PIP_PREFIX", "dumps", "loads", "lock_hint", "name_from", "read_lockfile", "salvaged", "sealed"]

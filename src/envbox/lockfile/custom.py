@@ -23,9 +23,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from envbox.lockfile import DEFAULT_PLATFORMS, Base, Lock, LockedPackage
+from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.entries import SHA256
 from envbox.mirrors import shown
+from envbox.platforms import DEFAULT_PLATFORMS
 from envbox.slim import KINDS
 
 PIP_PREFIX = "pip: "

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from envbox.errors import LockfileError
-from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.foreign import (
     EVERYTHING,
     Faults,
@@ -28,6 +28,7 @@ from envbox.lockfile.foreign import (
     distinct,
     pip_package,
 )
+from envbox.platforms import PLATFORMS
 
 KIND = "explicit"
 MARK = "@EXPLICIT"

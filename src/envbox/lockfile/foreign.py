@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from envbox import files
 from envbox.errors import LockfileError, listed
-from envbox.lockfile import PLATFORMS, is_file_name, pip_name
+from envbox.lockfile import is_file_name, pip_name
 from envbox.mirrors import public, public_channel, shown, without_credentials
+from envbox.platforms import PLATFORMS
 
 MAIN = "main"
 """The category of what an environment is for; others (`dev`) are taken when they are asked for."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import LockfileError
-from envbox.lockfile import PLATFORMS, Lock, LockedPackage
+from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.foreign import (
     EVERYTHING,
     Faults,
@@ -32,6 +32,7 @@ from envbox.lockfile.foreign import (
     pip_package,
 )
 from envbox.mirrors import shown
+from envbox.platforms import PLATFORMS
 
 KIND = "pixi"
 VERSIONS = (6, 7)

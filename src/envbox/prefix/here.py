@@ -17,6 +17,7 @@ from envbox import __version__
 from envbox.cache import Memo, memo_key
 from envbox.errors import ImageError
 from envbox.oci import digest_of
+from envbox.platforms import container_platform
 from envbox.prefix.seen import let_be_seen, path_for
 from envbox.prefix.tree import find_tree
 from envbox.project import Environment
@@ -55,10 +56,9 @@ def path_here(environment: Environment, settings: Settings) -> str:
     :raises ToolError: when the cache's path could not stand in a script or in PATH
     """
     from envbox.image.build import read_bytes
-    from envbox.image.output import own_platform
 
     lock_digest = digest_of(read_bytes(environment.lock_path))
-    return path_for(environment.name, settings, lock_digest, own_platform())
+    return path_for(environment.name, settings, lock_digest, container_platform())
 
 
 def find_here(environment: Environment, settings: Settings, seen_at: str) -> Here | None:
@@ -93,14 +93,13 @@ def obtain_here(
     """
     from envbox.base import newer_glibc
     from envbox.image.build import Locked, read_bytes
-    from envbox.image.output import own_platform
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
     from envbox.prefix.unpacked import obtain_tree
     from envbox.prefix.wanted import Wanted
 
     data = read_bytes(environment.lock_path)
-    lock, platform = loads(data, environment.lock_path), own_platform()
+    lock, platform = loads(data, environment.lock_path), container_platform()
     if words := newer_glibc(lock.for_platform(platform), machine_glibc()):
         raise ImageError(
             f"this machine has glibc {machine_glibc()}, but {words}",
@@ -142,10 +141,8 @@ def machine_glibc() -> str:
 
 
 def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo[Here]:
-    from envbox.image.output import own_platform  # machines of several architectures may share a cache
-
     name = environment.name
-    key = memo_key(__version__, MEMO_VERSION, "here", name, lock_digest, own_platform(), seen_at)
+    key = memo_key(__version__, MEMO_VERSION, "here", name, lock_digest, container_platform(), seen_at)
     return Memo(
         settings.cache_dir / "builds" / f"{key}.json",
         lambda known: Here(**{**known, "prefix": Path(known["prefix"])}),

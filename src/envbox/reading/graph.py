@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from envbox.errors import LockfileError, did_you_mean
-from envbox.lockfile import Lock, LockedPackage, own_platform, pip_name
+from envbox.lockfile import Lock, LockedPackage, pip_name
 from envbox.lockfile.custom import PIP_PREFIX
+from envbox.platforms import preferred_platform
 
 PIP = "pip:"
 _CONDA_NAME = re.compile(r"(?:[^\s:]+::)?([A-Za-z0-9_.-]+)(?!\S*://)")
@@ -54,7 +55,7 @@ def graph_of(lock: Lock, platform: str | None = None) -> Graph:
     :param platform: a conda platform; this machine's when not said and locked, else the first one
     :raises LockfileError: when nothing is locked for it
     """
-    platform = platform or own_platform(lock.platforms)
+    platform = platform or preferred_platform(lock.platforms)
     packages = {key_of(p): p for p in lock.for_platform(platform)}
     needs = {key: dict(_needs(package, packages)) for key, package in packages.items()}
     needed_by: dict[str, dict[str, str]] = {key: {} for key in packages}

@@ -24,11 +24,11 @@ from envbox.oci import (
     Descriptor,
     Digest,
     Manifest,
-    conda_platform,
     digest_of,
     parse_digest,
     parse_manifest,
 )
+from envbox.platforms import conda_platform
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
 from envbox.registry.answers import read_bounded, reason

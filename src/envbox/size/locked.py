@@ -21,7 +21,7 @@ from envbox.files import open_file
 from envbox.link.fragments import Fragment, damaged
 from envbox.link.tar import FILE, TarError, TarReader
 from envbox.link.target import ROOT
-from envbox.lockfile import own_platform
+from envbox.platforms import preferred_platform
 from envbox.size import Item, Sizes
 from envbox.slim import FORMAT as SLIM_FORMAT
 from envbox.slim import KINDS, left_out
@@ -50,7 +50,7 @@ def sizes_of_lock(
     from envbox.lockfile.conda_lock_v1 import read_lockfile
 
     lock = read_lockfile(environment.lock_path)
-    platform = platform or own_platform(lock.platforms)
+    platform = platform or preferred_platform(lock.platforms)
     packages = lock.for_platform(platform)
     archives = fetch_archives(packages, settings, report)
     fragments = link_packages(lock, platform, archives, settings, report)

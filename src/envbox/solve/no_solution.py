@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from envbox.errors import did_you_mean
-from envbox.lockfile import DEFAULT_PLATFORMS
 from envbox.mirrors import public, public_channel
+from envbox.platforms import DEFAULT_PLATFORMS
 from envbox.solve.match_specs import channel_url, parse_match_spec
 from envbox.solve.question import Question
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import SpecError
-from envbox.lockfile import DEFAULT_PLATFORMS, PLATFORMS
 from envbox.lockfile.variables import variable_fault
 from envbox.mirrors import shown
+from envbox.platforms import DEFAULT_PLATFORMS, PLATFORMS
 from envbox.settings import Settings
 from envbox.spec.document import Asked, Document, canonical, parsed
 from envbox.spec.faults import channel_fault, index_fault, match_spec_fault

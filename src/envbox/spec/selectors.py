@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from envbox.lockfile import PLATFORMS
+from envbox.platforms import PLATFORMS
 
 CONDA_LOCKS = {
     "linux-64": {"linux64", "unix", "linux"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from envbox.errors import ImageError
 from envbox.files import open_file, read_file
 from envbox.image.build import repository
-from envbox.oci import conda_platform
+from envbox.platforms import container_platform
 from envbox.project import Project
 from envbox.registry import (
     Access,
@@ -70,7 +70,7 @@ def in_registry(
     :raises ImageError: when there is no such image
     """
     reference = parse_reference(name.removeprefix(REGISTRY))
-    platform = platform or conda_platform(_architecture()) or "linux-64"
+    platform = platform or container_platform()
     digest = resolve(reference, [platform], settings)[platform]
     access = Access(Reference(reference.registry, reference.repository, reference.tag, digest), settings)
     manifest = fetch_manifest(access, digest, settings)
@@ -85,12 +85,6 @@ def in_registry(
         return SavedImage(str(reference), config, tuple(layers), read_file(blob_path(settings, digest)))
 
     return read
-
-
-def _architecture() -> str:
-    import platform
-
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -17,7 +17,8 @@ from envbox.documents import read_json
 from envbox.errors import ImageError
 from envbox.link.frames import FrameWriter
 from envbox.link.tar import CHUNK, FILE, SYMLINK, TarError, TarReader
-from envbox.oci import Digest, conda_platform, digest_of
+from envbox.oci import Digest, digest_of
+from envbox.platforms import conda_platform
 
 _KEPT_LIMIT = 64 << 20  # of one file that is kept; the largest conda-meta record is about 30 MB
 _DOCUMENT_LIMIT = 16 << 20  # configs, manifests
