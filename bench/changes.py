@@ -17,14 +17,14 @@ from typing import Any
 import zstandard
 from stage import NAME, Stage
 
-from envbox.base import pull_base
-from envbox.fetch import archive_path, fetch_archives
-from envbox.image import layers
-from envbox.image.build import make_image, read_locked
-from envbox.image.layers import Layer, plan_groups
+from envbox.images import layers
+from envbox.images.build import make_image, read_locked
+from envbox.images.layers import Layer, plan_groups
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
+from envbox.packages.fetch import archive_path, fetch_archives
 from envbox.project import Environment
+from envbox.registry.base import pull_base
 from envbox.report import SILENT
 from envbox.settings import Settings, read_settings
 

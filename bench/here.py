@@ -19,10 +19,10 @@ from stage import ENVBOX, NAME, Stage
 MAKE = """
 import sys, time
 from pathlib import Path
-from envbox.image.build import Locked
+from envbox.images.build import Locked
 from envbox.lockfile.conda_lock_v1 import loads
-from envbox.prefix.unpacked import obtain_tree
-from envbox.prefix.wanted import Wanted
+from envbox.prefixes.obtain import obtain_tree
+from envbox.prefixes.request import Wanted
 from envbox.report import SILENT
 from envbox.settings import Settings
 path, cache, platform = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

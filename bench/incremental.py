@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "incremental.svg"
 ONE_LAYER = """
 import sys
-import envbox.image.layers as layers
+import envbox.images.layers as layers
 layers.plan_groups = lambda sizes: (tuple(sorted(sizes)),)
 from envbox.cli import main
 main()

@@ -23,13 +23,13 @@ from measure import Action, Row, command, pairs
 from pipeline import KEPT
 from stage import ENVBOX, NAME, Stage
 
-from envbox.base import fetch_layers, pull_base
-from envbox.fetch import fetch_archives
-from envbox.image.activation import home_files
-from envbox.image.archive import Parcel
-from envbox.image.assemble import assemble_bare
-from envbox.image.layers import build_layers
-from envbox.link.fragments import files_fragment
+from envbox.images.archive import Parcel
+from envbox.images.assemble import assemble_bare
+from envbox.images.layers import build_layers
+from envbox.packages.activation import home_files
+from envbox.packages.fetch import fetch_archives
+from envbox.packages.link.fragments import files_fragment
+from envbox.registry.base import fetch_layers, pull_base
 from envbox.report import SILENT
 
 BASE, STAND_IN, INSTALLED = "envbox-bench-bare:1", "envbox-bench-stand-in:1", "envbox-bench-installed:1"

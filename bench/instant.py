@@ -22,7 +22,7 @@ from changes import PLATFORM, Subject
 from measure import Row
 from stage import ENVBOX, NAME, Stage
 
-from envbox.fetch import fetch_archives
+from envbox.packages.fetch import fetch_archives
 
 ARCHIVES = ("packages", "blobs", "bases", "compilers", "fresh", "engine")
 INSTALL = """

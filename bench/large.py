@@ -10,9 +10,9 @@ import hashlib
 import random
 from pathlib import Path
 
-from envbox.freshness.asked import read_asked
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
+from envbox.locks.freshness.content_hash import read_asked
 from envbox.project import Environment
 from envbox.settings import Settings
 

@@ -14,14 +14,14 @@ from changes import PLATFORM, Subject
 from measure import Action, Row, pairs
 from stage import Stage
 
-from envbox.fetch import fetch_archives
-from envbox.link.conda import Source
-from envbox.link.fragments import fragment_maker, link_packages
-from envbox.link.packages import Installation, obtain, sources_of
+from envbox.images.size.lock import sizes_of_lock
+from envbox.packages.fetch import fetch_archives
+from envbox.packages.link.conda import Source
+from envbox.packages.link.fragments import fragment_maker, link_packages
+from envbox.packages.link.packages import Installation, obtain, sources_of
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.size.locked import sizes_of_lock
 
 FEW, MANY = 50, 500
 

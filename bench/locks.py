@@ -45,7 +45,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3].split(","), sys.argv[4:])
 MANY_SOLVES = """
 import os, re, sys
 from pathlib import Path
-from envbox.lock import Update, lock
+from envbox.locks.lock import Update, lock
 from envbox.project import read_project
 from envbox.report import SILENT
 from envbox.settings import read_settings

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-from envbox.confine.roads import choose_road, run_program
-from envbox.confine.running import Program, Request
 from envbox.errors import ToolError
+from envbox.packages.confine.converse import Program, Request
+from envbox.packages.confine.roads import choose_road, run_program
 from envbox.settings import Settings
 
 GRACE = 60

@@ -16,8 +16,8 @@ from uuid import uuid4
 import pytest
 
 from envbox.engine import connect
-from envbox.launch.container import Launch
-from envbox.launch.servers import container_name
+from envbox.sessions.jupyter.servers import container_name
+from envbox.sessions.launch.container import Launch
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def lab(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     It is unlike that of any other session: the same lock would be the same image, which the other removes.
     """
     from envbox.project import read_project
-    from envbox.ready import ready_image
     from envbox.report import SILENT
+    from envbox.sessions.prepare import ready_image
 
     project = tmp_path_factory.mktemp("lab project")
     (project / "environments").mkdir()

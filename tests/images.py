@@ -10,14 +10,14 @@ from typing import Any
 
 from paper_registry import BASE, tar_of
 
-from envbox.base import BaseImage, BaseLayer
-from envbox.image.activation import Activation
-from envbox.image.assemble import Image, Parts, assemble
-from envbox.image.layers import build_layers
-from envbox.link.fragments import FileEntry, Fragment, files_fragment
+from envbox.images.assemble import Image, Parts, assemble
+from envbox.images.layers import build_layers
 from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import LAYER_GZIP_TYPE, Descriptor, digest_of
+from envbox.packages.activation import Activation
+from envbox.packages.link.fragments import FileEntry, Fragment, files_fragment
 from envbox.registry import parse_reference
+from envbox.registry.base import BaseImage, BaseLayer
 from envbox.report import SILENT
 from envbox.settings import Settings
 

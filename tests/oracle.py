@@ -15,12 +15,12 @@ from typing import Any
 from packages import lock_of
 
 from envbox.errors import PackageError
-from envbox.inside import PREFIX
-from envbox.link.conda import Source, link_package
-from envbox.link.entries import EntryWriter
-from envbox.link.tar import END, SYMLINK, TarReader
-from envbox.link.target import ROOT, PythonLayout
+from envbox.image_paths import PREFIX
 from envbox.lockfile import Lock, LockedPackage
+from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.entries import EntryWriter
+from envbox.packages.link.tar import END, SYMLINK, TarReader
+from envbox.packages.link.target import ROOT, PythonLayout
 
 Found = dict[str, tuple[str, str, bool]]
 """path in the prefix → (`file` or `link`, sha256 or target, executable)"""

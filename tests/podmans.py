@@ -21,8 +21,8 @@ from envbox.engine import Engine
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
 from envbox.project import read_project
-from envbox.ready import ready_environment
 from envbox.report import SILENT
+from envbox.sessions.prepare import ready_environment
 from envbox.settings import Settings
 
 if TYPE_CHECKING:

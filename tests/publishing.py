@@ -17,13 +17,13 @@ import zstandard
 from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
-from envbox.base import resolve_base
-from envbox.image.publication import Wanted
+from envbox.images.publication import Wanted
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.registry import Reference, access, parse_reference
+from envbox.registry.base import resolve_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 

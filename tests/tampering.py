@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from envbox.base import BaseLayer
-from envbox.image.assemble import Image
+from envbox.images.assemble import Image
+from envbox.images.saved import read_archive
 from envbox.oci import digest_of
-from envbox.verify.saved import read_archive
+from envbox.registry.base import BaseLayer
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 

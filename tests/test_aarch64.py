@@ -20,8 +20,8 @@ from test_bytecode import real_sources
 from test_reproducible import SOURCE, World, build, mirrors
 from tiny import make_tiny, own_compiler, python
 
-from envbox.base import fetch_layers, pull_base, resolve_base
-from envbox.link.compiler import obtain_compiler
+from envbox.packages.link.compiler import obtain_compiler
+from envbox.registry.base import fetch_layers, pull_base, resolve_base
 from envbox.report import SILENT
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Machines:
 
 @pytest.fixture(scope="module")
 def machines(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Machines:
-    from envbox.lock import lock
+    from envbox.locks.lock import lock
     from envbox.project import Environment
 
     if platform.machine() != "x86_64":

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from envbox.errors import LockfileError, PackageError
-from envbox.image.activation import (
+from envbox.image_paths import HOME
+from envbox.lockfile import Lock, LockedPackage
+from envbox.oci import digest_of
+from envbox.packages.activation import (
     Activation,
     activate_script,
     bashrc,
@@ -30,9 +33,6 @@ from envbox.image.activation import (
     package_list,
     read_activation,
 )
-from envbox.inside import HOME
-from envbox.lockfile import Lock, LockedPackage
-from envbox.oci import digest_of
 
 if TYPE_CHECKING:
     from containers import Lab

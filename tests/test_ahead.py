@@ -17,16 +17,16 @@ from engines import second_engine
 from packages import File, Package
 from workshop import Workshop, docker
 
-from envbox.base import BaseImage, BaseLayer, pull_base
 from envbox.engine import Engine, MissingLayerError, connect
 from envbox.errors import ImageError, ToolError
-from envbox.image import ahead as module
-from envbox.image.ahead import Ahead
-from envbox.image.assemble import Image
-from envbox.image.build import image_reference, make_image, read_locked
-from envbox.image.load import Loading
-from envbox.link.fragments import Fragment
+from envbox.images import early_load as module
+from envbox.images.assemble import Image
+from envbox.images.build import image_reference, make_image, read_locked
+from envbox.images.early_load import Ahead
+from envbox.images.load import Loading
 from envbox.oci import digest_of
+from envbox.packages.link.fragments import Fragment
+from envbox.registry.base import BaseImage, BaseLayer, pull_base
 
 pytestmark = pytest.mark.rig
 NAMES = ("big", "large", "small")

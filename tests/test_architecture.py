@@ -5,61 +5,36 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
 
-# Each room, and the rooms of envbox that it may import besides those in FOUNDATION, from the bottom up.
-FOUNDATION = {
-    "__init__",
-    "cache",
-    "coroutines",
-    "documents",
-    "errors",
-    "files",
-    "report",
-    "oci",
-    "mirrors",
-    "inside",
-    "slim",
-}
-SETTLED = {"settings", "project", "lockfile"}
-ROOMS: dict[str, set[str]] = {
-    "settings": set(),
-    "project": set(),
-    "lockfile": {"project"},
-    "credentials": set(),
-    "transport": SETTLED | {"credentials"},
-    "fetch": SETTLED | {"credentials", "transport"},
-    "registry": SETTLED | {"transport"},
-    "base": SETTLED | {"registry"},
-    "spec": SETTLED,
-    "solve": SETTLED | {"credentials", "spec", "transport"},
-    "freshness": SETTLED | {"registry", "solve", "spec"},
-    "lock": SETTLED | {"base", "freshness", "reading", "registry", "solve", "spec"},
-    "merge": SETTLED | {"freshness", "solve"},
-    "editing": SETTLED | {"lock", "solve", "spec"},
-    "notebook": SETTLED | {"fetch", "link", "solve"},
-    "engine": SETTLED,
-    "confine": SETTLED | {"engine"},
-    "link": SETTLED | {"confine", "fetch"},
-    "image": SETTLED | {"base", "engine", "fetch", "link", "registry"},
-    "size": SETTLED | {"engine", "fetch", "image", "link", "verify"},
-    "verify": SETTLED | {"base", "engine", "image", "link", "registry"},
-    "exchange": SETTLED
-    | {"base", "engine", "fetch", "image", "link", "registry", "solve", "spec", "transport", "verify"},
-    "prefix": SETTLED | {"base", "engine", "fetch", "image", "link"},
-    "launch": SETTLED | {"engine"},
-    "kernels": SETTLED | {"engine", "launch"},
-    "execution": SETTLED | {"engine", "launch", "notebook"},
-    "trust": SETTLED | {"launch", "spec"},
-    "reading": SETTLED | {"solve", "spec", "transport"},
-    "beside": SETTLED | {"image", "link", "prefix", "solve", "spec"},
-    "ready": SETTLED | {"engine", "freshness", "image", "lock", "prefix"},
-}
-TOP = {"cli", "__main__"}
+# From the bottom up: each wing, or module that stands alone, may import what stands above it in this table.
+WINGS = """
+__init__ background coroutines errors image_paths slim
+files report mirrors platforms documents
+oci
+settings
+project cache
+lockfile
+net
+registry engine
+packages
+locks prefixes
+images
+trust
+notebooks
+sessions
+cli
+__main__
+"""
+RANK = {wing: row for row, line in enumerate(WINGS.strip().splitlines()) for wing in line.split()}
+MOST_FOLDERS = 14
 HEAVY = {
     "docker",
     "rattler",
@@ -73,13 +48,12 @@ HEAVY = {
     "ruamel",
     "pygments",
     "markdown_it",
-    "nh3",
     "jupyter_client",
     "zmq",
 }
 
 
-NOT_IMPORTED = {"beside/configuration.py"}
+NOT_IMPORTED = {"sessions/jupyter/own_server/configuration.py"}
 """What other programs read, in a Python of their own."""
 
 
@@ -87,21 +61,23 @@ def modules() -> list[Path]:
     return sorted(p for p in SOURCE.rglob("*.py") if str(p.relative_to(SOURCE)) not in NOT_IMPORTED)
 
 
-def room_of(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """A module's name below `envbox`: `images.build`; a package's is that of its folder."""
     parts = path.relative_to(SOURCE).with_suffix("").parts
-    return parts[0]
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms that a module imports anywhere, TYPE_CHECKING blocks and functions included."""
-    names = set()
+def imports_of(path: Path) -> set[str]:
+    """The modules of envbox that a module imports anywhere, in functions and for type checks too."""
+    known, found = {name_of(each) for each in modules()}, set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("envbox"):
-            parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "envbox":
+            module = node.module.removeprefix("envbox").removeprefix(".")
+            names = {f"{module}.{alias.name}".removeprefix(".") for alias in node.names}
+            found |= (names & known) or {module or "__init__"}
         elif isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("envbox.")}
-    return {n for n in names if (SOURCE / n).is_dir() or (SOURCE / f"{n}.py").is_file()}
+            found |= {a.name.removeprefix("envbox.") for a in node.names if a.name.startswith("envbox.")}
+    return found
 
 
 def top_level_imports(path: Path) -> set[str]:
@@ -116,19 +92,14 @@ def top_level_imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
-def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
-    room = room_of(path)
-    imports = imported_rooms(path) - {room} - FOUNDATION
-    if room in FOUNDATION:
-        assert not imports
-    elif room not in TOP:
-        assert imports <= ROOMS[room]
+def test_a_wing_imports_only_what_lies_below_it(path: Path) -> None:
+    wing = name_of(path).split(".")[0]
+    others = {name.split(".")[0] for name in imports_of(path)} - {wing}
+    assert not [other for other in others if RANK[other] >= RANK[wing]]
 
 
-def test_no_two_rooms_import_each_other() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in modules():
-        graph.setdefault(room_of(path), set()).update(imported_rooms(path) - {room_of(path)})
+def test_no_module_can_be_reached_from_itself() -> None:
+    graph = {name_of(path): imports_of(path) for path in modules()}
 
     def reachable(start: str) -> set[str]:
         seen: set[str] = set()
@@ -139,7 +110,13 @@ def test_no_two_rooms_import_each_other() -> None:
                 todo.append(following)
         return seen
 
-    assert not [room for room in graph if room in reachable(room)]
+    assert not [module for module in graph if module in reachable(module)]
+
+
+def test_the_house_has_few_wings() -> None:
+    folders = {path.parent for path in SOURCE.glob("*/__init__.py")}
+    assert len(folders) <= MOST_FOLDERS
+    assert {folder.name for folder in folders} | {p.stem for p in SOURCE.glob("*.py")} == set(RANK)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
@@ -162,3 +139,29 @@ def test_help_imports_click_and_nothing_heavy() -> None:
 @pytest.mark.parametrize("word", ["utils", "common", "helpers", "manager", "core"])
 def test_no_module_is_named_after_nothing(word: str) -> None:
     assert not [p for p in modules() if p.stem == word]
+
+
+def definitions(kind: type[ast.AST]) -> Iterator[tuple[Path, Any]]:
+    for path in modules():
+        yield from (
+            (path, n) for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, kind)
+        )
+
+
+def test_a_class_name_means_one_thing() -> None:
+    names = Counter(node.name for _, node in definitions(ast.ClassDef))
+    assert not [name for name, times in names.items() if times > 1]
+
+
+NO_VERBS = {"The", "A", "An", "What", "Whether", "Where", "How", "Which", "Who", "Why", "All", "Its"}
+
+
+def test_a_docstring_opens_with_a_verb() -> None:
+    """Ruff's D401 sees words of other forms; it does not see a sentence that has no verb in front."""
+    nouns = []
+    for path, node in definitions(ast.FunctionDef):
+        words = (ast.get_docstring(node) or "").split()
+        is_property = any("property" in ast.dump(decorator) for decorator in node.decorator_list)
+        if words and words[0] in NO_VERBS and not is_property:
+            nouns.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
+    assert not nouns

@@ -14,8 +14,8 @@ import pytest
 from images import REFERENCE, a_base, an_image
 
 from envbox.engine import MissingLayerError, Present, connect
-from envbox.image.archive import Parcel, load_manifest
-from envbox.image.assemble import Image
+from envbox.images.archive import Parcel, load_manifest
+from envbox.images.assemble import Image
 from envbox.oci import Descriptor, Digest, chain_ids, digest_of
 from envbox.settings import Settings
 
@@ -140,7 +140,7 @@ def test_an_engine_loads_it_whole_and_then_in_part(settings: Settings) -> None:
 
 
 def _known(image: Image, name: str, settings: Settings) -> bool:
-    from envbox.image.load import known_id
+    from envbox.images.load import known_id
 
     engine = connect(settings)
     return engine.has_image(name) and known_id(image, engine) is not None

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from paper_registry import BASE, LIBC, PaperRegistry, digest, serving
 
-from envbox.base import Base, check_glibc, fetch_layers, pull_base, resolve_base
 from envbox.errors import ImageError, LockfileError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.oci import chain_ids
 from envbox.registry import access
+from envbox.registry.base import Base, check_glibc, fetch_layers, pull_base, resolve_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 

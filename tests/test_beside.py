@@ -19,14 +19,14 @@ import pytest
 from containers import Lab
 from test_jupyter import call, execute
 
-from envbox.beside import Where, obtain_jupyter
 from envbox.engine import connect
-from envbox.inside import JUPYTER
-from envbox.launch.container import Launch, options_digest, run_argv
-from envbox.launch.here import here_argv
-from envbox.launch.identity import User
-from envbox.launch.jupyter_command import beside_env, server_launch
+from envbox.image_paths import JUPYTER
 from envbox.report import SILENT
+from envbox.sessions.jupyter.command import beside_env, server_launch
+from envbox.sessions.jupyter.own_server import Where, obtain_jupyter
+from envbox.sessions.launch.container import Launch, options_digest, run_argv
+from envbox.sessions.launch.host import here_argv
+from envbox.sessions.launch.identity import User
 
 if TYPE_CHECKING:
     from conftest import Rig

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import LaunchError
-from envbox.launch.bindings import Bind, Volume, parse_cpus, parse_memory, parse_port, parse_volume
+from envbox.sessions.launch.bindings import Bind, Volume, parse_cpus, parse_memory, parse_port, parse_volume
 
 AWKWARD = ["plain", "with space", "with:colon", "with,comma", 'with"quote', "mit ü", "a=b", " edge "]
 

@@ -11,7 +11,7 @@ import pytest
 from containers import Lab
 
 from envbox.cli.context import Session
-from envbox.cli.serving import page_of
+from envbox.cli.serve import page_of
 from envbox.errors import NotebookError, SpecError
 
 

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envbox.errors import EnvboxError, NotebookError
-from envbox.notebook import reading
-from envbox.notebook.gathering import gather
-from envbox.notebook.imports import moves, script_text, used_by_notebook, used_by_script
-from envbox.notebook.magics import installs, parse, plain
-from envbox.notebook.reading import Notebook, loads
-from envbox.notebook.writing import written_like
+from envbox.notebooks import document as reading
+from envbox.notebooks.document import Notebook, loads
+from envbox.notebooks.imports import moves, script_text, used_by_notebook, used_by_script
+from envbox.notebooks.magics import installs, parse, plain
+from envbox.notebooks.needs import gather
+from envbox.notebooks.writing import written_like
 
 HERE = Path("n.ipynb")
 GUARD = 60  # seconds until a run counts as hung; what is asserted is the number of steps

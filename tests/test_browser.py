@@ -14,7 +14,7 @@ import pytest
 from chromium import BINARY, open_page
 from containers import Lab
 
-from envbox.launch.browser import has_browser, open_browser
+from envbox.sessions.jupyter.browser import has_browser, open_browser
 
 
 def test_without_a_screen_there_is_no_browser() -> None:
@@ -31,7 +31,7 @@ def test_a_browser_is_given_a_private_file_and_never_the_token(tmp_path: Path) -
     program.write_text(f'#!/bin/sh\necho "$@" > "{seen}.part"; mv "{seen}.part" "{seen}"\n')
     program.chmod(0o755)
     code = (
-        "import sys; from pathlib import Path; from envbox.launch.browser import open_browser\n"
+        "import sys; from pathlib import Path; from envbox.sessions.jupyter.browser import open_browser\n"
         "url, page = 'http://127.0.0.1:1/lab?token=geheim&x', Path(sys.argv[1])\n"
         "open_browser(url, page, lambda: print('failed')).join(20)"
     )

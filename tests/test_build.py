@@ -23,16 +23,16 @@ from packages import File, Package
 from paper_registry import BASE
 from workshop import Workshop, docker
 
-from envbox.base import pull_base, resolve_base
 from envbox.cache import free
 from envbox.engine import Present, connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
-from envbox.image.build import build, image_reference, make_image, read_locked, repository
-from envbox.link.fragments import Fragment
+from envbox.images.build import build, image_reference, make_image, read_locked, repository
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.oci import digest_of
+from envbox.packages.link.fragments import Fragment
+from envbox.registry.base import pull_base, resolve_base
 from envbox.report import SILENT
 
 needs_engine = pytest.mark.rig

@@ -18,9 +18,9 @@ from packages import File, Package, lock_of
 from tiny import own_compiler
 
 from envbox.errors import LockfileError, PackageError, ToolError
-from envbox.link import bytecode
-from envbox.link.compiler import SEAL, compiler_digest, obtain_compiler
 from envbox.lockfile import LockedPackage
+from envbox.packages.link import bytecode
+from envbox.packages.link.compiler import SEAL, compiler_digest, obtain_compiler
 from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings

@@ -9,9 +9,9 @@ from hashlib import sha256
 import pytest
 
 from envbox.lockfile import Base, Lock, LockedPackage
-from envbox.reading.changes import alike, changes, details, summary
-from envbox.reading.tables import lines
-from envbox.reading.versions import compare, version_key
+from envbox.locks.inspect.changes import alike, changes, details, summary
+from envbox.locks.inspect.tables import lines
+from envbox.locks.inspect.versions import compare, version_key
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 BOTH = ("linux-64", "linux-aarch64")

@@ -17,14 +17,15 @@ import pytest
 from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
 from paper_channel import record, write_channel
 
-from envbox.credentials import Login, Logins, Place
 from envbox.errors import EnvboxError, SettingsError, SpecError, ToolError
 from envbox.lockfile import LockedPackage
+from envbox.locks.solve import gateway, solve
+from envbox.locks.solve import silent_channels as patience
+from envbox.locks.solve.gateway import headers_for, with_tokens
+from envbox.locks.solve.request import Question
 from envbox.mirrors import Mirrors
+from envbox.net.credentials import Login, Logins, Place
 from envbox.settings import Settings
-from envbox.solve import gateway, patience, solve
-from envbox.solve.gateway import headers_for, with_tokens
-from envbox.solve.question import Question
 
 ME = basic("me", "s3cret")
 

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 from packages import File, Package, lock_of
 
-from envbox.confine import roads
-from envbox.confine.container import container_argv
-from envbox.confine.launching import Launcher, c_library, end_launcher, launcher
-from envbox.confine.roads import choose_road, run_program
-from envbox.confine.running import Program, Request
-from envbox.confine.syscalls import MACHINES, NEWER, X32, filter_for
 from envbox.errors import SettingsError, ToolError
-from envbox.link.compiler import obtain_compiler
+from envbox.packages.confine import roads
+from envbox.packages.confine.container import container_argv
+from envbox.packages.confine.converse import Program, Request
+from envbox.packages.confine.launch import Launcher, c_library, end_launcher, launcher
+from envbox.packages.confine.roads import choose_road, run_program
+from envbox.packages.confine.syscalls import MACHINES, NEWER, X32, filter_for
+from envbox.packages.link.compiler import obtain_compiler
 from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings, read_settings
@@ -198,8 +198,8 @@ def test_a_program_ends_with_whoever_asked(road: str, program: Program) -> None:
 import sys
 sys.path[:0] = {[str(HERE.parent / "src")]}
 from pathlib import Path
-from envbox.confine.roads import run_program
-from envbox.confine.running import Program, Request
+from envbox.packages.confine.roads import run_program
+from envbox.packages.confine.converse import Program, Request
 print("begun", flush=True)
 run_program({road!r}, Program(Path({str(program.folder)!r}), "bin/attack", "it"),
             Request(("sleep",), {{}}, b"", 1, 600, 1 << 28))
@@ -494,7 +494,7 @@ _harm()
 @pytest.fixture(scope="module")
 def real_lock(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Settings]:
     """A lock of the rig's own Python, and settings that use the rig."""
-    from envbox.lock import lock
+    from envbox.locks.lock import lock
     from envbox.project import Environment
 
     folder = tmp_path_factory.mktemp("real")
@@ -507,8 +507,8 @@ def real_lock(rig: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
 
 def patched(real: Any, archive: Path, module: str, code: str, folder: Path) -> Any:
     """The same Python with code before a module of its library."""
-    from envbox.link.package import open_package
-    from envbox.link.tar import FILE, HARD_LINK, SYMLINK
+    from envbox.packages.link.package import open_package
+    from envbox.packages.link.tar import FILE, HARD_LINK, SYMLINK
 
     files = []
     with open_package(archive, real.sha256) as opened:
@@ -532,7 +532,7 @@ def test_a_real_python_whose_library_means_harm_does_none(
 ) -> None:
     import socket
 
-    from envbox.fetch import fetch_archives
+    from envbox.packages.fetch import fetch_archives
 
     lock, settings = real_lock
     monkeypatch.setattr(roads, "_found", [road])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbox.link.conflicts import Claim, settle
+from envbox.packages.link.conflicts import Claim, settle
 
 
 def claim(name: str, paths: str, depends: str = "", *, is_wheel: bool = False) -> Claim:

@@ -9,9 +9,9 @@ import pytest
 
 from envbox.engine import Ways
 from envbox.errors import LaunchError
-from envbox.launch.bindings import Volume
-from envbox.launch.container import Launch, client_env, options_digest, run_argv
-from envbox.launch.identity import User
+from envbox.sessions.launch.bindings import Volume
+from envbox.sessions.launch.container import Launch, client_env, options_digest, run_argv
+from envbox.sessions.launch.identity import User
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
 LAUNCH = Launch("sha256:1", "maps", Path("/home/ada/project"), ("python", "-V"), user=ADA)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from guarded import basic
 
-from envbox.credentials import Login, Place, hint_for, read_logins, split_login
 from envbox.errors import SettingsError
+from envbox.net.credentials import Login, Place, hint_for, read_logins, split_login
 
 
 @pytest.fixture

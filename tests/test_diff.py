@@ -15,10 +15,10 @@ from test_cli import envbox
 from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
+from envbox.locks.inspect.changes import changes
+from envbox.locks.inspect.difference import Difference, as_json, as_lines, as_markdown, difference
+from envbox.locks.inspect.operands import Pair, Side, find_pairs
 from envbox.project import read_project
-from envbox.reading.changes import changes
-from envbox.reading.difference import Difference, as_json, as_lines, as_markdown, difference
-from envbox.reading.sides import Pair, Side, find_pairs
 
 SPEC = "dependencies: [numpy]\n"
 

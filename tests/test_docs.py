@@ -66,7 +66,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     from envbox.project import read_project
-    from envbox.ready import ready_image
+    from envbox.sessions.prepare import ready_image
 
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
         pytest.skip(f"needs {', '.join(missing)}")

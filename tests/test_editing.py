@@ -13,12 +13,12 @@ from paper_channel import record, served, write_channel
 from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.cli.context import Session
-from envbox.cli.editing import add as add_command
-from envbox.editing import add, remove
+from envbox.cli.edit import add as add_command
 from envbox.errors import SolveError, SpecError
-from envbox.freshness import is_fresh
-from envbox.lock import lock
 from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.locks.edit import add, remove
+from envbox.locks.freshness import is_fresh
+from envbox.locks.lock import lock
 from envbox.mirrors import Mirrors
 from envbox.project import Environment, Project
 from envbox.report import SILENT

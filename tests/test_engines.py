@@ -21,19 +21,19 @@ import zstandard
 from engines import SecondEngine, second_engine
 from images import a_base, a_fragment, a_lock, a_package, an_image, on_layers
 
-from envbox.base import BaseImage, BaseLayer
 from envbox.engine import MissingLayerError, Present
 from envbox.engine.docker import DockerEngine
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.image.activation import Activation
-from envbox.image.archive import Parcel, load_manifest
-from envbox.image.assemble import Image, Parts, assemble
-from envbox.image.build import BuiltImage, build
-from envbox.image.layers import Layer, build_layers
-from envbox.image.load import Loading, known_id
+from envbox.images.archive import Parcel, load_manifest
+from envbox.images.assemble import Image, Parts, assemble
+from envbox.images.build import BuiltImage, build
+from envbox.images.layers import Layer, build_layers
+from envbox.images.load import Loading, known_id
 from envbox.oci import LAYER_ZSTD_TYPE, Descriptor, chain_ids, digest_of
+from envbox.packages.activation import Activation
 from envbox.project import Environment, read_project
 from envbox.registry import parse_reference
+from envbox.registry.base import BaseImage, BaseLayer
 from envbox.report import SILENT, Task, Unit
 from envbox.settings import Settings
 
@@ -105,7 +105,7 @@ def _linked(source: str, target: str) -> str:
 
 @pytest.fixture(scope="module")
 def shelf(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    from envbox.lock import lock
+    from envbox.locks.lock import lock
 
     folder = tmp_path_factory.mktemp("shelf")
     (folder / "environments").mkdir()

@@ -27,15 +27,15 @@ from envbox.errors import (
     SpecError,
     ToolError,
 )
-from envbox.exchange.complete import complete
-from envbox.exchange.export import export
-from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
-from envbox.exchange.roots import roots
-from envbox.exchange.taking import Source, adopt, import_files, take
-from envbox.freshness import differences, is_fresh
+from envbox.images.embedded_lock import find_lockfile, lockfile_in_registry
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.lockfile.formats import FORMATS, read_foreign
+from envbox.locks.convert.complete import complete
+from envbox.locks.convert.export import export
+from envbox.locks.convert.importing import Source, adopt, import_files, take
+from envbox.locks.convert.spec_from_lock import roots
+from envbox.locks.freshness import differences, is_fresh
 from envbox.mirrors import Mirrors
 from envbox.project import Environment, check_not_foreign, foreign_environment, read_project
 from envbox.report import SILENT
@@ -178,7 +178,7 @@ def test_what_no_index_has_is_read_from_its_archive_and_said(world: World, tmp_p
 
 
 def test_an_archive_that_was_read_is_not_fetched_again(world: World, tmp_path: Path) -> None:
-    from envbox.fetch import fetch_archives
+    from envbox.packages.fetch import fetch_archives
 
     write_index(world.channel, world.lock.packages, leave_out=("three",))
     found = read(write(tmp_path, "x.txt", explicit_of(world)), world.settings)
@@ -196,7 +196,7 @@ def test_a_channel_without_an_index_is_one_of_archives(world: World, tmp_path: P
 
 def test_what_is_in_the_cache_needs_no_channel(world: World, tmp_path: Path) -> None:
     """A sha256 names an archive, and its dependencies are in it."""
-    from envbox.fetch import fetch_archives
+    from envbox.packages.fetch import fetch_archives
 
     fetch_archives(world.lock.packages, world.settings)
     offline = replace(world.settings, offline=True)
@@ -413,8 +413,8 @@ def test_a_lockfile_of_ours_without_a_spec_is_taken_as_it_is(world: World, tmp_p
 
 def test_an_image_is_built_from_a_foreign_lockfile(world: World, tmp_path: Path) -> None:
     """The same packages in the same base give the same layers but the lockfile's own."""
-    from envbox.image.output import write_output
-    from envbox.image.publication import Wanted
+    from envbox.images.output import write_output
+    from envbox.images.publication import Wanted
 
     path = write(tmp_path, "maps.lock", explicit_of(world, "md5"))
     environment = adopt(foreign_environment(path), world.settings, SILENT)

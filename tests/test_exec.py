@@ -16,10 +16,10 @@ import pytest
 from containers import Lab
 
 from envbox.errors import NotebookError
-from envbox.execution.batch import plan_results
-from envbox.execution.surroundings import chosen
-from envbox.launch.bindings import Bind
-from envbox.launch.container import Launch
+from envbox.sessions.execution.batch import plan_results
+from envbox.sessions.execution.surroundings import chosen
+from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.container import Launch
 
 STAMP = {"environment": "lab"}
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -99,7 +99,7 @@ def test_a_kernel_of_the_language_does_for_one_that_is_not_there() -> None:
 
 
 def test_a_result_names_the_lock_and_the_image_or_the_prefix() -> None:
-    from envbox.execution.record import made_by
+    from envbox.sessions.execution.record import made_by
 
     launch = Launch("sha256:1", "maps", Path("/p"), (), labels={"io.envbox.lock": "sha256:2"})
     assert {"environment": "maps", "lock": "sha256:2", "image": "sha256:1"}.items() <= made_by(launch).items()

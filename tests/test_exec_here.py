@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from here_place import Place
 
-from envbox.execution.surroundings import no_start_up
+from envbox.sessions.execution.surroundings import no_start_up
 
 pytestmark = pytest.mark.rig
 PRECIOUS = "precious result of 10 hours\n"

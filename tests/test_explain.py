@@ -18,10 +18,10 @@ from paper_registry import PaperRegistry, serving
 from tiny import Tiny, make_tiny
 
 from envbox.engine import connect
-from envbox.image.build import build, repository
-from envbox.image.explain import NEW, RESTACKED, REUSED, Explanation, compare, explain
-from envbox.image.layers import plan_groups, plan_homes
-from envbox.image.record import (
+from envbox.images.build import build, repository
+from envbox.images.explain import NEW, RESTACKED, REUSED, Explanation, compare, explain
+from envbox.images.layers import plan_groups, plan_homes
+from envbox.images.record import (
     BASE,
     BUCKET,
     ENVIRONMENT,
@@ -199,7 +199,7 @@ def test_a_record_is_read_back_and_another_versions_is_not(
     remember_record("sha256:x", made, settings)
     assert recall_record("sha256:x", settings) == made
     assert recall_record("sha256:y", settings) is None
-    monkeypatch.setattr("envbox.image.record.VERSION", 99)
+    monkeypatch.setattr("envbox.images.record.VERSION", 99)
     assert recall_record("sha256:x", settings) is None
     for path in (tmp_path / "builds").iterdir():
         path.write_bytes(path.read_bytes()[:-10])

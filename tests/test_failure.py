@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from envbox.execution.claims import Claims
-from envbox.execution.failure import Where, cell_failed, not_started, shadowing
-from envbox.execution.parameters import allows_errors
-from envbox.notebook.kernels import has_kernel, kernel_packages
-from envbox.notebook.reading import Notebook
+from envbox.notebooks.document import Notebook
+from envbox.notebooks.kernels import has_kernel, kernel_packages
+from envbox.sessions.execution.claims import Claims
+from envbox.sessions.execution.failure import Where, cell_failed, not_started, shadowing
+from envbox.sessions.execution.parameters import allows_errors
 
 STDERR = {"output_type": "stream", "name": "stderr", "text": "warned\nUsageError: no magic\n"}
 

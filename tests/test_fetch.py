@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import PackageError, ToolError
-from envbox.fetch import Came, archive_path, fetch, fetch_archives, fetch_unhashed
-from envbox.fetch import receiving as room
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
+from envbox.net.transport import Transport
+from envbox.packages.fetch import Came, archive_path, fetch, fetch_archives, fetch_unhashed
+from envbox.packages.fetch import download as room
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.transport import Transport
 
 DATA = b"the archive" * 1000
 SHA = hashlib.sha256(DATA).hexdigest()

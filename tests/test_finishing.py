@@ -14,15 +14,15 @@ from paper_registry import PaperRegistry, serving
 from test_prefix import seen
 from tiny import Tiny, make_tiny
 
-from envbox.fetch import archive_path, fetch_archives
-from envbox.image.build import read_locked
-from envbox.link.folders import PLACE as PACKAGES
-from envbox.prefix import unpacked
-from envbox.prefix.finishing import Finisher
-from envbox.prefix.making import clear_leftovers
-from envbox.prefix.tree import PLACE, SUPERSEDED, find_tree
-from envbox.prefix.unpacked import Unpacked, obtain_tree, unpack
-from envbox.prefix.wanted import Wanted
+from envbox.images.build import read_locked
+from envbox.packages.fetch import archive_path, fetch_archives
+from envbox.packages.link.folders import PLACE as PACKAGES
+from envbox.prefixes import obtain as unpacked
+from envbox.prefixes.assembly import clear_leftovers
+from envbox.prefixes.background_compile import Finisher
+from envbox.prefixes.obtain import Unpacked, obtain_tree, unpack
+from envbox.prefixes.request import Wanted
+from envbox.prefixes.tree import PLACE, SUPERSEDED, find_tree
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -122,7 +122,7 @@ def test_a_second_session_leaves_no_second_process(
         left.append(args)
         return start(*args, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("envbox.prefix.finishing.subprocess.Popen", note)
+    monkeypatch.setattr("envbox.prefixes.background_compile.subprocess.Popen", note)
     first, second = at_once(wanted), at_once(wanted)
     assert len(left) == 1
     assert first.tree.key == second.tree.key or second.is_compiled
@@ -147,7 +147,7 @@ def test_after_one_that_was_killed_the_next_session_waits(wanted: Wanted, finish
         return process  # type: ignore[no-any-return]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("envbox.prefix.finishing.subprocess.Popen", stopped)
+        patch.setattr("envbox.prefixes.background_compile.subprocess.Popen", stopped)
         assert not at_once(wanted).is_compiled
     assert finisher.is_anybody_at_work()  # it has the lock from us
     assert not at_once(wanted).is_compiled
@@ -176,8 +176,8 @@ def test_leftovers_are_not_taken_from_one_at_work(wanted: Wanted, finisher: Fini
 def test_what_one_road_compiled_the_other_takes(
     wanted: Wanted, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envbox.link import bytecode
-    from envbox.link.fragments import link_packages
+    from envbox.packages.link import bytecode
+    from envbox.packages.link.fragments import link_packages
 
     lock, settings = wanted.locked.lock, wanted.settings
     archives = fetch_archives(lock.for_platform(PLATFORM), settings)

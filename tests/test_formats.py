@@ -15,10 +15,10 @@ from tiny import CHANNEL
 
 from envbox.cli import run
 from envbox.errors import LockfileError, SpecError
-from envbox.exchange.export import export
 from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.lockfile.foreign import Selection
 from envbox.lockfile.formats import FORMATS, is_spec, read_any, read_foreign
+from envbox.locks.convert.export import export
 from envbox.project import environment_at, read_project
 from envbox.report import SILENT
 
@@ -101,7 +101,7 @@ def test_two_lockfiles_are_compared_whatever_their_formats(at: World, tmp_path: 
     """What a format does not say is no difference."""
     ours = at.tiny.environment.lock_path
     path = write(tmp_path, file, FILES[file](at))
-    from envbox.reading.changes import changes, details
+    from envbox.locks.inspect.changes import changes, details
 
     old, new = (read_any(one.read_bytes(), one) for one in (ours, path))
     assert changes(old, new) == ()
@@ -178,8 +178,8 @@ def test_a_lock_beside_a_spec_is_read_and_nothing_is_solved(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("nothing may be solved")
 
-    monkeypatch.setattr("envbox.solve.solve", never)
-    monkeypatch.setattr("envbox.solve.platforms.solve_spec", never)
+    monkeypatch.setattr("envbox.locks.solve.solve", never)
+    monkeypatch.setattr("envbox.locks.solve.platforms.solve_spec", never)
     capsys.readouterr()
     for folder, name in [
         (project, "my.yml"), (project, "my.conda-lock.yml"), (project, "./my.yml"),
@@ -301,7 +301,7 @@ def test_other_categories_and_the_project_itself_are_left_out_and_said(kind: str
 
 
 def test_what_others_need_cannot_be_left_out(at: World, tmp_path: Path) -> None:
-    from envbox.exchange.complete import complete
+    from envbox.locks.convert.complete import complete
 
     path = write(tmp_path, "x.txt", explicit_of(at))
     found = read_foreign(path.read_bytes(), path, Selection(without=frozenset({"two"})))
@@ -312,7 +312,7 @@ def test_what_others_need_cannot_be_left_out(at: World, tmp_path: Path) -> None:
 def test_what_cannot_be_had_is_named_all_at_once(at: World, tmp_path: Path) -> None:
     """With and without hashes: each costs whoever imports it another try."""
     from envbox.errors import ToolError
-    from envbox.exchange.complete import complete
+    from envbox.locks.convert.complete import complete
 
     lines = [f"{CHANNEL}/linux-64/gone{n}-1.0-h0_0.conda" + ("#" + "a" * 64) * (n % 2) for n in range(4)]
     path = write(tmp_path, "x.txt", "@EXPLICIT\n" + "\n".join(lines))
@@ -326,9 +326,9 @@ def test_what_cannot_be_had_is_named_all_at_once(at: World, tmp_path: Path) -> N
 
 
 def test_a_checkout_with_other_line_ends_gives_the_same_image(at: World, tmp_path: Path) -> None:
-    from envbox.image.output import write_output
-    from envbox.image.publication import Wanted
-    from envbox.notebook.stamping import lock_digest
+    from envbox.images.output import write_output
+    from envbox.images.publication import Wanted
+    from envbox.notebooks.stamp import lock_digest
 
     data = at.tiny.environment.lock_path.read_bytes()
     found = []
@@ -352,7 +352,7 @@ def test_conda_lock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "maps.yml").write_text("dependencies: [python]\n")
     script = (
         "import os, sys; from pathlib import Path; from envbox.settings import Settings\n"
-        "from envbox.spec import content_hashes, read_spec\n"
+        "from envbox.locks.spec import content_hashes, read_spec\n"
         "content_hashes(read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x'))))\n"
         "os._exit(0)\n"
     )
@@ -364,8 +364,8 @@ def test_conda_lock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
 def test_files_that_give_way_to_anothers_are_told(at: World) -> None:
     from test_exchange import Told
 
-    from envbox.fetch import fetch_archives
-    from envbox.link.fragments import link_packages
+    from envbox.packages.fetch import fetch_archives
+    from envbox.packages.link.fragments import link_packages
 
     told = Told()
     archives = fetch_archives(at.lock.packages, at.settings)

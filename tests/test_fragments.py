@@ -19,12 +19,12 @@ from packages import File, Package, Wheel, lock_of
 from tiny import own_compiler
 
 from envbox.errors import PackageError, ToolError
-from envbox.fetch import fetch_archives
-from envbox.link import fragments, packages
-from envbox.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
-from envbox.link.frames import decompress
-from envbox.link.tar import TarReader
 from envbox.lockfile import LockedPackage
+from envbox.packages.fetch import fetch_archives
+from envbox.packages.link import fragments, packages
+from envbox.packages.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment, link_packages
+from envbox.packages.link.frames import decompress
+from envbox.packages.link.tar import TarReader
 from envbox.platforms import host_platform
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -237,7 +237,7 @@ def test_many_processes_may_link_the_same_at_once(place: Place) -> None:
     script = (
         f"import sys; sys.path[:] = {[str(Path(__file__).parent), *sys.path]!r}\n"
         "import pickle\n"
-        "from envbox.link.fragments import link_packages\n"
+        "from envbox.packages.link.fragments import link_packages\n"
         "from envbox.report import SILENT\n"
         "link_packages(*pickle.load(sys.stdin.buffer), SILENT)\n"
     )

@@ -15,11 +15,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from test_lockfile import lock_of, package, wheel
 
-from envbox.freshness import differences
-from envbox.freshness.asked import Asked, read_asked, read_quickly
-from envbox.freshness.satisfied import broken, unmet, unmet_wheels
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
+from envbox.locks.freshness import differences
+from envbox.locks.freshness.content_hash import Asked, read_asked, read_quickly
+from envbox.locks.freshness.requirements import broken, unmet, unmet_wheels
 from envbox.project import Environment
 from envbox.settings import Settings
 
@@ -168,7 +168,7 @@ def locked(folder: Path, *conda: str) -> tuple[Environment, Settings, Lock]:
 def test_a_fresh_lock_of_a_plain_spec_is_found_fresh_without_conda_lock(tmp_path: Path) -> None:
     environment, _, _ = locked(tmp_path, "numpy")
     code = (
-        "import sys; from pathlib import Path; from envbox.freshness import differences;"
+        "import sys; from pathlib import Path; from envbox.locks.freshness import differences;"
         "from envbox.project import Environment; from envbox.settings import Settings;"
         "d = Path(sys.argv[1]);"
         "e = Environment('maps', d / 'maps.yml', d / 'maps.conda-lock.yml');"
@@ -201,5 +201,7 @@ def test_a_hash_that_nothing_else_explains_is_told(tmp_path: Path) -> None:
 
 def test_conda_lock_has_the_last_word_on_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment, settings, _ = locked(tmp_path, "numpy")
-    monkeypatch.setattr("envbox.freshness.asked._virtual_packages", lambda platform: {})  # as if it had moved
+    monkeypatch.setattr(
+        "envbox.locks.freshness.content_hash._virtual_packages", lambda platform: {}
+    )  # as if it had moved
     assert differences(environment, settings) == ()

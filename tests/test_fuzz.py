@@ -22,20 +22,20 @@ from paper_channel import record, write_channel
 from test_foreign import a_lock
 
 from envbox.errors import EnvboxError
-from envbox.exchange.ours import locked
-from envbox.exchange.roots import SELECTORS, spec_text
-from envbox.fetch import archive_path
 from envbox.lockfile import Base, conda_lock_foreign, explicit, pixi
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
+from envbox.lockfile.conflict_markers import sides
 from envbox.lockfile.foreign import ForeignLock, channel_name
 from envbox.lockfile.formats import kind_of, read_foreign
-from envbox.lockfile.merging import sides
-from envbox.notebook import reading as notebooks
-from envbox.notebook.imports import used_by_notebook
-from envbox.notebook.writing import written_like
+from envbox.locks.convert.spec_from_lock import SELECTORS, spec_text
+from envbox.locks.convert.to_locked import locked
+from envbox.locks.solve import solve
+from envbox.locks.solve.request import Question
+from envbox.notebooks import document as notebooks
+from envbox.notebooks.imports import used_by_notebook
+from envbox.notebooks.writing import written_like
+from envbox.packages.fetch import archive_path
 from envbox.settings import Settings, read_settings
-from envbox.solve import solve
-from envbox.solve.question import Question
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "120"))
 LONGEST = 20_000  # bytes of an error; some name a key, however long it is

@@ -14,9 +14,9 @@ from test_diff import git, no_image
 from envbox.cli import run
 from envbox.errors import LockfileError, ToolError
 from envbox.lockfile.conda_lock_v1 import dumps, loads, lock_hint
+from envbox.locks.inspect import revisions
+from envbox.locks.inspect.operands import find_pairs
 from envbox.project import read_project
-from envbox.reading import revisions
-from envbox.reading.sides import find_pairs
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ from paper_registry import BASE
 from tampering import tar_of
 from tiny import own_compiler
 
-from envbox.base import BaseImage, BaseLayer
-from envbox.image.assemble import IMAGE_FORMAT
-from envbox.image.build import Locked, make_image
-from envbox.link.bytecode import Compiler
-from envbox.link.compiler import obtain_compiler
+from envbox.images.assemble import IMAGE_FORMAT
+from envbox.images.build import Locked, make_image
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.mirrors import Mirrors
 from envbox.oci import LAYER_TAR_TYPE, Descriptor, digest_of
+from envbox.packages.link.bytecode import Compiler
+from envbox.packages.link.compiler import obtain_compiler
 from envbox.platforms import host_platform
 from envbox.registry import parse_reference
+from envbox.registry.base import BaseImage, BaseLayer
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -260,7 +260,7 @@ def test_the_byte_code_of_this_python_is_what_it_was() -> None:
 
 @pytest.mark.rig
 def test_the_byte_code_of_the_rig_s_python_is_what_it_was(rig: Rig, tmp_path: Path) -> None:
-    from envbox.lock import lock
+    from envbox.locks.lock import lock
     from envbox.project import Environment
 
     spec = tmp_path / "golden.yml"

@@ -14,10 +14,10 @@ from here_place import ENVBOX, Place, exit_code
 
 from envbox.errors import LaunchError
 from envbox.files import held, is_held
-from envbox.launch import here as sessions
-from envbox.launch.bindings import Bind
-from envbox.launch.container import Launch
-from envbox.launch.inherited import ABSENT
+from envbox.sessions.launch import host as sessions
+from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.inherited import ABSENT
 
 needs_rig = pytest.mark.rig
 NOWHERE = "unix:///there/is/none.sock"

@@ -18,7 +18,7 @@ from here_place import ENVBOX, Place, exit_code, locked_place
 from test_jupyter import call, execute
 
 from envbox.errors import PackageError
-from envbox.link.placeholder import python_shebang, replace_prefix
+from envbox.packages.link.placeholder import python_shebang, replace_prefix
 
 needs_rig = pytest.mark.rig
 WALLED = (sys.executable, str(Path(__file__).with_name("walled.py")))

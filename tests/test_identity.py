@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from envbox.engine import Ways
-from envbox.launch.identity import User, current_user, group, inside, passwd, write_identity
+from envbox.sessions.launch.identity import User, current_user, group, inside, passwd, write_identity
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from images import CREATED, a_base, a_fragment, a_lock, a_package, an_image
 
-from envbox.image.activation import ENTRYPOINT, Activation
-from envbox.image.assemble import CODEC_ANNOTATION, Image, Parts, assemble, image_config
-from envbox.image.layers import build_layers
-from envbox.link.frames import CODEC
+from envbox.images.assemble import CODEC_ANNOTATION, Image, Parts, assemble, image_config
+from envbox.images.layers import build_layers
 from envbox.oci import MANIFEST_TYPE, Manifest, digest_of, parse_manifest
+from envbox.packages.activation import ENTRYPOINT, Activation
+from envbox.packages.link.frames import CODEC
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -14,14 +14,14 @@ import pytest
 from paper_index import Paper, paper_index
 
 from envbox.errors import PackageError, ToolError
+from envbox.locks.solve import index as room
+from envbox.locks.solve import names, wheel_metadata
+from envbox.locks.solve.index import Indexes
+from envbox.locks.solve.index_page import File, from_html, from_json
+from envbox.locks.solve.kept import keep, kept
+from envbox.locks.solve.wheel_metadata import metadata_of
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.solve import index as room
-from envbox.solve import names, wheel_metadata
-from envbox.solve.index import Indexes
-from envbox.solve.index_page import File, from_html, from_json
-from envbox.solve.kept import keep, kept
-from envbox.solve.wheel_metadata import metadata_of
 
 PAGE = "https://index.example/simple/a/"
 SHA = "ab" * 32

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from here_place import ON_HOST, Place
 
-from envbox.launch.container import Launch
-from envbox.launch.here import here_env
-from envbox.launch.inherited import ABSENT, LEFT_OUT, inherited, path_here
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.host import here_env
+from envbox.sessions.launch.inherited import ABSENT, LEFT_OUT, inherited, path_here
 
 LEADING = [
     "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYSPARK_PYTHON", "CONDA_EXE", "_CONDA_ROOT",

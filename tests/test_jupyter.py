@@ -26,20 +26,15 @@ from containers import Lab
 
 from envbox.engine import Container, Engine, connect
 from envbox.errors import LaunchError
-from envbox.launch import jupyter, servers
-from envbox.launch.container import Launch
-from envbox.launch.identity import User
-from envbox.launch.jupyter import serve
-from envbox.launch.jupyter_api import Door
-from envbox.launch.jupyter_command import (
-    ServeOptions,
-    has_jupyter,
-    idle_argv,
-    server_argv,
-    server_launch,
-)
-from envbox.launch.servers import Server, container_name
 from envbox.report import SILENT
+from envbox.sessions.jupyter import server as jupyter
+from envbox.sessions.jupyter import servers
+from envbox.sessions.jupyter.api import Door
+from envbox.sessions.jupyter.command import ServeOptions, has_jupyter, idle_argv, server_argv, server_launch
+from envbox.sessions.jupyter.server import serve
+from envbox.sessions.jupyter.servers import Server, container_name
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.identity import User
 
 if TYPE_CHECKING:
     from conftest import Rig
@@ -668,10 +663,10 @@ def test_a_caller_who_is_not_root_has_a_server_of_his_own(
     code = (
         "import codecs, grp, os, pwd, sys\n"
         "from pathlib import Path\n"
-        "import docker, requests, http.client, envbox.engine.ask, envbox.engine.docker\n"
-        "from envbox.launch.container import Launch\n"
+        "import docker, requests, http.client, envbox.engine.http_socket, envbox.engine.docker\n"
+        "from envbox.sessions.launch.container import Launch\n"
         "from envbox.engine import connect\n"
-        "from envbox.launch.jupyter import ServeOptions, serve\n"
+        "from envbox.sessions.jupyter.server import ServeOptions, serve\n"
         "from envbox.report import SILENT\n"
         "from envbox.settings import Settings\n"
         "image, project, group = sys.argv[1:]\n"

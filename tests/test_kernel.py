@@ -22,12 +22,12 @@ from rigged import channel_of, installed
 
 from envbox.engine import Ways, connect
 from envbox.errors import LaunchError, ToolError
-from envbox.kernels import specs
-from envbox.kernels.inside import start_argv
-from envbox.kernels.running import Connection, choose, kernel_launch, read_connection
-from envbox.launch.bindings import Bind
-from envbox.launch.container import Launch
-from envbox.launch.identity import User
+from envbox.sessions.kernels import specs
+from envbox.sessions.kernels.commands import start_argv
+from envbox.sessions.kernels.kernel import Connection, choose, kernel_launch, read_connection
+from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.identity import User
 
 if TYPE_CHECKING:
     from conftest import Rig

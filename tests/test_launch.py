@@ -21,9 +21,9 @@ from envbox.engine import Engine, connect
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
 from envbox.errors import LaunchError
-from envbox.launch.bindings import Bind, Volume
-from envbox.launch.container import Launch
-from envbox.launch.session import (
+from envbox.sessions.launch.bindings import Bind, Volume
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.session import (
     LaunchOptions,
     NameTakenError,
     create,
@@ -295,9 +295,9 @@ def test_files_belong_to_a_caller_who_is_not_root(lab: Lab, open_folder: Path) -
     code = (
         "import grp, os, pwd, sys\n"
         "from pathlib import Path\n"
-        "import envbox.engine.ask, envbox.engine.docker\n"
+        "import envbox.engine.http_socket, envbox.engine.docker\n"
         "from envbox.engine import connect\n"
-        "from envbox.launch.session import LaunchOptions, exec_session, from_settings\n"
+        "from envbox.sessions.launch.session import LaunchOptions, exec_session, from_settings\n"
         "from envbox.settings import EnvironmentSettings, Settings\n"
         "image, project, group, *command = sys.argv[1:]\n"
         "os.setgroups([int(group), 4323]); os.setgid(4322); os.setuid(4321)\n"

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envbox.errors import ToolError
-from envbox.image.layers import BUCKETS, BUDGET, LARGE, Layer, build_layers, plan_groups
-from envbox.link import frames
-from envbox.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment
-from envbox.link.frames import CHUNK, FrameWriter, compress
+from envbox.images.layers import BUCKETS, BUDGET, LARGE, Layer, build_layers, plan_groups
+from envbox.packages.link import frames
+from envbox.packages.link.fragments import FileEntry, Fragment, LinkEntry, files_fragment
+from envbox.packages.link.frames import CHUNK, FrameWriter, compress
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -202,7 +202,7 @@ def test_one_package_changed_leaves_the_other_layers_alone(settings: Settings) -
 def test_layers_are_remembered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     content = fragment("a", settings, x=b"1")
     before = build(settings, content)
-    monkeypatch.setattr("envbox.image.layers._measure", None)
+    monkeypatch.setattr("envbox.images.layers._measure", None)
     assert build(settings, content) == before
 
 

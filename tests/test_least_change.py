@@ -16,9 +16,9 @@ from paper_channel import record, write_channel
 
 from envbox.errors import SolveError
 from envbox.lockfile import LockedPackage
+from envbox.locks.solve import solve
+from envbox.locks.solve.request import Question
 from envbox.settings import Settings
-from envbox.solve import solve
-from envbox.solve.question import Question
 
 NAMES = "abcdef"
 Channel = dict[tuple[str, int], dict[str, tuple[int, int]]]

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from packages import PLACEHOLDER, TIME, File, Package, tarball, write_conda
 
 from envbox.errors import LockfileError, PackageError
-from envbox.inside import PREFIX
-from envbox.link.conda import Compile, Source, link_package
-from envbox.link.entries import EntryWriter
-from envbox.link.placeholder import replace_prefix
-from envbox.link.tar import END, Member, TarReader
-from envbox.link.target import GENERATED_TIME, ROOT, PythonLayout
+from envbox.image_paths import PREFIX
+from envbox.packages.link.conda import Compile, Source, link_package
+from envbox.packages.link.entries import EntryWriter
+from envbox.packages.link.placeholder import replace_prefix
+from envbox.packages.link.tar import END, Member, TarReader
+from envbox.packages.link.target import GENERATED_TIME, ROOT, PythonLayout
 
 PYTHON = PythonLayout("3.11.9", "lib/python3.11/site-packages")
 SITE = PYTHON.site_packages

@@ -30,20 +30,20 @@ from envbox.errors import (
     SpecError,
     ToolError,
 )
-from envbox.fetch import fetch, fetch_archives
-from envbox.freshness import differences, is_fresh
-from envbox.lock import lock, solve_spec
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
+from envbox.locks.freshness import differences, is_fresh
+from envbox.locks.lock import lock, solve_spec
+from envbox.locks.solve.match_specs import joined_depends
+from envbox.locks.solve.names import names_table
+from envbox.locks.solve.request import virtual_packages
+from envbox.locks.spec import read_spec
 from envbox.mirrors import Mirrors
+from envbox.packages.fetch import fetch, fetch_archives
 from envbox.project import Environment
 from envbox.registry import parse_reference, resolve
 from envbox.report import SILENT
 from envbox.settings import EnvironmentSettings, Settings
-from envbox.solve.match_specs import joined_depends
-from envbox.solve.names import names_table
-from envbox.solve.question import virtual_packages
-from envbox.spec import read_spec
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 BOTH = ("linux-64", "linux-aarch64")
@@ -71,7 +71,7 @@ def let_every_base_be(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> Base:
         return replace(BASE, reference=reference)
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Plac
     def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> Base:
         return Base(reference, {p: BASE.digests[p] for p in platforms}, {p: BASE.glibc[p] for p in platforms})
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
     mirrors = {FORGE: channel, "https://conda.anaconda.org/gone": channel + "/gone"}
     root = tmp_path / "project"
     root.mkdir()
@@ -252,7 +252,7 @@ def test_a_platform_that_the_base_lacks_is_left_out_too(
             raise ImageError("b:1 has no image for linux-aarch64")
         return replace(BASE, digests={"linux-64": BASE.digests["linux-64"]}, glibc={"linux-64": "2.36"})
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
     place.spec("  - tzdata")
     assert place.lock().platforms == ("linux-64",)
     place.refused(ImageError, *BOTH)
@@ -287,7 +287,7 @@ def test_a_base_that_is_nowhere_is_said_once(place: Place, monkeypatch: pytest.M
     def nowhere(*rest: object) -> Base:
         raise ImageError("there is no image docker.io/library/b:1")
 
-    monkeypatch.setattr("envbox.base.resolve_base", nowhere)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", nowhere)
     place.spec("  - numpy")
     assert "there is no image" in place.refused(ImageError).message
     assert place.told.said == []
@@ -366,7 +366,7 @@ def test_the_base_stays_pinned_until_another_is_asked_for(
         digests = {p: f"sha256:{len(asked):064}" for p in platforms}
         return Base(reference, digests, {p: BASE.glibc[p] for p in platforms})
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
     place.spec("  - numpy")
     first = place.lock("linux-64")
     place.spec("  - numpy", "  - tzdata")
@@ -467,7 +467,7 @@ def test_asking_again_is_fast_and_imports_nothing(place: Place) -> None:
     place.lock("linux-64")
     code = (
         "import sys, time; from pathlib import Path; from envbox.settings import Settings;"
-        "from envbox.project import Environment; from envbox.lock import is_fresh;"
+        "from envbox.project import Environment; from envbox.locks.lock import is_fresh;"
         "e = Environment('maps', Path(sys.argv[1]), Path(sys.argv[2]));"
         "s = Settings(cache_dir=Path(sys.argv[3]), base='b:1'); t = time.perf_counter();"
         "print(is_fresh(e, s), time.perf_counter() - t, *sys.modules)"
@@ -567,7 +567,7 @@ def test_an_interrupted_solve_leaves_the_old_lockfile(place: Place) -> None:
         place.spec("  - numpy", channels=f"['http://127.0.0.1:{silent.getsockname()[1]}']")
         code = (
             "import sys; from pathlib import Path; from envbox.settings import Settings;"
-            "from envbox.lock import lock; from envbox.project import Environment;"
+            "from envbox.locks.lock import lock; from envbox.project import Environment;"
             "from envbox.report import SILENT;"
             "e = Environment('maps', Path(sys.argv[1]), Path(sys.argv[2]));"
             "lock(e, Settings(cache_dir=Path(sys.argv[3]), base='b:1'), ['linux-64'], SILENT)"
@@ -668,7 +668,7 @@ def test_an_index_that_fails_is_named_and_no_requirement_blamed(  # noqa: PLR091
     place: Place, index: Path, monkeypatch: pytest.MonkeyPatch,
     status: int, kind: type[EnvboxError], words: str, hint: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("envbox.solve.index.RETRY_DELAYS", ())
+    monkeypatch.setattr("envbox.locks.solve.index.RETRY_DELAYS", ())
     with answering(status) as host:
         rules = {
             **place.settings.mirrors.rules,
@@ -692,7 +692,7 @@ def test_no_door_shows_the_login_of_a_mirror(
 ) -> None:
     monkeypatch.undo()  # the real way to a base
     monkeypatch.setattr("envbox.registry.access.RETRY_DELAYS", ())
-    monkeypatch.setattr("envbox.fetch.receiving._ATTEMPTS", 1)
+    monkeypatch.setattr("envbox.packages.fetch.download._ATTEMPTS", 1)
     place.spec("  - python", "  - pip:", "      - tee")
     path, table = place.environment.spec_path, place.environment.spec_path.with_name("names.json")
     table.write_text("{}")

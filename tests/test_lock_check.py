@@ -14,8 +14,8 @@ import pytest
 from paper_channel import record, served, write_channel
 from test_lock import BOTH, FORGE, Place, let_every_base_be
 
-from envbox.freshness.checking import check
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile, sealed
+from envbox.locks.freshness.report import check
 from envbox.mirrors import Mirrors
 from envbox.settings import EnvironmentSettings, Settings
 

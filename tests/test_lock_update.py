@@ -15,12 +15,12 @@ from test_lock import BASE, BOTH, FORGE, Place, versions
 
 from envbox.cli import run
 from envbox.errors import EnvboxError, LockfileError, SettingsError, SolveError, SpecError
-from envbox.lock import Update, lock, relock
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.locks.lock import Update, lock, relock
+from envbox.locks.solve.request import cutoff, moment, virtual_packages
 from envbox.mirrors import Mirrors
 from envbox.settings import EnvironmentSettings, Settings
-from envbox.solve.question import cutoff, moment, virtual_packages
 
 
 def made(day: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Upda
     def resolve_base(reference: str, platforms: Sequence[str], *rest: object) -> Base:
         return Base(reference, {p: BASE.digests[p] for p in platforms}, {p: BASE.glibc[p] for p in platforms})
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
     root = tmp_path / "project"
     root.mkdir()
     mirrors = Mirrors({FORGE: channel})

@@ -16,13 +16,13 @@ from paper_channel import record, served, write_channel
 from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
 from test_lockfile import HERE, lock_of, package, wheel
 
-from envbox.freshness.asked import read_quickly
-from envbox.lock import Update, lock
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
-from envbox.lockfile.merging import sides
-from envbox.merge import Files, conflict, merge_files, merge_locks
-from envbox.merge.three_way import Sides, merged
+from envbox.lockfile.conflict_markers import sides
+from envbox.locks.freshness.content_hash import read_quickly
+from envbox.locks.lock import Update, lock
+from envbox.locks.merge import Files, conflict, merge_files, merge_locks
+from envbox.locks.merge.three_way import Sides, merged
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
 

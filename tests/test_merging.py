@@ -13,7 +13,7 @@ from test_lockfile import HERE, MAPS, package
 
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
-from envbox.lockfile.merging import sides
+from envbox.lockfile.conflict_markers import sides
 
 
 def git(folder: Path, *arguments: str, check: bool = True) -> str:

@@ -14,9 +14,10 @@ from paper_channel import record, served, write_channel
 
 from envbox.lockfile import pip_name
 from envbox.mirrors import Mirrors
-from envbox.notebook.drafting import Draft
-from envbox.notebook.meant import meant, package_of_missing
-from envbox.notebook.names import (
+from envbox.notebooks.draft import Draft
+from envbox.notebooks.init import brings_python, init
+from envbox.notebooks.meant import meant, package_of_missing
+from envbox.notebooks.names import (
     conda_names,
     guessed,
     known_module,
@@ -25,7 +26,6 @@ from envbox.notebook.names import (
     set_right,
     sure_package,
 )
-from envbox.notebook.starting import brings_python, init
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -21,19 +21,19 @@ from paper_channel import record, served, write_channel
 from envbox.errors import EnvboxError, LockfileError, NotebookError, SpecError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
+from envbox.locks.spec import read_spec
 from envbox.mirrors import Mirrors
-from envbox.notebook.checking import check
-from envbox.notebook.drafting import conda_version
-from envbox.notebook.imports import used_by_notebook, used_by_script
-from envbox.notebook.magics import Install, installs, plain
-from envbox.notebook.names import conda_names, packages_for
-from envbox.notebook.reading import loads, read_notebook
-from envbox.notebook.stamping import stamp
-from envbox.notebook.starting import init
+from envbox.notebooks.check import check
+from envbox.notebooks.document import loads, read_notebook
+from envbox.notebooks.draft import conda_version
+from envbox.notebooks.imports import used_by_notebook, used_by_script
+from envbox.notebooks.init import init
+from envbox.notebooks.magics import Install, installs, plain
+from envbox.notebooks.names import conda_names, packages_for
+from envbox.notebooks.stamp import stamp
 from envbox.project import Environment, Project, read_project
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.spec import read_spec
 
 PYTHON = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 

@@ -12,10 +12,10 @@ import nbformat
 import pytest
 from chromium import BINARY, open_page
 
-from envbox.execution.outcome import WIDGETS, Outcome
-from envbox.execution.page import page
-from envbox.execution.sent import whole
-from envbox.notebook.writing import written_like
+from envbox.notebooks.writing import written_like
+from envbox.sessions.execution.outcome import WIDGETS, Outcome
+from envbox.sessions.execution.page import page
+from envbox.sessions.execution.sent import whole
 
 
 def outcome() -> Outcome:

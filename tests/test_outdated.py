@@ -16,9 +16,9 @@ from test_lock import Told
 from envbox.errors import ToolError
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
+from envbox.locks.inspect.indexes import newest_wheels
+from envbox.locks.inspect.outdated import Outdated, channels_in, compared, lines, outdated
 from envbox.mirrors import Mirrors
-from envbox.reading.indexes import newest_wheels
-from envbox.reading.outdated import Outdated, channels_in, compared, lines, outdated
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -19,9 +19,9 @@ from publishing import PLATFORMS, Press, check_image
 
 from envbox.engine import connect
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.image.output import write_output
-from envbox.image.publication import build_platforms
-from envbox.image.push import push
+from envbox.images.output import write_output
+from envbox.images.publication import build_platforms
+from envbox.images.push import push
 from envbox.mirrors import Mirrors
 from envbox.platforms import container_platform, host_platform
 from envbox.report import SILENT
@@ -195,7 +195,7 @@ def test_a_failure_leaves_what_was_there(press: Press, name: str, monkeypatch: p
     def damaged(*args: object) -> object:
         yield b"not what it was"
 
-    monkeypatch.setattr("envbox.image.layers._stored_fragment", damaged)
+    monkeypatch.setattr("envbox.images.layers._stored_fragment", damaged)
     with pytest.raises(ToolError, match="is not what it was when it was made"):
         write_output(press.wanted(), path, press.settings, SILENT)
     assert unpacked(path) == before

@@ -14,16 +14,16 @@ from packages import File, Package, Wheel
 from packages import lock_of as lock
 
 from envbox.errors import NotebookError
-from envbox.fetch import archive_path
 from envbox.lockfile import LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
-from envbox.notebook.checking import Finding, check
-from envbox.notebook.contents import Contents, modules_of
-from envbox.notebook.drafting import Channel, Draft, draft
-from envbox.notebook.gathering import gather
-from envbox.notebook.imports import script_text, used_by_script
-from envbox.notebook.local import editable, own_modules
-from envbox.notebook.reading import read_notebook
+from envbox.notebooks.check import Finding, check
+from envbox.notebooks.contents import Contents, modules_of
+from envbox.notebooks.document import read_notebook
+from envbox.notebooks.draft import Channel, Draft, draft
+from envbox.notebooks.imports import script_text, used_by_script
+from envbox.notebooks.local import editable, own_modules
+from envbox.notebooks.needs import gather
+from envbox.packages.fetch import archive_path
 from envbox.project import Project, read_project
 from envbox.settings import Settings
 

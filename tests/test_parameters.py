@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from envbox.errors import NotebookError
-from envbox.execution.parameters import assignment, inject, parse_parameters, typed_value
+from envbox.sessions.execution.parameters import assignment, inject, parse_parameters, typed_value
 
 PATH = Path("n.ipynb")
 

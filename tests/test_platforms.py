@@ -16,11 +16,11 @@ from envbox.cli import run
 from envbox.errors import ImageError, SolveError, SpecError
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import read_lockfile
+from envbox.locks.solve.request import system_of, virtual_packages, whole_system_of
+from envbox.locks.spec.selectors import CONDA_LOCKS, SELECTORS
 from envbox.mirrors import Mirrors
 from envbox.platforms import IMAGE_PLATFORMS, PLATFORMS
 from envbox.settings import EnvironmentSettings, Settings
-from envbox.solve.question import system_of, virtual_packages, whole_system_of
-from envbox.spec.selectors import CONDA_LOCKS, SELECTORS
 
 RARE = ("linux-ppc64le", "linux-riscv64", "linux-s390x")
 RECORDS = [
@@ -52,7 +52,7 @@ def place(tmp_path: Path, channel: str, monkeypatch: pytest.MonkeyPatch) -> Plac
             raise ImageError(f"the image b:1 is not there for {', '.join(missing)}")
         return Base(reference, {p: there[p] for p in platforms}, dict.fromkeys(platforms, "2.36"))
 
-    monkeypatch.setattr("envbox.base.resolve_base", resolve_base)
+    monkeypatch.setattr("envbox.registry.base.resolve_base", resolve_base)
     root = tmp_path / "project"
     root.mkdir()
     return Place(root, Settings(tmp_path / "cache", base="b:1", mirrors=Mirrors({FORGE: channel})))

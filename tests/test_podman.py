@@ -18,8 +18,8 @@ from containers import Lab
 from podmans import Machine, furnished, handed_over, machine, settings_of, words
 
 from envbox.project import read_project
-from envbox.ready import ready_image
 from envbox.report import SILENT
+from envbox.sessions.prepare import ready_image
 
 pytestmark = pytest.mark.rig
 SOURCE = Path(__file__).parents[1] / "src"

@@ -22,31 +22,32 @@ from packages import PLACEHOLDER, File, Package, lock_of
 from paper_registry import PaperRegistry, serving
 from tiny import Tiny, make_tiny
 
-from envbox.base import pull_base
 from envbox.cache import free
 from envbox.cache.memo import sealed, sealed_content
 from envbox.engine import Engine, connect
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
-from envbox.engine.nearness import obstacle as engine_obstacle
-from envbox.fetch import fetch_archives
-from envbox.image.build import make_image, read_locked
-from envbox.inside import PREFIX
-from envbox.link import folders as folders_module
-from envbox.link import packages, unpacking
-from envbox.link.folders import PLACE as PACKAGES
-from envbox.link.folders import Folder, read_folder
-from envbox.link.fragments import FileEntry, link_packages
-from envbox.link.frames import compress, decompress
-from envbox.link.packages import Installation, Task
-from envbox.link.tar import SYMLINK, TarReader
-from envbox.link.unpacking import unpack_packages
+from envbox.engine.locality import obstacle as engine_obstacle
+from envbox.image_paths import PREFIX
+from envbox.images.build import make_image, read_locked
 from envbox.lockfile.conda_lock_v1 import dumps
-from envbox.prefix import find_mounted, mount, prefixes_in_use, tree
-from envbox.prefix.making import DamagedError, clear_leftovers, make_tree, tree_key
-from envbox.prefix.place import filesystem_of, obstacle
-from envbox.prefix.tree import PLACE, Tree, find_tree
+from envbox.packages.fetch import fetch_archives
+from envbox.packages.link import folders as folders_module
+from envbox.packages.link import packages
+from envbox.packages.link import unpack as unpacking
+from envbox.packages.link.folders import PLACE as PACKAGES
+from envbox.packages.link.folders import Folder, read_folder
+from envbox.packages.link.fragments import FileEntry, link_packages
+from envbox.packages.link.frames import compress, decompress
+from envbox.packages.link.packages import Installation, Task
+from envbox.packages.link.tar import SYMLINK, TarReader
+from envbox.packages.link.unpack import unpack_packages
+from envbox.prefixes import find_mounted, mount, prefixes_in_use, tree
+from envbox.prefixes.assembly import DamagedError, clear_leftovers, make_tree, tree_key
+from envbox.prefixes.mountable import filesystem_of, obstacle
+from envbox.prefixes.tree import PLACE, Tree, find_tree
 from envbox.project import Environment
+from envbox.registry.base import pull_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -354,7 +355,7 @@ def test_what_a_crash_leaves_is_seen_after_the_start(
     damage(tree.prefix)  # type: ignore[operator]
     started = tmp_path / "boot_id"
     started.write_text("another\n")
-    monkeypatch.setattr("envbox.prefix.tree._BOOT_ID", started)
+    monkeypatch.setattr("envbox.prefixes.tree._BOOT_ID", started)
     assert find_tree(settings.cache_dir, tree.key) is None
 
 
@@ -364,7 +365,7 @@ def test_after_a_start_all_is_looked_at_once(
     made_before = made(shop, settings)
     started = tmp_path / "boot_id"
     started.write_text("another\n")
-    monkeypatch.setattr("envbox.prefix.tree._BOOT_ID", started)
+    monkeypatch.setattr("envbox.prefixes.tree._BOOT_ID", started)
     assert find_tree(settings.cache_dir, made_before.key) == made_before
     monkeypatch.setattr(tree, "is_damaged", None)
     assert find_tree(settings.cache_dir, made_before.key) == made_before
@@ -424,7 +425,7 @@ import json, sys
 from pathlib import Path
 from envbox.engine import connect
 from envbox.mirrors import Mirrors
-from envbox.prefix import mount
+from envbox.prefixes import mount
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -632,7 +633,7 @@ def test_the_filesystem_of_a_path_is_the_nearest_mount_s(path: str, kind: str) -
 TRY = """
 import sys
 from pathlib import Path
-from envbox.prefix.place import _disk_obstacle
+from envbox.prefixes.mountable import _disk_obstacle
 print(_disk_obstacle(Path(sys.argv[1])))
 """
 
@@ -658,7 +659,7 @@ from envbox.cli.terminal import TerminalReporter
 from envbox.engine import connect
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
-from envbox.ready import ready_environment
+from envbox.sessions.prepare import ready_environment
 from envbox.settings import Settings
 
 lock, cache, rules = sys.argv[1:]

@@ -12,9 +12,9 @@ from paper_channel import record, served, write_channel
 
 from envbox.errors import EnvboxError, SolveError, SpecError
 from envbox.lockfile import LockedPackage
+from envbox.locks.solve import solve
+from envbox.locks.solve.request import Question
 from envbox.settings import Settings
-from envbox.solve import solve
-from envbox.solve.question import Question
 
 PRIVATE = [
     record("secret", "0.9"),

@@ -18,10 +18,10 @@ from publishing import PLATFORMS, Press
 
 from envbox.engine import Engine, connect
 from envbox.errors import ImageError, ToolError
-from envbox.image.build import build
-from envbox.image.publication import make
-from envbox.image.pull import pull, pull_to_launch, pulled_before
-from envbox.image.push import push
+from envbox.images.build import build
+from envbox.images.publication import make
+from envbox.images.pull import pull, pull_to_launch, pulled_before
+from envbox.images.push import push
 from envbox.mirrors import Mirrors
 from envbox.project import is_reference
 from envbox.registry import parse_reference
@@ -211,7 +211,7 @@ def test_its_name_does_not_make_the_project_s_settings_count(press: Press, publi
 
 def test_its_server_has_a_name_of_its_own(press: Press, published: str) -> None:
     from envbox.cli.context import Session
-    from envbox.cli.launching import prepare_launch
+    from envbox.cli.launch import prepare_launch
 
     session = Session(str(press.folder), quiet=True, verbose=False)
     session.__dict__["settings"] = elsewhere(press)

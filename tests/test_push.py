@@ -20,13 +20,13 @@ from paper_registry import PaperRegistry, digest
 from publishing import PLATFORMS, Press, check_image
 
 from envbox.errors import EnvboxError, ImageError, LockfileError, ToolError
-from envbox.image.publication import Wanted, make
-from envbox.image.push import Pushed, push
-from envbox.link.frames import CODEC
+from envbox.images.publication import Wanted, make
+from envbox.images.push import Pushed, push
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
 from envbox.mirrors import Mirrors
 from envbox.oci import Descriptor, Digest
+from envbox.packages.link.frames import CODEC
 from envbox.registry import Access, Reference, parse_reference
 from envbox.registry.push import missing_blobs, push_access, put_document, upload_blobs
 from envbox.registry.upload import Blob
@@ -95,7 +95,7 @@ def test_a_second_push_needs_neither_packages_nor_heavy_libraries(press: Press, 
     for folder in ("fragments", "layers", "packages"):
         (press.settings.cache_dir / folder).rename(tmp_path / folder)
     done = subprocess.run(command(press), capture_output=True, text=True, check=True)
-    heavy = {"rattler", "conda_lock", "zstandard", "yaml", "docker", "envbox.base", "envbox.image.layers"}
+    heavy = {"rattler", "conda_lock", "zstandard", "yaml", "docker", "envbox.base", "envbox.images.layers"}
     assert not set(done.stdout.split()) & heavy
 
 
@@ -104,8 +104,8 @@ def command(press: Press) -> list[str]:
     script = """
 import json, sys
 from pathlib import Path
-from envbox.image.publication import Wanted
-from envbox.image.push import push
+from envbox.images.publication import Wanted
+from envbox.images.push import push
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.registry import parse_reference
@@ -145,9 +145,9 @@ def test_a_platform_that_is_not_locked_is_named(press: Press) -> None:
 def test_platforms_that_no_image_can_be_of_are_left_out(
     press: Press, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envbox.image.publication.IMAGE_PLATFORMS", ("linux-64",))
+    monkeypatch.setattr("envbox.images.publication.IMAGE_PLATFORMS", ("linux-64",))
     assert [image.platform for image in send(press).publication.images] == ["linux-64"]
-    monkeypatch.setattr("envbox.image.publication.IMAGE_PLATFORMS", ())
+    monkeypatch.setattr("envbox.images.publication.IMAGE_PLATFORMS", ())
     press.lock(b"another")
     with pytest.raises(LockfileError, match="no image can be of these"):
         send(press)
@@ -173,7 +173,7 @@ def test_gzip_is_the_same_from_another_cache(press: Press) -> None:
 
 
 def test_another_zlib_is_said_and_changes_no_id(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
-    from envbox.image import gzipped
+    from envbox.images import gzip_layers as gzipped
 
     first = make(press.wanted(compat=True), press.settings, press.report).publication
     monkeypatch.setattr(gzipped, "gzip_codec", lambda: "gzip-1.3.1.zlib-ng-l5-01234567")
@@ -623,13 +623,13 @@ def _get(url: str) -> bytes:
 
 
 def _base(settings: Settings) -> Base:
-    from envbox.base import resolve_base
+    from envbox.registry.base import resolve_base
 
     return resolve_base(settings.base, ["linux-64"], settings, SILENT)
 
 
 def _a_layer_of_the_base(rig: Rig, settings: Settings) -> Descriptor:
-    from envbox.base import pull_base
+    from envbox.registry.base import pull_base
 
     layers = pull_base(_base(settings), "linux-64", settings).layers
     return min((layer.blob for layer in layers), key=lambda blob: blob.size)

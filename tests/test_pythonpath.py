@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import LaunchError
-from envbox.launch.container import Launch
-from envbox.launch.here import here_env
-from envbox.launch.session import LaunchOptions, from_settings, on_this_machine
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.host import here_env
+from envbox.sessions.launch.session import LaunchOptions, from_settings, on_this_machine
 from envbox.settings import EnvironmentSettings, read_settings
 
 

@@ -16,9 +16,9 @@ from test_cli import envbox
 from envbox.errors import LockfileError, SettingsError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
-from envbox.reading.graph import asked_key, chains, direct, find_key, graph_of
-from envbox.reading.listing import channel_name, listing, rows
-from envbox.reading.trees import tree
+from envbox.locks.inspect.graph import asked_key, chains, direct, find_key, graph_of
+from envbox.locks.inspect.table_of_packages import channel_name, listing, rows
+from envbox.locks.inspect.trees import tree
 
 
 def needing(one: LockedPackage, **depends: str) -> LockedPackage:

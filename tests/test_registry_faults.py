@@ -18,13 +18,14 @@ import pytest
 import zstandard
 from paper_registry import OCI, PaperRegistry, digest, serving, tar_of
 
-from envbox import base as room
-from envbox.base import pull_base, resolve_base
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.lockfile import Base
 from envbox.mirrors import Mirrors
 from envbox.oci import Descriptor, Digest
-from envbox.registry import Access, access, answers, fetch_blob, parse_reference, resolve
+from envbox.registry import Access, access, fetch_blob, parse_reference, resolve
+from envbox.registry import base as room
+from envbox.registry import responses as answers
+from envbox.registry.base import pull_base, resolve_base
 from envbox.registry.credentials import find_credentials
 from envbox.registry.push import Document, push_access, put_document, upload_blobs
 from envbox.registry.upload import Blob
@@ -342,7 +343,7 @@ def test_a_redirect_in_the_clear_is_refused() -> None:
     from requests import Response
     from requests.exceptions import InvalidSchema
 
-    from envbox.transport import open_session
+    from envbox.net.transport import open_session
 
     answer = Response()
     answer.status_code, answer.url = 302, "https://u:pw@host/a"

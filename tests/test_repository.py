@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from envbox.launch.bindings import Bind
-from envbox.launch.container import Launch
-from envbox.launch.repository import repository_elsewhere
+from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.repository import repository_elsewhere
 
 
 def git(folder: Path, *arguments: str) -> None:

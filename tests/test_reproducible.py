@@ -38,9 +38,9 @@ BUILD = """
 import json, os, sys, time
 from pathlib import Path
 os.umask(int(sys.argv[2], 8))
-from envbox.image.archive import load_manifest
-from envbox.base import pull_base
-from envbox.image.build import make_image, read_locked
+from envbox.images.archive import load_manifest
+from envbox.registry.base import pull_base
+from envbox.images.build import make_image, read_locked
 from envbox.oci import digest_of
 from envbox.project import Environment
 from envbox.report import SILENT
@@ -252,7 +252,7 @@ def test_what_is_in_the_cache_does_not_matter(tiny: Tiny, expected: dict[str, An
 @pytest.mark.rig
 def test_two_worlds_make_the_same_image_of_a_real_environment(rig: Rig, tmp_path: Path) -> None:
     """Everything at once, with a Python that is linked and compiled itself."""
-    from envbox.lock import lock
+    from envbox.locks.lock import lock
     from envbox.project import Environment
 
     spec = tmp_path / "real.yml"

@@ -15,11 +15,11 @@ from paper_index import Paper, paper_index
 from test_lock import BASE, BOTH, FORGE, Place, versions
 
 from envbox.errors import PackageError, SolveError, SpecError, ToolError
-from envbox.lock import Update, lock
 from envbox.lockfile import Lock, LockedPackage
+from envbox.locks.lock import Update, lock
+from envbox.locks.solve.ahead import CONNECTIONS
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
-from envbox.solve.ahead import CONNECTIONS
 
 RECORDS = [
     *(
@@ -49,8 +49,10 @@ def index() -> Iterator[Paper]:
 
 @pytest.fixture
 def place(tmp_path: Path, channel: str, index: Paper, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr("envbox.base.resolve_base", lambda reference, *_: replace(BASE, reference=reference))
-    monkeypatch.setattr("envbox.solve.index.RETRY_DELAYS", ())
+    monkeypatch.setattr(
+        "envbox.registry.base.resolve_base", lambda reference, *_: replace(BASE, reference=reference)
+    )
+    monkeypatch.setattr("envbox.locks.solve.index.RETRY_DELAYS", ())
     names = tmp_path / "names.json"
     names.write_text('{"np": {"conda_name": "numpy", "pypi_name": "np"}}')
     root = tmp_path / "project"

@@ -19,9 +19,9 @@ from containers import Lab
 
 from envbox.cache.memo import sealed_content
 from envbox.engine import connect
-from envbox.launch.bindings import Bind
-from envbox.launch.container import Launch, run_argv
-from envbox.launch.session import on_prefix
+from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.container import Launch, run_argv
+from envbox.sessions.launch.session import on_prefix
 
 pytestmark = pytest.mark.rig
 
@@ -183,7 +183,7 @@ def test_home_is_anybody_s_to_write_and_the_prefix_nobody_s(road: Lab) -> None:
 
 def _mounts(road: Lab) -> list[str]:
     """What `docker run` needs to be told."""
-    from envbox.prefix import find_mounted
+    from envbox.prefixes import find_mounted
     from envbox.project import read_project
 
     found = find_mounted(read_project(road.project).environment("lab"), road.settings, connect(road.settings))

@@ -14,10 +14,10 @@ from paper_channel import record, write_channel
 
 from envbox.errors import EnvboxError, ToolError
 from envbox.lockfile import LockedPackage
+from envbox.locks.solve import solve
+from envbox.locks.solve.request import Question
+from envbox.locks.solve.seals import LOG, Seals
 from envbox.settings import Settings
-from envbox.solve import solve
-from envbox.solve.question import Question
-from envbox.solve.seals import LOG, Seals
 
 VIRTUAL = {"__unix": ("0", "0"), "__linux": ("5.10", "0"), "__glibc": ("2.36", "0")}
 
@@ -54,7 +54,7 @@ def shard_of(settings: Settings, package: LockedPackage) -> Path:
 def test_a_flipped_bit_in_a_shard_is_fetched_anew(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr("envbox.solve.seals.FEW", few)
+    monkeypatch.setattr("envbox.locks.solve.seals.FEW", few)
     settings = rig.settings()
     before = answer(settings, "conda-forge", "six")
     six = next(p for p in before if p.name == "six")
@@ -198,7 +198,7 @@ def test_what_was_sealed_stays(tmp_path: Path) -> None:
 def test_a_shard_that_an_index_names_only_now_is_looked_at_before_it_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envbox.solve.seals.FEW", 0)
+    monkeypatch.setattr("envbox.locks.solve.seals.FEW", 0)
     first = Seals(tmp_path, [SUBDIR])
     filled(tmp_path)
     first.seal()

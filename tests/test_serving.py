@@ -18,7 +18,7 @@ import pytest
 from containers import Lab
 from test_jupyter import call, execute
 
-from envbox.launch.jupyter import FIRST_PORT, PORTS_TRIED
+from envbox.sessions.jupyter.server import FIRST_PORT, PORTS_TRIED
 
 pytestmark = pytest.mark.rig
 

@@ -11,9 +11,9 @@ from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
 from test_merging import git
 
 from envbox.errors import LockfileError, SpecError
-from envbox.lock import Update, lock, sides_before
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
+from envbox.locks.lock import Update, lock, sides_before
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
 

@@ -20,23 +20,23 @@ from paper_registry import PaperRegistry, serving
 from tampering import Loose, taken_apart, tar_of
 from tiny import SHORT, Tiny, make_tiny
 
-from envbox.base import fetch_layers, pull_base
 from envbox.engine import connect
 from envbox.errors import ImageError, ToolError
-from envbox.fetch import fetch_archives
-from envbox.image.assemble import Image
-from envbox.image.build import make_image, read_locked
-from envbox.link.fragments import link_packages
+from envbox.images.assemble import Image
+from envbox.images.build import make_image, read_locked
+from envbox.images.saved import SavedImage, read_archive
+from envbox.images.size import NOBODY, Item, Sizes, by_package, byte_code, part_of, unneeded
+from envbox.images.size.find import sizes_of_named_image
+from envbox.images.size.image import OWN, _is_kept, sizes_of_image, sizes_of_saved
+from envbox.images.size.lock import sizes_of_lock
+from envbox.images.size.tree import folder_tiles, largest_folders, package_tiles
+from envbox.images.size.treemap import treemap
 from envbox.lockfile.conda_lock_v1 import dumps
+from envbox.packages.fetch import fetch_archives
+from envbox.packages.link.fragments import link_packages
 from envbox.project import Project
+from envbox.registry.base import fetch_layers, pull_base
 from envbox.report import SILENT
-from envbox.size import NOBODY, Item, Sizes, by_package, byte_code, part_of, unneeded
-from envbox.size.find import sizes_of_named_image
-from envbox.size.locked import sizes_of_lock
-from envbox.size.saved import OWN, _is_kept, sizes_of_image, sizes_of_saved
-from envbox.size.tree import folder_tiles, largest_folders, package_tiles
-from envbox.size.treemap import treemap
-from envbox.verify.saved import SavedImage, read_archive
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_every_file_of_every_fragment_is_counted_and_their_shares_add_up(tiny: T
 
 def test_a_second_time_nothing_is_read(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sizes_of_lock(tiny.environment, tiny.settings(), SILENT, "linux-64")
-    monkeypatch.setattr("envbox.size.locked._walked", None)
+    monkeypatch.setattr("envbox.images.size.lock._walked", None)
     assert sizes_of_lock(tiny.environment, tiny.settings(), SILENT, "linux-64") == before
 
 
@@ -363,8 +363,8 @@ def test_shares_are_of_the_frame_as_it_is_stored(tiny: Tiny) -> None:
     """A file that cannot be compressed takes its size, one that is all zeros nothing."""
     import os
 
-    from envbox.link.fragments import FileEntry, files_fragment
-    from envbox.size.locked import _Task, weigh
+    from envbox.images.size.lock import _Task, weigh
+    from envbox.packages.link.fragments import FileEntry, files_fragment
 
     noise = os.urandom(3 << 20)
     many = {f"opt/envbox/{n:03}": FileEntry(noise[n * 10_000 : (n + 1) * 10_000]) for n in range(200)}

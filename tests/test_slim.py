@@ -17,11 +17,11 @@ from containers import Lab
 from packages import File, Package, Wheel
 
 import envbox
-from envbox.link.conda import Source, link_package
-from envbox.link.entries import EntryWriter
-from envbox.link.tar import END
-from envbox.link.target import ROOT, PythonLayout
-from envbox.link.wheel import link_wheel
+from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.entries import EntryWriter
+from envbox.packages.link.tar import END
+from envbox.packages.link.target import ROOT, PythonLayout
+from envbox.packages.link.wheel import link_wheel
 from envbox.slim import KINDS, imported_tests, kind_of, left_out
 
 LIBRARY = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"

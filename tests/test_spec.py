@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from envbox.errors import SpecError
+from envbox.locks.spec import EnvSpec, content_hashes, read_spec
 from envbox.platforms import DEFAULT_PLATFORMS
 from envbox.settings import Settings
-from envbox.spec import EnvSpec, content_hashes, read_spec
 
 PLAIN = "channels:\n  - conda-forge\ndependencies:\n  - python >=3.11\n  - numpy\n"
 
@@ -158,7 +158,7 @@ def test_nothing_is_printed(path: Path) -> None:
     )
     code = (
         "import sys; from pathlib import Path; from envbox.settings import Settings;"
-        "from envbox.spec import read_spec; read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x')))"
+        "from envbox.locks.spec import read_spec; read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x')))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

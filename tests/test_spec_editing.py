@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbox.errors import SpecError
-from envbox.spec.editing import Dependency, Manager, added, changed, decode, dependencies, removed
+from envbox.locks.spec.edits import Dependency, Manager, added, changed, decode, dependencies, removed
 
 HERE = Path("environment.yml")
 NAMES = ("python", "numpy", "basemap", "r-base", "_openmp_mutex", "ruamel.yaml", "zlib")

@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from envbox.errors import SettingsError, SpecError
+from envbox.locks.spec import EnvSpec, content_hashes, read_spec
 from envbox.settings import Settings, read_settings
-from envbox.spec import EnvSpec, content_hashes, read_spec
 
 D = "dependencies:\n  - python\n"
 P = D + "  - pip:\n"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from envbox.errors import SpecError
+from envbox.locks.spec import EnvSpec, content_hashes, read_spec
+from envbox.locks.spec.selectors import KNOWN, selector_in
 from envbox.settings import Settings
-from envbox.spec import EnvSpec, content_hashes, read_spec
-from envbox.spec.selectors import KNOWN, selector_in
 
 PLAIN = "channels: [conda-forge, bioconda]\ndependencies: [python =3.11, numpy, {pip: [tqdm, rich]}]\n"
 BLOCK = """\
@@ -211,7 +211,7 @@ def test_conda_locks_selectors_are_known() -> None:
     for platform in BOTH:
         for selector in sorted(KNOWN):
             kept = list(filter_platform_selectors(f"a  # [{selector}]", platform=platform))
-            from envbox.spec.selectors import SELECTORS
+            from envbox.locks.spec.selectors import SELECTORS
 
             assert bool(kept) == (selector in SELECTORS[platform])
 

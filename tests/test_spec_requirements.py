@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import SpecError
+from envbox.locks.spec import EnvSpec, content_hashes, read_spec
+from envbox.locks.spec.pip_faults import plain_words, requirement_fault
+from envbox.locks.spec.requirements import for_conda_lock
 from envbox.project import Environment
 from envbox.settings import Settings
-from envbox.spec import EnvSpec, content_hashes, read_spec
-from envbox.spec.pip_faults import plain_words, requirement_fault
-from envbox.spec.requirements import for_conda_lock
 
 HASH = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -161,7 +161,7 @@ def test_constraints_bound_what_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_makes_the_lockfile_old(tmp_path: Path) -> None:
-    from envbox.freshness import _key
+    from envbox.locks.freshness import _key
 
     read(tmp_path, ["-r r.txt"], {"r.txt": "-r s.txt\n", "s.txt": "tqdm"})
     environment = Environment("maps", tmp_path / "maps.yml", tmp_path / "maps.conda-lock.yml")

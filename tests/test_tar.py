@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packages import File, tarball
 
-from envbox.link.tar import BLOCK, DIRECTORY, END, FILE, SYMLINK, Member, TarError, TarReader, header, padding
+from envbox.packages.link.tar import (
+    BLOCK,
+    DIRECTORY,
+    END,
+    FILE,
+    SYMLINK,
+    Member,
+    TarError,
+    TarReader,
+    header,
+    padding,
+)
 
 names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=300).map(
     lambda text: "/".join(part or "x" for part in text.strip("/").split("/"))

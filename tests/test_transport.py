@@ -18,12 +18,12 @@ import requests
 from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
 
 from envbox.errors import PackageError, SettingsError, ToolError
-from envbox.fetch import fetch, fetch_archives
-from envbox.fetch import receiving as room
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
+from envbox.net.transport import TooLongError, Transport
+from envbox.packages.fetch import download as room
+from envbox.packages.fetch import fetch, fetch_archives
 from envbox.settings import Settings
-from envbox.transport import TooLongError, Transport
 
 DATA = b"the archive" * 100_000
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -192,7 +192,7 @@ def test_a_server_is_given_the_time_it_asks_for_but_not_an_hour(
     server: Guarded, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("envbox.fetch.receiving.time.sleep", waited.append)
+    monkeypatch.setattr("envbox.packages.fetch.download.time.sleep", waited.append)
     server.first = [status(429, Retry_After="7")]
     assert get(f"{server.url}/noarch/a.conda", settings) == DATA
     assert waited == [7.0]

@@ -13,7 +13,8 @@ import pytest
 from envbox.errors import TrustError
 from envbox.settings import DEFAULT_BASE, EnvironmentSettings, Layers, read_layers
 from envbox.settings.values import ENVIRONMENT_KEYS, KEYS
-from envbox.trust import Ask, allowing, ask, digest_of, united
+from envbox.trust import Ask, ask, digest_of, united
+from envbox.trust import allowances as allowing
 from envbox.trust.addresses import Own, channel_asks, dependency_asks, is_usual, own_of
 from envbox.trust.content import content_asks, lock_asks, spec_asks
 from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks

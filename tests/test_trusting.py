@@ -229,7 +229,7 @@ def test_a_completion_asks_nobody(project: Path, listener: Listener) -> None:
     import click
 
     from envbox.cli.context import complete_name
-    from envbox.cli.launching import shell
+    from envbox.cli.launch import shell
 
     write(project, FETCHING[1], listener)
     (project / "envbox.toml").write_text('[mirrors]\n"docker.io" = "http://$NOT_SET"\n')

@@ -21,22 +21,22 @@ from paper_registry import PaperRegistry, serving
 from tampering import Loose, Members, saved, taken_apart, tar_of
 from tiny import SHORT, VERSION, Tiny, make_tiny
 
-from envbox.base import BaseLayer, fetch_layers, pull_base
 from envbox.engine import connect
 from envbox.errors import ImageError, LockfileError, PackageError, ToolError
-from envbox.image.build import build, make_image, read_locked, repository
+from envbox.images.build import build, make_image, read_locked, repository
+from envbox.images.find import in_registry
+from envbox.images.saved import read_layer
+from envbox.images.verify.compare import Difference, compare_values, paired_layers
+from envbox.images.verify.content import is_listing, verify_content
+from envbox.images.verify.rebuild import Verification, is_lockfile, verify_image
 from envbox.oci import MANIFEST_TYPE, digest_of
 from envbox.project import read_project
+from envbox.registry.base import BaseLayer, fetch_layers, pull_base
 from envbox.report import SILENT
 from envbox.settings import Settings
-from envbox.verify.compare import Difference, compare_values, paired_layers
-from envbox.verify.content import is_listing, verify_content
-from envbox.verify.find import in_registry
-from envbox.verify.rebuild import Verification, is_lockfile, verify_image
-from envbox.verify.saved import read_layer
 
 if TYPE_CHECKING:
-    from envbox.image.assemble import Image
+    from envbox.images.assemble import Image
 
 ONE = "opt/envbox/share/one.txt"
 LOCKFILE = "opt/envbox/share/envbox/conda-lock.yml"
@@ -334,7 +334,7 @@ def test_a_lockfile_s_python_is_confined_whatever_is_set(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tiny environment's Python is a script that finds no shell where it is confined."""
-    from envbox.cli import verifying
+    from envbox.cli import verify as verifying
     from envbox.cli.context import Session
 
     archive = shop.loose().archive("it:1")
@@ -353,7 +353,7 @@ def test_a_lockfile_s_python_is_confined_whatever_is_set(
 
 
 def test_a_layer_of_endless_entries_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from envbox.verify import saved as reading
+    from envbox.images import saved as reading
 
     monkeypatch.setattr(reading, "_MOST_ENTRIES", 3)
     with pytest.raises(ImageError, match="a layer is damaged: it has more than 3 entries"):

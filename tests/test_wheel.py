@@ -13,12 +13,12 @@ import pytest
 from packages import Wheel
 
 from envbox.errors import LockfileError, PackageError
-from envbox.inside import PREFIX
-from envbox.link.conda import Source
-from envbox.link.entries import EntryWriter
-from envbox.link.tar import END
-from envbox.link.target import ROOT, PythonLayout
-from envbox.link.wheel import link_wheel
+from envbox.image_paths import PREFIX
+from envbox.packages.link.conda import Source
+from envbox.packages.link.entries import EntryWriter
+from envbox.packages.link.tar import END
+from envbox.packages.link.target import ROOT, PythonLayout
+from envbox.packages.link.wheel import link_wheel
 
 PYTHON = PythonLayout("3.11.9", "lib/python3.11/site-packages")
 SITE = f"{ROOT}/{PYTHON.site_packages}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbox.errors import PackageError, ToolError
-from envbox.link.workers import run_all
+from envbox.packages.link.workers import run_all
 
 
 def square(number: int) -> int:
@@ -91,7 +91,7 @@ SCRIPT = """
 import sys
 sys.path[:] = {path!r}
 from test_workers import mark
-from envbox.link.workers import run_all
+from envbox.packages.link.workers import run_all
 list(run_all(mark, [{folder!r}] * 2, 2))
 """
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from packages import PLACEHOLDER, File, Package, Wheel
 from paper_registry import BASE, PaperRegistry
 
-from envbox.base import resolve_base
-from envbox.confine.running import Program
-from envbox.link.bytecode import Compiler
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
+from envbox.packages.confine.converse import Program
+from envbox.packages.link.bytecode import Compiler
 from envbox.project import Environment
+from envbox.registry.base import resolve_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 

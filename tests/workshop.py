@@ -15,14 +15,14 @@ import pytest
 from packages import Package
 from paper_registry import BASE, PaperRegistry, serving
 
-from envbox.base import pull_base, resolve_base
 from envbox.engine import Engine, connect
-from envbox.image.build import BuiltImage, build, make_image, read_locked, repository
+from envbox.images.build import BuiltImage, build, make_image, read_locked, repository
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.registry import access
+from envbox.registry.base import pull_base, resolve_base
 from envbox.report import SILENT, Task, Unit
 from envbox.settings import Settings
 
@@ -30,7 +30,7 @@ CHANNEL = "https://conda.anaconda.org/conda-forge"
 BUILD = """
 import json, sys
 from pathlib import Path
-from envbox.image.build import build
+from envbox.images.build import build
 from envbox.engine import connect
 from envbox.mirrors import Mirrors
 from envbox.project import Environment

@@ -10,16 +10,16 @@ from envbox.errors import LaunchError
 from envbox.platforms import container_platform
 
 if TYPE_CHECKING:
-    from envbox.beside import Where
-    from envbox.launch.container import Launch
-    from envbox.launch.jupyter_command import App
     from envbox.project import Environment
+    from envbox.sessions.jupyter.command import App
+    from envbox.sessions.jupyter.own_server import Where
+    from envbox.sessions.launch.container import Launch
 
 
 def lacks_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> bool:
     """See whether an environment has a Jupyter as soon as it is locked."""
-    from envbox.launch.jupyter_command import has_jupyter
-    from envbox.ready import ensure_locked
+    from envbox.sessions.jupyter.command import has_jupyter
+    from envbox.sessions.prepare import ensure_locked
 
     ensure_locked(environment, session.settings, session.report, frozen=frozen)
     path = environment.foreign or environment.lock_path
@@ -31,8 +31,8 @@ def can_be_beside(session: Session, name: str, app: App | None) -> None:
 
     :raises LaunchError: when nothing of the cache can be mounted
     """
-    from envbox.launch.jupyter_command import no_jupyter
-    from envbox.prefix.place import obstacle
+    from envbox.prefixes.mountable import obstacle
+    from envbox.sessions.jupyter.command import no_jupyter
 
     if words := obstacle(session.settings.cache_dir, session.engine):
         session.report.say(f"no Jupyter can be put beside {name}, since {words}")
@@ -41,10 +41,10 @@ def can_be_beside(session: Session, name: str, app: App | None) -> None:
 
 def with_jupyter(session: Session, environment: Environment, launch: Launch, app: App | None) -> Launch:
     """Put a Jupyter server beside an environment that has none, or not the one that is asked for."""
-    from envbox.beside import Where
-    from envbox.inside import PREFIX
+    from envbox.image_paths import PREFIX
     from envbox.lockfile.conda_lock_v1 import read_lockfile
-    from envbox.prefix.here import machine_glibc
+    from envbox.prefixes.host import machine_glibc
+    from envbox.sessions.jupyter.own_server import Where
 
     if launch.prefix is not None:
         return _beside(
@@ -61,8 +61,8 @@ def with_jupyter_beside_image(session: Session, launch: Launch, app: App | None)
 
     :raises LaunchError: when it has no kernel, or a C library that conda's packages are not for
     """
-    from envbox.beside import Where
-    from envbox.launch.inside import look_inside
+    from envbox.sessions.jupyter.own_server import Where
+    from envbox.sessions.launch.probe import look_inside
 
     can_be_beside(session, launch.name, app)
     found = look_inside(launch, session.engine, session.settings)
@@ -73,8 +73,8 @@ def with_jupyter_beside_image(session: Session, launch: Launch, app: App | None)
 
 
 def _beside(session: Session, launch: Launch, where: Where, app: App | None) -> Launch:
-    from envbox.beside import obtain_jupyter
-    from envbox.launch.jupyter_command import called
+    from envbox.sessions.jupyter.command import called
+    from envbox.sessions.jupyter.own_server import obtain_jupyter
 
     found = obtain_jupyter(where, session.settings, session.report)
     session.report.say(f"{launch.name} has no {called(app)}: envbox's own is put beside it")

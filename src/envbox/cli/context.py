@@ -15,12 +15,12 @@ from envbox.errors import EnvboxError, LaunchError
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
-    from envbox.image.build import BuiltImage
+    from envbox.images.build import BuiltImage
     from envbox.project import Environment, Project
     from envbox.report import Reporter
     from envbox.settings import Layers, Settings
     from envbox.trust import Use
-    from envbox.trust.allowing import Allowance
+    from envbox.trust.allowances import Allowance
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -84,7 +84,7 @@ class Session:
 
         :raises TrustError: when the project asks for what nobody has allowed
         """
-        from envbox.cli.asking import project_asks, require
+        from envbox.cli.trust_prompt import project_asks, require
         from envbox.settings import merge
 
         require(self, list(project_asks(self)), "fetch")
@@ -112,7 +112,7 @@ class Session:
 
     @cached_property
     def _allowance(self) -> Allowance:
-        from envbox.trust import allowing
+        from envbox.trust import allowances as allowing
 
         return allowing.read(allowing.folder(), self.root)
 
@@ -171,7 +171,7 @@ class Session:
         :param written: what will be written, which may be a link that lies there already
         :raises TrustError: when nobody has allowed it
         """
-        from envbox.cli.asking import environment_asks, file_asks, project_asks, require
+        from envbox.cli.trust_prompt import environment_asks, file_asks, project_asks, require
 
         asks = [*project_asks(self), *file_asks(self, files, written)]
         asks += [one for environment in environments for one in environment_asks(self, environment)]
@@ -186,8 +186,8 @@ class Session:
         from envbox.project import environment_at, is_lockfile_path
 
         if found := self.for_notebook(name):
-            from envbox.notebook.reading import read_notebook
-            from envbox.notebook.stamping import environment_of
+            from envbox.notebooks.document import read_notebook
+            from envbox.notebooks.stamp import environment_of
 
             session, path = found
             return environment_of(read_notebook(path), session.project)
@@ -215,9 +215,9 @@ class Session:
         environment = self.named(name)
         if environment.has_spec or environment.foreign is None:
             return environment
-        from envbox.exchange.find import read_bytes
-        from envbox.exchange.taking import adopt
         from envbox.lockfile.formats import read_ours
+        from envbox.locks.convert.detect import read_bytes
+        from envbox.locks.convert.importing import adopt
 
         if read_ours(read_bytes(environment.foreign), environment.foreign) is not None:
             return adopt(environment, self.as_written, self.report)
@@ -227,7 +227,7 @@ class Session:
         """The environment, with a lockfile of ours where it is only another tool's."""
         if environment.has_spec:
             return environment
-        from envbox.exchange.taking import adopt
+        from envbox.locks.convert.importing import adopt
 
         return adopt(environment, self.settings, self.report)
 

@@ -50,8 +50,8 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
     Read are conda-lock files, @EXPLICIT files, pixi.lock (versions 6 and 7) and exported environment.yml; of
     several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
     """
-    from envbox.exchange.taking import Source, default_name, import_files
     from envbox.lockfile.foreign import Selection
+    from envbox.locks.convert.importing import Source, default_name, import_files
 
     paths = tuple(session.here / file for file in files)
     selection = Selection(
@@ -89,9 +89,9 @@ def export(
     explicit (conda, mamba), environment and requirements are for one platform: --platform, the only one that
     is locked, or this machine's. conda-lock and pixi hold them all.
     """
-    from envbox.exchange.export import export as export_lock
     from envbox.files import write_whole
     from envbox.lockfile.conda_lock_v1 import read_lockfile
+    from envbox.locks.convert.export import export as export_lock
 
     lock = read_lockfile(session.locked(name).lock_path)
     data = export_lock(lock, kind, platforms, session.settings, session.report)
@@ -103,8 +103,8 @@ def export(
 
 def give_back(session: Session, image: str, names: tuple[str, ...], platforms: tuple[str, ...]) -> None:
     """Print the lockfile inside an image, or write it as an environment's."""
-    from envbox.exchange.from_image import find_lockfile, lockfile_in_registry
     from envbox.files import write_whole
+    from envbox.images.embedded_lock import find_lockfile, lockfile_in_registry
     from envbox.project import lock_path_of
 
     if len(names) > 1 or len(platforms) > 1:

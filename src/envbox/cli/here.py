@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from envbox.cli.context import Session
 
 if TYPE_CHECKING:
-    from envbox.launch.container import Launch
     from envbox.project import Environment
+    from envbox.sessions.launch.container import Launch
 
 
 def answers_none(session: Session, name: str) -> bool:
     """Whether there is no engine, but this machine itself will do, which is then said."""
     from envbox.engine import find_engine
     from envbox.errors import ToolError
-    from envbox.launch.here import is_possible
+    from envbox.sessions.launch.host import is_possible
 
     if not find_engine(session.settings).is_local:
         return False
@@ -31,11 +31,11 @@ def answers_none(session: Session, name: str) -> bool:
 
 def prepare_here(session: Session, environment: Environment, launch: Launch, *, frozen: bool) -> Launch:
     """Make an environment ready for a session on this machine."""
-    from envbox.inside import LOCK_LABEL
-    from envbox.launch.here import check_here, check_machine
-    from envbox.launch.session import on_this_machine
-    from envbox.prefix.here import find_here, obtain_here
-    from envbox.ready import ensure_locked
+    from envbox.image_paths import LOCK_LABEL
+    from envbox.prefixes.host import find_here, obtain_here
+    from envbox.sessions.launch.host import check_here, check_machine
+    from envbox.sessions.launch.session import on_this_machine
+    from envbox.sessions.prepare import ensure_locked
 
     settings, report = session.settings, session.report
     check_here(launch)
@@ -53,9 +53,9 @@ def prepare_here(session: Session, environment: Environment, launch: Launch, *, 
 
 def _seen_at(session: Session, environment: Environment) -> str:
     """Where a session on this machine sees its environment: as in the image, if it can be mounted there."""
-    from envbox.inside import PREFIX
-    from envbox.launch.here import obstacle
-    from envbox.prefix.here import path_here
+    from envbox.image_paths import PREFIX
+    from envbox.prefixes.host import path_here
+    from envbox.sessions.launch.host import obstacle
 
     if session.settings.own_path:
         return path_here(environment, session.settings)

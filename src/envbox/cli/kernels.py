@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from envbox.cli.context import Session, json_option, name_argument, print_json
-from envbox.cli.launching import prepare_launch
+from envbox.cli.launch import prepare_launch
 from envbox.cli.words import echo_line
 
 # A kernel has what is set for its environment; the command line of a kernelspec says nothing else.
@@ -71,7 +71,8 @@ def add(
     those that --env names, with the values that they have when it starts.
     """
     from envbox.engine import find_engine
-    from envbox.kernels import running, specs
+    from envbox.sessions.kernels import kernel as running
+    from envbox.sessions.kernels import specs
 
     environment = session.locked(name)
     # byte-code is waited for here, so that no kernel has to
@@ -93,7 +94,7 @@ def add(
 @click.pass_obj
 def remove(session: Session, name: str | None, prefix: Path | None) -> None:
     """Remove a kernel. NAME is an environment's, or a kernelspec's as `list` shows it."""
-    from envbox.kernels import specs
+    from envbox.sessions.kernels import specs
 
     wanted = session.project.environment().name if name is None else name
     gone = specs.remove(specs.kernels_folder(prefix), wanted, session.project.root)
@@ -106,7 +107,7 @@ def remove(session: Session, name: str | None, prefix: Path | None) -> None:
 @click.pass_obj
 def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
     """List the kernels that lead to locked environments, of all projects."""
-    from envbox.kernels import specs
+    from envbox.sessions.kernels import specs
 
     found = specs.known(specs.kernels_folder(prefix))
     if as_json:
@@ -130,7 +131,7 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
 def run(session: Session, name: str | None, inside: str, connection_file: Path, env: tuple[str, ...]) -> None:
     """Become a kernel of an environment, for the client that wrote a connection file."""
     from envbox.engine import find_engine
-    from envbox.kernels.running import become_kernel, kernel_launch, read_connection
+    from envbox.sessions.kernels.kernel import become_kernel, kernel_launch, read_connection
 
     connection = read_connection(connection_file)
     launch = prepare_launch(session, name, "kernel", (), {**_AS_SET, "env": env})

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from envbox.cli.context import Session, json_option, print_json
-from envbox.cli.editing import name_option
+from envbox.cli.edit import name_option
 from envbox.cli.words import foreign
 
 notebooks_argument = click.argument("notebooks", nargs=-1, required=True, metavar="NOTEBOOK...")
@@ -22,7 +22,7 @@ def init(session: Session, folder: str | None, name: str | None) -> None:
 
     Code is read, never run. What no package is known for stands in the spec as a comment.
     """
-    from envbox.notebook.starting import init as write_spec
+    from envbox.notebooks.init import init as write_spec
     from envbox.report import counted
 
     where = session.here / folder if folder else session.here
@@ -37,7 +37,7 @@ def init(session: Session, folder: str | None, name: str | None) -> None:
 @click.pass_obj
 def stamp(session: Session, notebooks: tuple[str, ...], name: str | None) -> None:
     """Bind notebooks to an environment, as it is locked now: one key in their metadata."""
-    from envbox.notebook.stamping import stamp as stamp_notebook
+    from envbox.notebooks.stamp import stamp as stamp_notebook
 
     environment = session.looked_at(name)
     for notebook in notebooks:
@@ -55,7 +55,7 @@ def check(session: Session, notebooks: tuple[str, ...], name: str | None, as_jso
 
     Silent when all is well; otherwise exit code 1, and what is wrong, with the command that mends it.
     """
-    from envbox.notebook.checking import check as check_notebooks
+    from envbox.notebooks.check import check as check_notebooks
     from envbox.project import is_lockfile_path
 
     paths = {n: session.here / n for n in notebooks}

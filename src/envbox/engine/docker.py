@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 
 from envbox.engine import Container, Ending, Present, Ways
 from envbox.engine.address import Address
-from envbox.engine.ask import SECONDS, ask
 from envbox.engine.client import Client, Facts, facts_of, find_client, ways_of
+from envbox.engine.http_socket import SECONDS, ask
+from envbox.engine.locality import kernel_and_name, obstacle
 from envbox.engine.memo import EngineMemo
-from envbox.engine.nearness import kernel_and_name, obstacle
 from envbox.engine.sdk import engine_errors, make_client, unreachable
 from envbox.engine.store import Store
 from envbox.errors import ImageError, ToolError
@@ -175,7 +175,7 @@ class DockerEngine:
         :raises ImageError: when the engine refuses it, with the engine's words
         :raises ToolError: when the engine goes away
         """
-        from envbox.engine.loading import load
+        from envbox.engine.load import load
 
         with self._errors("load an image"):
             load(self._sdk(seconds=None), stream)

@@ -51,7 +51,7 @@ FORMATS = (
     Format(pixi.KIND, "pixi.lock (versions 6 and 7)", pixi.loads),
     Format(REQUIREMENTS, "", None, is_for_one=True),
 )
-"""All of them are written (`envbox.exchange.export`)."""
+"""All of them are written (`envbox.locks.convert.export`)."""
 BY_NAME = {one.name: one for one in FORMATS}
 READ = ", ".join(one.about for one in FORMATS if one.about)
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.registry.answers import read_json, reason, said, seconds
+from envbox.net.transport import certificate_hint, offline_error, open_session
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
+from envbox.registry.responses import read_json, reason, said, seconds
 from envbox.settings import Settings
-from envbox.transport import certificate_hint, offline_error, open_session
 
 if TYPE_CHECKING:
     import requests

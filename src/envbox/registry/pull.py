@@ -31,9 +31,9 @@ from envbox.oci import (
 from envbox.platforms import conda_platform
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
-from envbox.registry.answers import read_bounded, reason
 from envbox.registry.parallel import at_once
 from envbox.registry.reference import Reference
+from envbox.registry.responses import read_bounded, reason
 from envbox.settings import Settings
 
 LARGEST_MANIFEST = 4 * 2**20  # bytes; the distribution specification's limit

@@ -20,8 +20,8 @@ from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor
 from envbox.registry import access as http
 from envbox.registry.access import Access, Stopped
-from envbox.registry.answers import reason, said
 from envbox.registry.reference import Endpoint
+from envbox.registry.responses import reason, said
 
 if TYPE_CHECKING:
     import requests

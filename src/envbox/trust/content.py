@@ -38,7 +38,7 @@ def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tu
 
     :param place: the user's folder of allowances, where that is kept
     """
-    from envbox.trust import allowing
+    from envbox.trust import allowances as allowing
 
     paths = (spec, *locks, *_named_files(spec))
     names = [path.name for path in paths]
@@ -140,7 +140,7 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
 
 def _readings(path: Path) -> list[str]:
     """Return a spec's text as YAML is given it: as it is, and where that is refused, as it is repaired."""
-    from envbox.spec.text import read_text, repaired
+    from envbox.locks.spec.text import read_text, repaired
 
     if not path.is_file():
         return []
@@ -153,8 +153,8 @@ def _readings(path: Path) -> list[str]:
 
 def _named_files(path: Path) -> tuple[Path, ...]:
     """Return the requirement files that a spec names, and those that these name."""
-    from envbox.spec.requirements import files_named
-    from envbox.spec.text import read_text
+    from envbox.locks.spec.requirements import files_named
+    from envbox.locks.spec.text import read_text
 
     try:
         return files_named(read_text(path), path.parent) if path.is_file() else ()

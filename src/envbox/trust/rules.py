@@ -13,17 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from envbox.inside import HOME, PREFIX
-from envbox.launch.bindings import is_named, split_volume
+from envbox.image_paths import HOME, PREFIX
+from envbox.sessions.launch.bindings import is_named, split_volume
 from envbox.settings import EnvironmentSettings, Layers
 from envbox.trust import Ask, ask, plain
-from envbox.trust.addresses import (
-    Own,
-    address_asks,
-    base_asks,
-    channel_asks,
-    mirror_asks,
-)
+from envbox.trust.addresses import Own, address_asks, base_asks, channel_asks, mirror_asks
 from envbox.trust.content import spec_asks
 from envbox.trust.variables import env_file_asks, variable_asks
 

@@ -1,0 +1,169 @@
+"""Where a command asks whether its project may have what it wants, before anything of that has an effect.
+
+What the user allowed before, `envbox --trust` and ENVBOX_TRUST answer at once; else a person at a terminal is
+asked once, about all that the whole project asks for; else it is refused, with the command that allows it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from envbox.errors import TrustError, listed
+
+if TYPE_CHECKING:
+    from envbox.cli.context import Session
+    from envbox.project import Environment
+    from envbox.trust import Ask, Use
+    from envbox.trust.rules import Place
+
+VARIABLE = "ENVBOX_TRUST"
+_SHOWN = 100
+
+
+def place_of(session: Session) -> Place:
+    """The project, as one that asks."""
+    from envbox.trust.addresses import own_of
+    from envbox.trust.rules import Place
+
+    return Place(session.root, own_of(session.layers.own, session.layers.told))
+
+
+def project_asks(session: Session) -> Iterator[Ask]:
+    """What a project asks for before any of its environments is named."""
+    from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks
+    from envbox.trust.rules import settings_asks
+
+    place, file = place_of(session), session.layers.project_file
+    paths = [session.root, *([file] if file else []), session.root / "environments"]
+    yield from owner_asks(paths, callers_uids(os.environ), place)
+    yield from open_asks(session.root, session.here)
+    yield from link_asks(paths[1:], (), place)
+    yield from settings_asks(session.layers, place)
+
+
+def environment_asks(session: Session, environment: Environment) -> Iterator[Ask]:
+    """What one environment asks for: its files, and its table in the settings."""
+    from envbox.settings import EnvironmentSettings
+    from envbox.trust import allowances as allowing
+    from envbox.trust.content import content_asks
+    from envbox.trust.owners import callers_uids, link_asks, owner_asks
+    from envbox.trust.rules import table_asks
+
+    place = place_of(session)
+    locks = [path for path in (environment.foreign, environment.lock_path) if path]
+    yield from owner_asks([environment.spec_path, *locks], callers_uids(os.environ), place)
+    yield from link_asks((), [environment.spec_path, *locks], place)
+    yield from content_asks(environment.spec_path, locks, place.own, allowing.folder())
+    tables = session.layers.project.get("environments", {})
+    yield from table_asks(environment.name, tables.get(environment.name, EnvironmentSettings()), place)
+
+
+def file_asks(session: Session, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
+    """What files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
+
+    :param written: where results will be
+    """
+    from envbox.trust.content import lock_asks, spec_asks
+    from envbox.trust.owners import callers_uids, link_asks, owner_asks
+
+    place = place_of(session)
+    yield from link_asks((), written, place)
+    for path in paths:
+        yield from owner_asks([path], callers_uids(os.environ), place)
+        if path.suffix != ".ipynb":
+            yield from spec_asks(path, place.own)
+            yield from lock_asks(path, place.own)
+
+
+def everything(session: Session) -> tuple[Ask, ...]:
+    """All that a project asks for, for whatever use."""
+    from envbox.trust import united
+
+    own = (ask for one in session.project.environments for ask in environment_asks(session, one))
+    return united([*project_asks(session), *own])
+
+
+def require(session: Session, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
+    """See that what a command is about to use is allowed, and ask where it can be asked.
+
+    :param use: `launch` is about everything, `fetch` only about what counts before a launch
+    :param files: those beside the project's own that the asks are from
+    :raises TrustError: when it is not allowed
+    """
+    if session.trusts:
+        return
+    needed = [one for one in asks if use == "launch" or one.use == "fetch"]
+    if not [one for one in needed if one.key not in session.allowed]:
+        return
+    from envbox.trust import digest_of, united
+
+    own = everything(session)
+    wanted = united([*own, *asks])
+    missing = [one for one in wanted if one.key not in session.allowed]
+    is_files = not {one.key for one in missing} <= {one.key for one in own}
+    where = files[0] if is_files and files else session.root
+    said = os.environ.get(VARIABLE)
+    if said == digest_of(wanted):
+        session.allowed |= {one.key for one in wanted}
+    elif said:
+        why = f"{VARIABLE} is not the digest of what it asks for now"
+        raise _refusal(session, missing, where, why)
+    elif not is_terminal() or not _asked(session, missing):
+        raise _refusal(session, missing, where)
+    else:
+        session.allowed |= {one.key for one in wanted}
+        _keep(session, wanted)
+
+
+def is_terminal() -> bool:
+    """Whether there is a person to ask: who can read a question, and answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def lines(asks: Sequence[Ask]) -> Iterator[str]:
+    """What is asked for, a line each."""
+    return (f"  {one.words}" for one in asks)
+
+
+def _asked(session: Session, missing: Sequence[Ask]) -> bool:
+    if session.doubt:
+        session.report.warn(f"what you allowed before is not believed: {session.doubt}")
+    click.echo(f"{session.root} asks for what reaches outside of it. It", err=True)
+    for line in lines(missing):
+        click.echo(line, err=True)
+    return click.confirm("Allow that, from now on?", default=False, err=True)
+
+
+def _keep(session: Session, wanted: Sequence[Ask]) -> None:
+    from envbox.errors import EnvboxError
+    from envbox.trust import allowances as allowing
+
+    try:
+        allowing.allow(allowing.folder(), session.root, wanted)
+    except EnvboxError as error:
+        session.report.warn(f"it is allowed for this once: {error.message}")
+
+
+def _refusal(session: Session, missing: Sequence[Ask], where: Path, why: str | None = None) -> TrustError:
+    words = listed(
+        f"{session.root} needs to be trusted first, since it",
+        [one.words for one in missing],
+        most=_SHOWN,
+    )
+    reasons = [*filter(None, [why, session.doubt])]
+    return TrustError(
+        "; ".join([words, *reasons]),
+        f"if you trust who wrote it: envbox trust {_quoted(where)}; for one call: envbox --trust …",
+    )
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

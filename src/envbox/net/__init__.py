@@ -1,0 +1,1 @@
+"""HTTP, and who we are to a host."""

@@ -1,0 +1,1 @@
+"""From archives to a package's files: fragments and folders."""
