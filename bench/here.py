@@ -19,10 +19,10 @@ from stage import ENVBOX, NAME, Stage
 MAKE = """
 import sys, time
 from pathlib import Path
-from envbox.images.build import Locked
+from envbox.images.build import LockWithBase as Locked
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.prefixes.obtain import obtain_tree
-from envbox.prefixes.request import Wanted
+from envbox.prefixes.request import PrefixRequest as Wanted
 from envbox.report import SILENT
 from envbox.settings import Settings
 path, cache, platform = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

@@ -23,7 +23,7 @@ from measure import Action, Row, command, pairs
 from pipeline import KEPT
 from stage import ENVBOX, NAME, Stage
 
-from envbox.images.archive import Parcel
+from envbox.images.archive import ImageArchive
 from envbox.images.assemble import assemble_bare
 from envbox.images.layers import build_layers
 from envbox.packages.activation import home_files
@@ -174,7 +174,7 @@ def _load_base(subject: Subject, yard: Yard) -> None:
         env={**os.environ, **yard.env},
     ) as loading:  # fmt: skip
         assert loading.stdin
-        for piece in Parcel(assemble_bare(base, layer), BASE).stream():
+        for piece in ImageArchive(assemble_bare(base, layer), BASE).stream():
             loading.stdin.write(piece)
         loading.stdin.close()
     assert loading.returncode == 0

@@ -16,7 +16,7 @@ from stage import Stage
 
 from envbox.images.size.lock import sizes_of_lock
 from envbox.packages.fetch import fetch_archives
-from envbox.packages.link.conda import Source
+from envbox.packages.link.conda import ArchiveSource
 from envbox.packages.link.fragments import fragment_maker, link_packages
 from envbox.packages.link.packages import Installation, obtain, sources_of
 from envbox.project import Environment
@@ -47,7 +47,7 @@ def number_row(stage: Stage, runs: int) -> Row:
     many = [replace(s, excluded=frozenset({f"copy/{n}"})) for n in range(MANY // FEW) for s in few]
     forget = _forget(subject.settings)
 
-    def link(sources: Sequence[Source]) -> Action:
+    def link(sources: Sequence[ArchiveSource]) -> Action:
         return lambda: _linked(
             lambda: obtain(sources, subject.lock, subject.settings, SILENT, fragment_maker())
         )
@@ -90,7 +90,7 @@ async def _install(subject: Subject, prefix: Path, cache: Path) -> None:
     )
 
 
-def _some(subject: Subject, number: int) -> list[Source]:
+def _some(subject: Subject, number: int) -> list[ArchiveSource]:
     """Packages of the middle size: neither all metadata nor one giant."""
     archives = fetch_archives(subject.lock.for_platform(PLATFORM), subject.settings)
     every = sources_of(Installation(subject.lock, PLATFORM, archives), subject.settings)

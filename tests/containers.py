@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.sessions.jupyter.servers import container_name
 from envbox.sessions.launch.container import Launch
 from envbox.settings import Settings

@@ -17,7 +17,7 @@ from packages import lock_of
 from envbox.errors import PackageError
 from envbox.image_paths import PREFIX
 from envbox.lockfile import Lock, LockedPackage
-from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.conda import ArchiveSource, link_package
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.tar import END, SYMLINK, TarReader
 from envbox.packages.link.target import ROOT, PythonLayout
@@ -131,7 +131,7 @@ def _ours(archive: Path, record: Mapping[str, Any], platform: str, python: Pytho
     package = _locked(archive, record, platform)
     buffer = io.BytesIO()
     try:
-        link_package(Source(package, archive, python), EntryWriter(buffer.write))
+        link_package(ArchiveSource(package, archive, python), EntryWriter(buffer.write))
     except PackageError as error:
         if "post-link" not in error.message:
             raise

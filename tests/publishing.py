@@ -17,7 +17,7 @@ import zstandard
 from packages import File, Package
 from paper_registry import BASE, PaperRegistry, serving
 
-from envbox.images.publication import Wanted
+from envbox.images.publication import PublishRequest
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
@@ -84,9 +84,9 @@ class Press:
         self.environment.lock_path.write_bytes(dumps(lock))
         return lock
 
-    def wanted(self, *platforms: str, compat: bool = False) -> Wanted:
+    def wanted(self, *platforms: str, compat: bool = False) -> PublishRequest:
         """The environment, to be published."""
-        return Wanted(self.environment, platforms, compat)
+        return PublishRequest(self.environment, platforms, compat)
 
     def reference(self, name: str = "me/paper:1") -> Reference:
         """A name in the registry."""

@@ -17,12 +17,13 @@ from engines import second_engine
 from packages import File, Package
 from workshop import Workshop, docker
 
-from envbox.engine import Engine, MissingLayerError, connect
+from envbox.engine import Engine, MissingLayerError
+from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
 from envbox.images import early_load as module
 from envbox.images.assemble import Image
 from envbox.images.build import image_reference, make_image, read_locked
-from envbox.images.early_load import Ahead
+from envbox.images.early_load import EarlyLoader
 from envbox.images.load import Loading
 from envbox.oci import digest_of
 from envbox.packages.link.fragments import Fragment
@@ -99,7 +100,7 @@ def until(fact: Callable[[], object]) -> None:
 class Working:
     """`Ahead.work` in a thread."""
 
-    ahead: Ahead
+    ahead: EarlyLoader
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Working:
@@ -114,7 +115,7 @@ class Working:
 
 def test_what_was_sent_ahead_is_not_sent_again_and_only_the_image_stays(bench: Bench) -> None:
     loading = bench.loading
-    with Ahead(loading, bench.base) as ahead:
+    with EarlyLoader(loading, bench.base) as ahead:
         with Working(ahead):
             for count, name in enumerate(NAMES[:2], 1):
                 ahead.see(bench.fragments[name])
@@ -141,7 +142,7 @@ def test_other_engines_have_the_same_image_and_nothing_else_either(
         bench = furnished(workshop, engine, set())
         loading, report = bench.loading, workshop.report
         is_ahead = kind.startswith("podman")
-        with Ahead(loading, bench.base) as ahead:
+        with EarlyLoader(loading, bench.base) as ahead:
             with Working(ahead):
                 for count, name in enumerate(NAMES[:2], 1):
                     ahead.see(bench.fragments[name])
@@ -166,7 +167,7 @@ def test_what_the_engine_has_is_not_sent_ahead(bench: Bench) -> None:
     loading = bench.loading
     loading.bring_base(bench.base)
     loading.load(bench.image, bench.base, bench.reference)
-    with Ahead(bench.loading, bench.base) as ahead, Working(ahead):
+    with EarlyLoader(bench.loading, bench.base) as ahead, Working(ahead):
         for name in NAMES:
             ahead.see(bench.fragments[name])
         time.sleep(0.5)
@@ -175,7 +176,7 @@ def test_what_the_engine_has_is_not_sent_ahead(bench: Bench) -> None:
 
 
 def test_an_image_that_is_not_made_leaves_nothing_behind(bench: Bench) -> None:
-    with Ahead(bench.loading, bench.base) as ahead, Working(ahead) as working:
+    with EarlyLoader(bench.loading, bench.base) as ahead, Working(ahead) as working:
         ahead.see(bench.fragments["big"])
         until(bench.new_images)
         working.stop.set()
@@ -193,7 +194,7 @@ def test_a_part_that_the_engine_refused_costs_only_time(bench: Bench) -> None:
         load(stream)
 
     bench.engine.load = refusing  # type: ignore[method-assign]
-    with Ahead(loading, bench.base) as ahead:
+    with EarlyLoader(loading, bench.base) as ahead:
         with Working(ahead):
             ahead.see(bench.fragments["big"])
             until(lambda: refused)

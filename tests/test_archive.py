@@ -13,8 +13,9 @@ from uuid import uuid4
 import pytest
 from images import REFERENCE, a_base, an_image
 
-from envbox.engine import MissingLayerError, Present, connect
-from envbox.images.archive import Parcel, load_manifest
+from envbox.engine import EngineContents, MissingLayerError
+from envbox.engine.find import connect
+from envbox.images.archive import ImageArchive, load_manifest
 from envbox.images.assemble import Image
 from envbox.oci import Descriptor, Digest, chain_ids, digest_of
 from envbox.settings import Settings
@@ -25,9 +26,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(cache_dir=tmp_path / "cache")
 
 
-def parcel(image: Image, chain_ids: Collection[str] = ()) -> Parcel:
+def parcel(image: Image, chain_ids: Collection[str] = ()) -> ImageArchive:
     """The image on its way to an engine that has layers of these chain IDs."""
-    return Parcel(image, REFERENCE, Present(chain_ids=frozenset(chain_ids)))
+    return ImageArchive(image, REFERENCE, EngineContents(chain_ids=frozenset(chain_ids)))
 
 
 def contents(image: Image, present: Collection[str] = ()) -> dict[str, bytes]:
@@ -128,9 +129,9 @@ def test_an_engine_loads_it_whole_and_then_in_part(settings: Settings) -> None:
     try:
         with pytest.raises(MissingLayerError):
             engine.load(parcel(large, chain_ids(large.diff_ids)).stream())
-        engine.load(Parcel(small, names[0]).stream())
+        engine.load(ImageArchive(small, names[0]).stream())
         assert _known(small, names[0], settings)
-        rest = Parcel(large, names[1], engine.present())
+        rest = ImageArchive(large, names[1], engine.present())
         assert len(rest.layers) < len(large.layers)
         engine.load(rest.stream())
         assert _known(large, names[1], settings)

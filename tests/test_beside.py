@@ -19,11 +19,11 @@ import pytest
 from containers import Lab
 from test_jupyter import call, execute
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.image_paths import JUPYTER
 from envbox.report import SILENT
 from envbox.sessions.jupyter.command import beside_env, server_launch
-from envbox.sessions.jupyter.own_server import Where, obtain_jupyter
+from envbox.sessions.jupyter.own_server import JupyterTarget, obtain_jupyter
 from envbox.sessions.launch.container import Launch, options_digest, run_argv
 from envbox.sessions.launch.host import here_argv
 from envbox.sessions.launch.identity import User
@@ -287,7 +287,7 @@ def test_at_a_path_of_this_machine_each_has_its_own(place: Lab, tmp_path: Path) 
     """A server goes on to read its files while another, of another spec, comes up."""
     spec = tmp_path / "another.yml"
     spec.write_text("channels: [conda-forge]\ndependencies: [jupyterlab, six]\n")
-    where = Where("linux-64", "2.36", is_mounted=False)
+    where = JupyterTarget("linux-64", "2.36", is_mounted=False)
     settings = replace(place.settings, mirrors=place.settings.mirrors)
     first = obtain_jupyter(where, settings, SILENT)
     second = obtain_jupyter(where, replace(settings, jupyter=spec), SILENT)

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from containers import Lab
 
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 from envbox.cli.serve import page_of
 from envbox.errors import NotebookError, SpecError
 
@@ -29,8 +29,8 @@ def notebook(path: Path, environment: str | None = None) -> Path:
     return path
 
 
-def session(directory: Path) -> Session:
-    return Session(str(directory), quiet=True, verbose=False)
+def session(directory: Path) -> Invocation:
+    return Invocation(str(directory), quiet=True, verbose=False)
 
 
 def test_a_bound_notebook_names_its_environment(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from paper_registry import BASE
 from workshop import Workshop, docker
 
 from envbox.cache import free
-from envbox.engine import Present, connect
+from envbox.engine import EngineContents
+from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
 from envbox.images.build import build, image_reference, make_image, read_locked, repository
 from envbox.lockfile import Base
@@ -234,7 +235,7 @@ def test_an_engine_that_lacks_more_than_it_said_gets_everything(loaded: Workshop
     )
     engine = connect(loaded.settings)
     claimed = chain_ids([layer.diff_id for layer in base.layers])
-    engine.present = lambda: Present(chain_ids=frozenset(claimed))  # type: ignore[method-assign]
+    engine.present = lambda: EngineContents(chain_ids=frozenset(claimed))  # type: ignore[method-assign]
     assert loaded.build(engine).is_new
     assert "the engine lacks a layer that it seemed to have: sending all of them" in loaded.report.said
 

@@ -22,7 +22,7 @@ from envbox.lockfile import LockedPackage
 from envbox.locks.solve import gateway, solve
 from envbox.locks.solve import silent_channels as patience
 from envbox.locks.solve.gateway import headers_for, with_tokens
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.mirrors import Mirrors
 from envbox.net.credentials import Login, Logins, Place
 from envbox.settings import Settings
@@ -57,7 +57,7 @@ def server(folder: Path) -> Iterator[Guarded]:
 
 
 def answer(settings: Settings, *channels: str, specs: Sequence[str] = ("b",)) -> tuple[LockedPackage, ...]:
-    question = Question("linux-64", tuple(specs), {"__unix": ("0", "0")}, ())
+    question = SolveRequest("linux-64", tuple(specs), {"__unix": ("0", "0")}, ())
     found = solve([question], channels, settings)["linux-64"]
     if isinstance(found, EnvboxError):
         raise found

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from envbox.cli import COMMANDS, cli
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -117,7 +117,7 @@ def test_names_are_completed_for_another_directory_and_never_with_errors(tmp_pat
 
 def test_a_roundabout_way_to_a_directory_is_the_directory(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    assert Session(str(tmp_path / "sub" / ".."), quiet=True, verbose=False).here == tmp_path
+    assert Invocation(str(tmp_path / "sub" / ".."), quiet=True, verbose=False).here == tmp_path
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

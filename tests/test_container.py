@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envbox.engine import Ways
+from envbox.engine import RunPolicy
 from envbox.errors import LaunchError
 from envbox.sessions.launch.bindings import Volume
 from envbox.sessions.launch.container import Launch, client_env, options_digest, run_argv
@@ -51,16 +51,16 @@ def test_what_the_engine_decides_passes_through(flag: str) -> None:
 
 
 def test_a_rootless_podman_is_asked_to_keep_the_caller_and_his_groups() -> None:
-    kept = argv(ways=Ways("kept", keeps_groups=True, is_podman=True))
+    kept = argv(ways=RunPolicy("kept", keeps_groups=True, is_podman=True))
     assert value_of("--userns", kept) == "keep-id"
     assert value_of("--user", kept) == "1234:100"
     assert value_of("--annotation", kept) == "run.oci.keep_original_groups=1"
-    assert "--annotation" not in argv(ways=Ways("kept", is_podman=True))
+    assert "--annotation" not in argv(ways=RunPolicy("kept", is_podman=True))
     assert "--group-add" not in kept
 
 
 def test_where_a_rootless_engine_makes_root_of_the_caller_he_is_that() -> None:
-    words = argv(ways=Ways("root"))
+    words = argv(ways=RunPolicy("root"))
     assert value_of("--user", words) == "0:0"
     assert not {"--userns", "--group-add", "--annotation"} & set(words)
 
@@ -76,7 +76,7 @@ def test_where_a_rootless_engine_makes_root_of_the_caller_he_is_that() -> None:
     ],
 )
 def test_podman_is_asked_for_gpus_by_name(said: str, devices: list[str]) -> None:
-    words = argv(gpus=said, ways=Ways(is_podman=True))
+    words = argv(gpus=said, ways=RunPolicy(is_podman=True))
     asked = [words[at + 1] for at, word in enumerate(words) if word == "--device"]
     assert asked == [f"nvidia.com/gpu={name}" for name in devices]
     assert "--gpus" not in words
@@ -84,7 +84,7 @@ def test_podman_is_asked_for_gpus_by_name(said: str, devices: list[str]) -> None
 
 def test_what_podman_is_not_told_of_gpus_is_refused() -> None:
     with pytest.raises(LaunchError, match="capabilities=utility"):
-        argv(gpus='"all,capabilities=utility"', ways=Ways(is_podman=True))
+        argv(gpus='"all,capabilities=utility"', ways=RunPolicy(is_podman=True))
 
 
 def test_a_terminal_leaves_ctrl_p_to_the_shell() -> None:

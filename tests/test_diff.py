@@ -16,7 +16,7 @@ from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.locks.inspect.changes import changes
-from envbox.locks.inspect.difference import Difference, as_json, as_lines, as_markdown, difference
+from envbox.locks.inspect.difference import LockDifference, as_json, as_lines, as_markdown, difference
 from envbox.locks.inspect.operands import Pair, Side, find_pairs
 from envbox.project import read_project
 
@@ -196,7 +196,7 @@ def test_without_git_two_files_are_compared(repository: Path, monkeypatch: pytes
 # --- how it is told -----------------------------------------------------------------------------------------
 
 
-def rich() -> Difference:
+def rich() -> LockDifference:
     old = replace(
         lock_of(*(package("numpy", "1.9", f"h{p}_0", p) for p in BOTH), wheel("six"), platforms=BOTH),
         base=Base("b:1", {"linux-64": "sha256:" + "1" * 64}, {}),

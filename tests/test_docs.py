@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -12,7 +12,7 @@ import pytest
 from paper_channel import record, served, write_channel
 from paper_registry import BASE, PaperRegistry, serving
 
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 from envbox.cli.edit import add as add_command
 from envbox.errors import SolveError, SpecError
 from envbox.lockfile.conda_lock_v1 import read_lockfile
@@ -143,7 +143,7 @@ def test_a_spec_left_unsolvable_is_not_written(
 def test_the_command_sets_a_modules_name_right(
     maps: Environment, settings: Settings, asked: list[str], hint: str
 ) -> None:
-    session = Session(str(maps.spec_path.parent), quiet=True, verbose=False)
+    session = Invocation(str(maps.spec_path.parent), quiet=True, verbose=False)
     session.settings = settings
     session.project = Project(maps.spec_path.parent, (maps,), None)
     with pytest.raises(SolveError) as caught:

@@ -17,10 +17,11 @@ from uuid import uuid4
 
 import pytest
 
-from envbox.engine import Engine, MissingLayerError, Ways, address, connect
+from envbox.engine import Engine, MissingLayerError, RunPolicy, address
 from envbox.engine.address import Address, find_address
-from envbox.engine.client import Facts, facts_of, find_client, ways_of
+from envbox.engine.client import EngineInfo, facts_of, find_client, ways_of
 from envbox.engine.docker import DockerEngine
+from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.oci import digest_of
 from envbox.settings import Settings
@@ -144,20 +145,20 @@ PODMANS = {"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True
 @pytest.mark.parametrize(
     ("info", "is_podman", "ways"),
     [
-        ({"SecurityOptions": ["name=seccomp"], "DefaultRuntime": "runc"}, False, Ways()),
-        ({"SecurityOptions": None, "Rootless": False}, True, Ways(is_podman=True)),
-        (DOCKERS, False, Ways("root")),
-        (PODMANS, False, Ways("root")),
-        (PODMANS, True, Ways("kept", keeps_groups=True, is_podman=True)),
-        ({**PODMANS, "DefaultRuntime": "/usr/bin/runc"}, True, Ways("kept", is_podman=True)),
+        ({"SecurityOptions": ["name=seccomp"], "DefaultRuntime": "runc"}, False, RunPolicy()),
+        ({"SecurityOptions": None, "Rootless": False}, True, RunPolicy(is_podman=True)),
+        (DOCKERS, False, RunPolicy("root")),
+        (PODMANS, False, RunPolicy("root")),
+        (PODMANS, True, RunPolicy("kept", keeps_groups=True, is_podman=True)),
+        ({**PODMANS, "DefaultRuntime": "/usr/bin/runc"}, True, RunPolicy("kept", is_podman=True)),
     ],
 )
 def test_what_an_engine_says_of_itself_decides_who_one_is(
-    info: dict[str, object], is_podman: bool, ways: Ways
+    info: dict[str, object], is_podman: bool, ways: RunPolicy
 ) -> None:
     facts = facts_of(info)
     assert ways_of(facts, is_podman=is_podman) == ways
-    assert Facts.loads(facts.dumps()) == facts
+    assert EngineInfo.loads(facts.dumps()) == facts
     assert ways_of(facts, is_podman=is_podman, of_podman=True) == replace(ways, holds_ports=True)
 
 
@@ -205,7 +206,7 @@ def test_no_permission_names_the_socket_and_the_group(open_folder: Path) -> None
         path.chmod(0o600)
         code = (
             "import os; os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
-            "from pathlib import Path; from envbox.engine import connect\n"
+            "from pathlib import Path; from envbox.engine.find import connect\n"
             "from envbox.settings import Settings; from envbox.errors import ToolError\n"
             "try: connect(Settings(cache_dir=Path('/nowhere')))\n"
             "except ToolError as error: print(error.message, error.hint, sep='\\n')\n"
@@ -422,7 +423,7 @@ def test_a_missing_client_is_named(engine: Engine, monkeypatch: pytest.MonkeyPat
 @needs_engine
 def test_questions_need_no_sdk() -> None:
     code = (
-        "import sys; from pathlib import Path; from envbox.engine import connect; "
+        "import sys; from pathlib import Path; from envbox.engine.find import connect; "
         "from envbox.settings import Settings; engine = connect(Settings(cache_dir=Path('/nowhere'))); "
         "engine.has_image('none'); engine.platform; engine.container('none'); "
         "assert not {'docker', 'requests', 'http'} & set(sys.modules)"

@@ -21,10 +21,10 @@ import zstandard
 from engines import SecondEngine, second_engine
 from images import a_base, a_fragment, a_lock, a_package, an_image, on_layers
 
-from envbox.engine import MissingLayerError, Present
+from envbox.engine import EngineContents, MissingLayerError
 from envbox.engine.docker import DockerEngine
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.images.archive import Parcel, load_manifest
+from envbox.images.archive import ImageArchive, load_manifest
 from envbox.images.assemble import Image, Parts, assemble
 from envbox.images.build import BuiltImage, build
 from envbox.images.layers import Layer, build_layers
@@ -154,10 +154,10 @@ def base_layers(image: Image) -> tuple[BaseLayer, ...]:
     return tuple(layer for layer in image.layers if isinstance(layer, BaseLayer))
 
 
-def everything(image: Image) -> Present:
+def everything(image: Image) -> EngineContents:
     """What an engine says that has all of an image."""
-    blobs = Parcel(image, "envbox/paper:1").blobs
-    return Present(frozenset(chain_ids(image.diff_ids)), frozenset(blobs))
+    blobs = ImageArchive(image, "envbox/paper:1").blobs
+    return EngineContents(frozenset(chain_ids(image.diff_ids)), frozenset(blobs))
 
 
 def test_it_shares_no_network_with_the_machine(second: SecondEngine) -> None:
@@ -245,7 +245,7 @@ def test_what_one_engine_was_sent_another_was_not(second: SecondEngine, tmp_path
     settings = Settings(cache_dir=tmp_path)
     tried(second.connect(settings), paper, settings)
     engine = second.connect(settings)
-    blobs = set(Parcel(paper, "envbox/paper:1").blobs)
+    blobs = set(ImageArchive(paper, "envbox/paper:1").blobs)
     assert engine.present().blobs == (blobs if second.kind == "containerd" else set())
     other = second.connect(settings)
     other._store.__dict__["_info"] = {**other._store._info, "ID": "another"}
@@ -259,7 +259,7 @@ def test_what_somebody_else_loaded_whole_may_be_left_out_too(
     settings = Settings(cache_dir=tmp_path / "b")
     engine = second.connect(settings)
     assert Loading(settings, engine, SILENT).find(paper) is not None
-    assert Parcel(paper, "envbox/paper:1", engine.present()).layers == ()
+    assert ImageArchive(paper, "envbox/paper:1", engine.present()).layers == ()
 
 
 # --- what is not there after all
@@ -284,7 +284,7 @@ def test_an_image_of_which_a_part_is_missing_is_not_taken_to_be_there(
     settings = Settings(cache_dir=tmp_path)
     engine = second.connect(settings)
     with pytest.raises(MissingLayerError):
-        engine.load(Parcel(paper, "envbox/paper:part", everything(paper)).stream())
+        engine.load(ImageArchive(paper, "envbox/paper:part", everything(paper)).stream())
     assert known_id(paper, engine) is None
     found, _ = tried(engine, paper, settings)
     assert_whole(second, found)
@@ -294,14 +294,14 @@ def test_an_engine_that_does_not_complain_of_missing_blobs_is_looked_at(tmp_path
     settings = Settings(cache_dir=tmp_path)
     with second_engine("newer") as second:
         engine = second.connect(settings)
-        engine.load(Parcel(paper, "envbox/paper:part", everything(paper)).stream())
+        engine.load(ImageArchive(paper, "envbox/paper:part", everything(paper)).stream())
         assert engine.has_image(digest_of(load_manifest(paper)))  # it says
         assert known_id(paper, engine) is None
         engine.present = lambda: everything(paper)  # type: ignore[method-assign]
         found, heard = tried(engine, paper, settings)
         assert FULL_RESEND in heard.said
         assert_whole(second, found)
-        assert second.connect(settings).present() == Present(blobs=everything(paper).blobs)
+        assert second.connect(settings).present() == EngineContents(blobs=everything(paper).blobs)
 
 
 @pytest.mark.parametrize("fault", ["ends", "breaks"])
@@ -310,7 +310,7 @@ def test_an_archive_that_is_cut_short_is_refused_and_the_next_is_not(
 ) -> None:
     settings = Settings(cache_dir=tmp_path)
     engine = second.connect(settings)
-    data = b"".join(Parcel(paper, "envbox/paper:cut").stream())
+    data = b"".join(ImageArchive(paper, "envbox/paper:cut").stream())
 
     def cut() -> Iterator[bytes]:
         yield data[: len(data) // 2]
@@ -453,5 +453,5 @@ def test_a_damaged_layer_of_the_base_is_told_and_removed(tmp_path: Path, paper: 
     layer = base_layers(paper)[0]
     layer.path.write_bytes(layer.path.read_bytes()[:-1] + b"x")
     with pytest.raises(ToolError, match=f"damaged in the cache.*{layer.blob.digest}"):
-        list(Parcel(paper, "envbox/paper:1").stream())
+        list(ImageArchive(paper, "envbox/paper:1").stream())
     assert not layer.path.exists()

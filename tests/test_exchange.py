@@ -33,7 +33,7 @@ from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.lockfile.formats import FORMATS, read_foreign
 from envbox.locks.convert.complete import complete
 from envbox.locks.convert.export import export
-from envbox.locks.convert.importing import Source, adopt, import_files, take
+from envbox.locks.convert.importing import ForeignFiles, adopt, import_files, take
 from envbox.locks.convert.spec_from_lock import roots
 from envbox.locks.freshness import differences, is_fresh
 from envbox.mirrors import Mirrors
@@ -285,7 +285,7 @@ def test_a_circle_that_nobody_needs_stands_there_whole() -> None:
 
 
 def imported(world: World, root: Path, path: Path, **more: Any) -> Environment:
-    source = Source((path,), more.pop("name", "maps"))
+    source = ForeignFiles((path,), more.pop("name", "maps"))
     return import_files(source, read_project(root), world.settings, SILENT, **more)
 
 
@@ -369,14 +369,14 @@ def test_files_for_two_platforms_are_one_environment(world: World, tmp_path: Pat
     archive = world.channel / "linux-64" / "two-1.0-h0_0.conda"
     arm = write(world.channel / "osx-arm64", archive.name, archive.read_bytes())
     two = write(tmp_path, "conda-osx-arm64.lock", f"@EXPLICIT\n{CHANNEL}/osx-arm64/{arm.name}\n")
-    taken = take(Source((one, two), "maps"), world.settings, SILENT)
+    taken = take(ForeignFiles((one, two), "maps"), world.settings, SILENT)
     assert taken.lock.platforms == ("linux-64", "osx-arm64")
     assert "  - two=1.0  # [arm64]\n" in taken.spec
     assert "  - pip:  # [linux64]\n      - wheeled==1.0  # [linux64]\n" in taken.spec
     assert taken.lock.base is not None
     assert set(taken.lock.base.digests) == {"linux-64"}
     with pytest.raises(LockfileError, match="are both for linux-64"):
-        take(Source((one, one), "maps"), world.settings, SILENT)
+        take(ForeignFiles((one, one), "maps"), world.settings, SILENT)
 
 
 # --- used as it is ------------------------------------------------------------------------------------------
@@ -414,11 +414,11 @@ def test_a_lockfile_of_ours_without_a_spec_is_taken_as_it_is(world: World, tmp_p
 def test_an_image_is_built_from_a_foreign_lockfile(world: World, tmp_path: Path) -> None:
     """The same packages in the same base give the same layers but the lockfile's own."""
     from envbox.images.output import write_output
-    from envbox.images.publication import Wanted
+    from envbox.images.publication import PublishRequest
 
     path = write(tmp_path, "maps.lock", explicit_of(world, "md5"))
     environment = adopt(foreign_environment(path), world.settings, SILENT)
-    wanted = Wanted(environment, ("linux-64",), False)
+    wanted = PublishRequest(environment, ("linux-64",), False)
     publication = write_output(wanted, tmp_path / "image", world.settings, SILENT)
     assert publication.to_json()["digest"].startswith("sha256:")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from paper_registry import PaperRegistry, serving
 from tiny import Tiny, make_tiny
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.images.build import build, repository
 from envbox.images.explain import NEW, RESTACKED, REUSED, Explanation, compare, explain
 from envbox.images.layers import plan_groups, plan_homes

@@ -14,7 +14,7 @@ from envbox.errors import PackageError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.mirrors import Mirrors
 from envbox.net.transport import Transport
-from envbox.packages.fetch import Came, archive_path, fetch, fetch_archives, fetch_unhashed
+from envbox.packages.fetch import FetchedArchive, archive_path, fetch, fetch_archives, fetch_unhashed
 from envbox.packages.fetch import download as room
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -245,7 +245,7 @@ def rest(handler: BaseHTTPRequestHandler) -> None:
 
 def test_what_came_without_a_sha256_is_told(server: Server, settings: Settings) -> None:
     came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", None, Transport(settings))
-    assert came == Came(SHA, MD5, len(DATA))
+    assert came == FetchedArchive(SHA, MD5, len(DATA))
     assert (settings.cache_dir / "a").read_bytes() == DATA
 
 
@@ -261,7 +261,7 @@ def test_what_passes_is_tried_again_without_a_sha256_too(
 def test_with_an_md5_a_transfer_goes_on_from_where_it_broke_off(server: Server, settings: Settings) -> None:
     server.answers = [rest]
     came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", MD5, Transport(settings))
-    assert came == Came(SHA, MD5, len(DATA))
+    assert came == FetchedArchive(SHA, MD5, len(DATA))
 
 
 def test_parts_that_do_not_have_the_md5_together_are_fetched_whole(
@@ -275,7 +275,7 @@ def test_parts_that_do_not_have_the_md5_together_are_fetched_whole(
 
     server.answers = [other, rest, whole]
     came = fetch_unhashed(f"{server.url}/a", settings.cache_dir / "a", MD5, Transport(settings))
-    assert came == Came(SHA, MD5, len(DATA))
+    assert came == FetchedArchive(SHA, MD5, len(DATA))
 
 
 def test_without_any_hash_parts_are_not_put_together(server: Server, settings: Settings) -> None:

@@ -20,8 +20,8 @@ from envbox.packages.link.folders import PLACE as PACKAGES
 from envbox.prefixes import obtain as unpacked
 from envbox.prefixes.assembly import clear_leftovers
 from envbox.prefixes.background_compile import Finisher
-from envbox.prefixes.obtain import Unpacked, obtain_tree, unpack
-from envbox.prefixes.request import Wanted
+from envbox.prefixes.obtain import ObtainedPrefix, obtain_tree, unpack
+from envbox.prefixes.request import PrefixRequest
 from envbox.prefixes.tree import PLACE, SUPERSEDED, find_tree
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -44,17 +44,17 @@ def settings(shop: Tiny, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def wanted(shop: Tiny, settings: Settings) -> Wanted:
+def wanted(shop: Tiny, settings: Settings) -> PrefixRequest:
     data = shop.environment.lock_path.read_bytes()
-    return Wanted(read_locked(shop.environment, data, PLATFORM, settings, SILENT), PLATFORM, settings)
+    return PrefixRequest(read_locked(shop.environment, data, PLATFORM, settings, SILENT), PLATFORM, settings)
 
 
 @pytest.fixture
-def finisher(wanted: Wanted) -> Finisher:
+def finisher(wanted: PrefixRequest) -> Finisher:
     return Finisher(wanted.settings.cache_dir, wanted.locked.lock.digest, PLATFORM)
 
 
-def at_once(wanted: Wanted) -> Unpacked:
+def at_once(wanted: PrefixRequest) -> ObtainedPrefix:
     return obtain_tree(wanted, (), SILENT, at_once=True)
 
 
@@ -65,7 +65,7 @@ def wait(finisher: Finisher) -> None:
         time.sleep(0.05)
 
 
-def test_the_first_tree_is_the_other_without_byte_code(wanted: Wanted, finisher: Finisher) -> None:
+def test_the_first_tree_is_the_other_without_byte_code(wanted: PrefixRequest, finisher: Finisher) -> None:
     first = at_once(wanted)
     without = seen(first.tree.prefix)
     assert not first.is_compiled
@@ -80,10 +80,10 @@ def test_the_first_tree_is_the_other_without_byte_code(wanted: Wanted, finisher:
     assert without.keys() < whole.keys()
 
 
-def test_it_is_the_very_tree_of_one_who_waits(shop: Tiny, wanted: Wanted, finisher: Finisher) -> None:
+def test_it_is_the_very_tree_of_one_who_waits(shop: Tiny, wanted: PrefixRequest, finisher: Finisher) -> None:
     at_once(wanted)
     wait(finisher)
-    elsewhere = Wanted(wanted.locked, PLATFORM, shop.settings(f"cache-{uuid4().hex[:8]}"))
+    elsewhere = PrefixRequest(wanted.locked, PLATFORM, shop.settings(f"cache-{uuid4().hex[:8]}"))
     waited = obtain_tree(elsewhere, (), SILENT)
     found = at_once(wanted)
     assert found.tree.key == waited.tree.key
@@ -91,7 +91,7 @@ def test_it_is_the_very_tree_of_one_who_waits(shop: Tiny, wanted: Wanted, finish
 
 
 def test_what_is_mounted_does_not_change_and_goes_when_nobody_has_it(
-    wanted: Wanted, finisher: Finisher
+    wanted: PrefixRequest, finisher: Finisher
 ) -> None:
     first = at_once(wanted).tree
     before = seen(first.prefix)
@@ -113,7 +113,7 @@ def test_what_is_mounted_does_not_change_and_goes_when_nobody_has_it(
 
 
 def test_a_second_session_leaves_no_second_process(
-    wanted: Wanted, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
+    wanted: PrefixRequest, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[object] = []
     start = subprocess.Popen
@@ -130,14 +130,14 @@ def test_a_second_session_leaves_no_second_process(
 
 
 def test_few_packages_are_waited_for(
-    wanted: Wanted, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
+    wanted: PrefixRequest, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unpacked, "FEW", 100)
     assert at_once(wanted).is_compiled
     assert not finisher.note.exists()
 
 
-def test_after_one_that_was_killed_the_next_session_waits(wanted: Wanted, finisher: Finisher) -> None:
+def test_after_one_that_was_killed_the_next_session_waits(wanted: PrefixRequest, finisher: Finisher) -> None:
     start = subprocess.Popen
     pids: list[int] = []
 
@@ -158,7 +158,7 @@ def test_after_one_that_was_killed_the_next_session_waits(wanted: Wanted, finish
     assert not finisher.note.exists()
 
 
-def test_leftovers_are_not_taken_from_one_at_work(wanted: Wanted, finisher: Finisher) -> None:
+def test_leftovers_are_not_taken_from_one_at_work(wanted: PrefixRequest, finisher: Finisher) -> None:
     import fcntl
 
     at_once(wanted)
@@ -174,7 +174,7 @@ def test_leftovers_are_not_taken_from_one_at_work(wanted: Wanted, finisher: Fini
 
 
 def test_what_one_road_compiled_the_other_takes(
-    wanted: Wanted, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
+    wanted: PrefixRequest, finisher: Finisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from envbox.packages.link import bytecode
     from envbox.packages.link.fragments import link_packages

@@ -327,7 +327,7 @@ def test_what_cannot_be_had_is_named_all_at_once(at: World, tmp_path: Path) -> N
 
 def test_a_checkout_with_other_line_ends_gives_the_same_image(at: World, tmp_path: Path) -> None:
     from envbox.images.output import write_output
-    from envbox.images.publication import Wanted
+    from envbox.images.publication import PublishRequest
     from envbox.notebooks.stamp import lock_digest
 
     data = at.tiny.environment.lock_path.read_bytes()
@@ -337,7 +337,7 @@ def test_a_checkout_with_other_line_ends_gives_the_same_image(at: World, tmp_pat
         environment = environment_at(path, is_spec=False)
         environment = replace(environment, lock_path=path)
         publication = write_output(
-            Wanted(environment, ("linux-64",), False), tmp_path / f"{name}.image", at.settings, SILENT
+            PublishRequest(environment, ("linux-64",), False), tmp_path / f"{name}.image", at.settings, SILENT
         )
         found.append((read_lockfile(path), lock_digest(environment), publication.to_json()["digest"]))
     assert found[0] == found[1]

@@ -30,7 +30,7 @@ from envbox.lockfile.formats import kind_of, read_foreign
 from envbox.locks.convert.spec_from_lock import SELECTORS, spec_text
 from envbox.locks.convert.to_locked import locked
 from envbox.locks.solve import solve
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.notebooks import document as notebooks
 from envbox.notebooks.imports import used_by_notebook
 from envbox.notebooks.writing import written_like
@@ -245,7 +245,7 @@ def test_indexes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) 
             path.write_bytes(data.draw(st.just(made) | broken(whole)))
         with allowed():
             found = solve(
-                [Question("linux-64", ("a",), {})],
+                [SolveRequest("linux-64", ("a",), {})],
                 [f"file://{channel}"],
                 Settings(cache_dir=Path(folder, "cache")),
             )["linux-64"]

@@ -21,7 +21,7 @@ from tampering import tar_of
 from tiny import own_compiler
 
 from envbox.images.assemble import IMAGE_FORMAT
-from envbox.images.build import Locked, make_image
+from envbox.images.build import LockWithBase, make_image
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.mirrors import Mirrors
@@ -96,7 +96,7 @@ def test_the_image_of_a_lockfile_is_what_it_was(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def golden(folder: Path) -> tuple[Locked, BaseImage]:
+def golden(folder: Path) -> tuple[LockWithBase, BaseImage]:
     """A lock and a base whose every byte is decided here."""
     channel = folder / "channel"
     archives = [
@@ -129,7 +129,7 @@ def golden(folder: Path) -> tuple[Locked, BaseImage]:
         )
     )
     image = BaseImage("linux-64", parse_reference("a/b:1"), digest, config, (layer,))
-    return Locked(lock, dumps(lock), base), image
+    return LockWithBase(lock, dumps(lock), base), image
 
 
 def _packages() -> list[Package]:

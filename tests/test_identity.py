@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from envbox.engine import Ways
+from envbox.engine import RunPolicy
 from envbox.sessions.launch.identity import User, current_user, group, inside, passwd, write_identity
 
 ADA = User(1234, 100, "ada", "users", ((999, "docker"),))
@@ -34,10 +34,10 @@ def test_no_uid_and_no_name_stands_twice() -> None:
 
 
 def test_who_a_rootless_engine_makes_root_of_keeps_his_name() -> None:
-    assert inside(ADA, Ways()) == inside(ADA, Ways("kept")) == ADA
-    rows = [line.split(":") for line in passwd(inside(ADA, Ways("root"))).splitlines()]
+    assert inside(ADA, RunPolicy()) == inside(ADA, RunPolicy("kept")) == ADA
+    rows = [line.split(":") for line in passwd(inside(ADA, RunPolicy("root"))).splitlines()]
     assert [(row[0], row[2]) for row in rows] == [("nobody", "65534"), ("ada", "0")]
-    assert "users:x:0:" in group(inside(ADA, Ways("root"))).splitlines()
+    assert "users:x:0:" in group(inside(ADA, RunPolicy("root"))).splitlines()
 
 
 def test_the_callers_groups_have_names() -> None:

@@ -24,12 +24,13 @@ import pytest
 import websocket
 from containers import Lab
 
-from envbox.engine import Container, Engine, connect
+from envbox.engine import Container, Engine
+from envbox.engine.find import connect
 from envbox.errors import LaunchError
 from envbox.report import SILENT
 from envbox.sessions.jupyter import server as jupyter
 from envbox.sessions.jupyter import servers
-from envbox.sessions.jupyter.api import Door
+from envbox.sessions.jupyter.api import ServerEndpoint
 from envbox.sessions.jupyter.command import ServeOptions, has_jupyter, idle_argv, server_argv, server_launch
 from envbox.sessions.jupyter.server import serve
 from envbox.sessions.jupyter.servers import Server, container_name
@@ -132,7 +133,7 @@ def test_what_has_a_kernel_can_have_a_server_beside_it(kernel: str) -> None:
 
 
 def test_a_door_does_not_show_its_token() -> None:
-    assert "geheim" not in repr(Door(8888, "geheim"))
+    assert "geheim" not in repr(ServerEndpoint(8888, "geheim"))
 
 
 # --- the real thing
@@ -665,7 +666,7 @@ def test_a_caller_who_is_not_root_has_a_server_of_his_own(
         "from pathlib import Path\n"
         "import docker, requests, http.client, envbox.engine.http_socket, envbox.engine.docker\n"
         "from envbox.sessions.launch.container import Launch\n"
-        "from envbox.engine import connect\n"
+        "from envbox.engine.find import connect\n"
         "from envbox.sessions.jupyter.server import ServeOptions, serve\n"
         "from envbox.report import SILENT\n"
         "from envbox.settings import Settings\n"

@@ -20,7 +20,8 @@ from chromium import BINARY, open_page
 from containers import Lab
 from rigged import channel_of, installed
 
-from envbox.engine import Ways, connect
+from envbox.engine import RunPolicy
+from envbox.engine.find import connect
 from envbox.errors import LaunchError, ToolError
 from envbox.sessions.kernels import specs
 from envbox.sessions.kernels.commands import start_argv
@@ -183,7 +184,7 @@ def test_inside_it_becomes_the_kernel_with_a_private_copy_of_the_file(tmp_path: 
 
 
 def test_where_ports_are_held_it_takes_none_unless_others_are_asked_for() -> None:
-    held = replace(LAUNCH, ways=Ways(holds_ports=True))
+    held = replace(LAUNCH, ways=RunPolicy(holds_ports=True))
     found = kernel_launch(held, "python3", TCP)
     assert (found.network, found.ports) == ("host", ())
     assert found.command[-1] == "127.0.0.1"

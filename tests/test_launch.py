@@ -17,9 +17,10 @@ from uuid import uuid4
 import pytest
 from containers import Lab
 
-from envbox.engine import Engine, connect
+from envbox.engine import Engine
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
+from envbox.engine.find import connect
 from envbox.errors import LaunchError
 from envbox.sessions.launch.bindings import Bind, Volume
 from envbox.sessions.launch.container import Launch
@@ -296,7 +297,7 @@ def test_files_belong_to_a_caller_who_is_not_root(lab: Lab, open_folder: Path) -
         "import grp, os, pwd, sys\n"
         "from pathlib import Path\n"
         "import envbox.engine.http_socket, envbox.engine.docker\n"
-        "from envbox.engine import connect\n"
+        "from envbox.engine.find import connect\n"
         "from envbox.sessions.launch.session import LaunchOptions, exec_session, from_settings\n"
         "from envbox.settings import EnvironmentSettings, Settings\n"
         "image, project, group, *command = sys.argv[1:]\n"

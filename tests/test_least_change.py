@@ -17,7 +17,7 @@ from paper_channel import record, write_channel
 from envbox.errors import SolveError
 from envbox.lockfile import LockedPackage
 from envbox.locks.solve import solve
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.settings import Settings
 
 NAMES = "abcdef"
@@ -53,7 +53,7 @@ def answer(
             for (name, v), needs in channel.items()
         ]
         url = f"file://{write_channel(Path(folder, 'channel'), records)}"
-        question = Question("linux-64", specs, {}, locked, update)
+        question = SolveRequest("linux-64", specs, {}, locked, update)
         found = solve([question], [url], Settings(cache_dir=Path(folder, "cache")))["linux-64"]
     return None if isinstance(found, SolveError) else found
 

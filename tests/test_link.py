@@ -20,7 +20,7 @@ from packages import PLACEHOLDER, TIME, File, Package, tarball, write_conda
 
 from envbox.errors import LockfileError, PackageError
 from envbox.image_paths import PREFIX
-from envbox.packages.link.conda import Compile, Source, link_package
+from envbox.packages.link.conda import ArchiveSource, Compile, link_package
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.placeholder import replace_prefix
 from envbox.packages.link.tar import END, Member, TarReader
@@ -72,7 +72,7 @@ def link(
     buffer = io.BytesIO()
     out = EntryWriter(buffer.write)
     lost = frozenset(f"{ROOT}/{name}" for name in excluded)
-    timestamp = link_package(Source(package.locked(path), path, python, lost), out, compile_sources)
+    timestamp = link_package(ArchiveSource(package.locked(path), path, python, lost), out, compile_sources)
     return Linked(buffer.getvalue(), out, timestamp)
 
 
@@ -115,7 +115,7 @@ def test_a_zip64_archive_is_read(tmp_path: Path) -> None:
             with new.open(name, "w", force_zip64=True) as file:
                 file.write(data)
     out = EntryWriter(io.BytesIO().write)
-    link_package(Source(package.locked(path), path), out)
+    link_package(ArchiveSource(package.locked(path), path), out)
     assert f"{ROOT}/a" in out.paths
 
 
@@ -469,7 +469,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, share: float, extension:
     path = package.write(tmp_path, extension)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(PackageError, match=r"damaged|middle|has no info"):
-        link_package(Source(package.locked(path), path), EntryWriter(io.BytesIO().write))
+        link_package(ArchiveSource(package.locked(path), path), EntryWriter(io.BytesIO().write))
 
 
 def test_an_archive_that_is_not_the_lock_s_is_refused_and_deleted_from_the_cache(tmp_path: Path) -> None:
@@ -478,13 +478,13 @@ def test_an_archive_that_is_not_the_lock_s_is_refused_and_deleted_from_the_cache
     locked = package.locked(there)
     there.write_bytes(there.read_bytes() + b"!")
     with pytest.raises(PackageError, match="damaged"):
-        link_package(Source(locked, there), EntryWriter(io.BytesIO().write))
+        link_package(ArchiveSource(locked, there), EntryWriter(io.BytesIO().write))
     assert there.exists()
     cached = tmp_path / locked.sha256 / there.name
     cached.parent.mkdir()
     there.rename(cached)
     with pytest.raises(PackageError, match="damaged"):
-        link_package(Source(locked, cached), EntryWriter(io.BytesIO().write))
+        link_package(ArchiveSource(locked, cached), EntryWriter(io.BytesIO().write))
     assert not cached.exists()
 
 
@@ -520,7 +520,7 @@ def test_a_zip_without_a_payload_or_with_two_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("info-other.tar.zst", b"")
     with pytest.raises(PackageError, match="has 2 info-"):
-        link_package(Source(package.locked(path), path), EntryWriter(io.BytesIO().write))
+        link_package(ArchiveSource(package.locked(path), path), EntryWriter(io.BytesIO().write))
 
 
 @given(st.data())
@@ -535,7 +535,7 @@ def test_noise_in_an_archive_is_refused_and_never_crashes(data: st.DataObject) -
             noisy[data.draw(st.integers(0, len(noisy) - 1))] = data.draw(st.integers(0, 255))
         path.write_bytes(noisy)
         with contextlib.suppress(PackageError):
-            link_package(Source(package.locked(path), path), EntryWriter(io.BytesIO().write))
+            link_package(ArchiveSource(package.locked(path), path), EntryWriter(io.BytesIO().write))
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
@@ -550,7 +550,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         out = EntryWriter(lambda data: None)
-        link_package(Source(locked, path), out)
+        link_package(ArchiveSource(locked, path), out)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from publishing import PLATFORMS, Press, check_image
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.images.output import write_output
 from envbox.images.publication import build_platforms

@@ -24,9 +24,10 @@ from tiny import Tiny, make_tiny
 
 from envbox.cache import free
 from envbox.cache.memo import sealed, sealed_content
-from envbox.engine import Engine, connect
+from envbox.engine import Engine
 from envbox.engine.address import Address
 from envbox.engine.docker import DockerEngine
+from envbox.engine.find import connect
 from envbox.engine.locality import obstacle as engine_obstacle
 from envbox.image_paths import PREFIX
 from envbox.images.build import make_image, read_locked
@@ -39,7 +40,7 @@ from envbox.packages.link.folders import PLACE as PACKAGES
 from envbox.packages.link.folders import Folder, read_folder
 from envbox.packages.link.fragments import FileEntry, link_packages
 from envbox.packages.link.frames import compress, decompress
-from envbox.packages.link.packages import Installation, Task
+from envbox.packages.link.packages import Installation, LinkTask
 from envbox.packages.link.tar import SYMLINK, TarReader
 from envbox.packages.link.unpack import unpack_packages
 from envbox.prefixes import find_mounted, mount, prefixes_in_use, tree
@@ -293,7 +294,7 @@ def test_what_another_process_has_no_use_for_any_more_is_made_again(
     unpack_packages(Installation(lock_of(locked), "linux-64", archives), settings, SILENT)
     found = unpacking._record_path
 
-    def gone(task: Task, sources: Mapping[str, Path]) -> str | None:
+    def gone(task: LinkTask, sources: Mapping[str, Path]) -> str | None:
         monkeypatch.setattr(unpacking, "_record_path", found)
         shutil.rmtree(next(iter(sources.values())).parent)
         return found(task, sources)
@@ -423,7 +424,7 @@ def test_the_key_is_of_everything(shop: Tiny, settings: Settings) -> None:
 MOUNT = """
 import json, sys
 from pathlib import Path
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.mirrors import Mirrors
 from envbox.prefixes import mount
 from envbox.project import Environment
@@ -656,7 +657,7 @@ READY = """
 import json, sys
 from pathlib import Path
 from envbox.cli.terminal import TerminalReporter
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.sessions.prepare import ready_environment

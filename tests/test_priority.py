@@ -13,7 +13,7 @@ from paper_channel import record, served, write_channel
 from envbox.errors import EnvboxError, SolveError, SpecError
 from envbox.lockfile import LockedPackage
 from envbox.locks.solve import solve
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.settings import Settings
 
 PRIVATE = [
@@ -56,7 +56,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def answer(
     settings: Settings, channels: list[str], specs: list[str], locked: tuple[LockedPackage, ...] = ()
 ) -> tuple[LockedPackage, ...]:
-    found = solve([Question("linux-64", tuple(specs), {"__unix": ("0", "0")}, locked)], channels, settings)
+    found = solve(
+        [SolveRequest("linux-64", tuple(specs), {"__unix": ("0", "0")}, locked)], channels, settings
+    )
     if isinstance(error := found["linux-64"], EnvboxError):
         raise error
     return error

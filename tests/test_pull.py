@@ -16,7 +16,8 @@ from uuid import uuid4
 import pytest
 from publishing import PLATFORMS, Press
 
-from envbox.engine import Engine, connect
+from envbox.engine import Engine
+from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
 from envbox.images.build import build
 from envbox.images.publication import make
@@ -210,10 +211,10 @@ def test_its_name_does_not_make_the_project_s_settings_count(press: Press, publi
 
 
 def test_its_server_has_a_name_of_its_own(press: Press, published: str) -> None:
-    from envbox.cli.context import Session
+    from envbox.cli.context import Invocation
     from envbox.cli.launch import prepare_launch
 
-    session = Session(str(press.folder), quiet=True, verbose=False)
+    session = Invocation(str(press.folder), quiet=True, verbose=False)
     session.__dict__["settings"] = elsewhere(press)
     options = {"frozen": False, "image": False}
     launch = prepare_launch(session, published, "notebook", ("true",), options)

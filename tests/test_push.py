@@ -20,7 +20,7 @@ from paper_registry import PaperRegistry, digest
 from publishing import PLATFORMS, Press, check_image
 
 from envbox.errors import EnvboxError, ImageError, LockfileError, ToolError
-from envbox.images.publication import Wanted, make
+from envbox.images.publication import PublishRequest, make
 from envbox.images.push import Pushed, push
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 DATA = bytes(range(256)) * 4000
 
 
-def send(press: Press, wanted: Wanted | None = None, name: str = "me/paper:1") -> Pushed:
+def send(press: Press, wanted: PublishRequest | None = None, name: str = "me/paper:1") -> Pushed:
     return push(wanted or press.wanted(), press.reference(name), press.settings, press.report)
 
 
@@ -104,7 +104,7 @@ def command(press: Press) -> list[str]:
     script = """
 import json, sys
 from pathlib import Path
-from envbox.images.publication import Wanted
+from envbox.images.publication import PublishRequest as Wanted
 from envbox.images.push import push
 from envbox.mirrors import Mirrors
 from envbox.project import Environment

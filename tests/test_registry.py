@@ -15,7 +15,7 @@ from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.mirrors import Mirrors
 from envbox.oci import Descriptor, Digest, Manifest
 from envbox.registry import Access, access, fetch_blob, fetch_blobs, fetch_manifest, parse_reference, resolve
-from envbox.registry.access import Stopped
+from envbox.registry.access import TransferStopped
 from envbox.registry.reference import Endpoint, endpoint
 from envbox.settings import Settings
 
@@ -242,7 +242,7 @@ def test_one_blob_that_fails_ends_all(registry: PaperRegistry, settings: Setting
 def test_a_transfer_that_is_called_off_leaves_nothing(registry: PaperRegistry, settings: Settings) -> None:
     blob = blob_of(registry, bytes(5_000_000))
     stop = threading.Event()
-    with pytest.raises(Stopped):
+    with pytest.raises(TransferStopped):
         fetch_blob(Access(parse_reference("a/b"), settings, stop), blob, settings, lambda _: stop.set())
     assert files_in(settings.cache_dir) == []
 

@@ -18,7 +18,7 @@ import pytest
 from containers import Lab
 
 from envbox.cache.memo import sealed_content
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.sessions.launch.bindings import Bind
 from envbox.sessions.launch.container import Launch, run_argv
 from envbox.sessions.launch.session import on_prefix

@@ -15,7 +15,7 @@ from paper_channel import record, write_channel
 from envbox.errors import EnvboxError, ToolError
 from envbox.lockfile import LockedPackage
 from envbox.locks.solve import solve
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.locks.solve.seals import LOG, Seals
 from envbox.settings import Settings
 
@@ -23,7 +23,7 @@ VIRTUAL = {"__unix": ("0", "0"), "__linux": ("5.10", "0"), "__glibc": ("2.36", "
 
 
 def answer(settings: Settings, channel: str, spec: str) -> tuple[LockedPackage, ...]:
-    found = solve([Question("linux-64", (spec,), VIRTUAL)], [channel], settings)["linux-64"]
+    found = solve([SolveRequest("linux-64", (spec,), VIRTUAL)], [channel], settings)["linux-64"]
     if isinstance(found, EnvboxError):
         raise found
     return found

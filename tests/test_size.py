@@ -20,7 +20,7 @@ from paper_registry import PaperRegistry, serving
 from tampering import Loose, taken_apart, tar_of
 from tiny import SHORT, Tiny, make_tiny
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
 from envbox.images.assemble import Image
 from envbox.images.build import make_image, read_locked

@@ -17,7 +17,7 @@ from containers import Lab
 from packages import File, Package, Wheel
 
 import envbox
-from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.conda import ArchiveSource, link_package
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.tar import END
 from envbox.packages.link.target import ROOT, PythonLayout
@@ -134,7 +134,7 @@ def linked(package: Package, folder: Path, slim: tuple[str, ...]) -> tuple[Entry
     path = package.write(folder)
     buffer = io.BytesIO()
     out = EntryWriter(buffer.write)
-    link_package(Source(package.locked(path), path, PYTHON, slim=slim), out)
+    link_package(ArchiveSource(package.locked(path), path, PYTHON, slim=slim), out)
     return out, buffer.getvalue()
 
 
@@ -175,7 +175,7 @@ def test_a_wheels_record_has_only_what_is_there(tmp_path: Path) -> None:
     path = wheel.write(tmp_path)
     buffer = io.BytesIO()
     out = EntryWriter(buffer.write)
-    link_wheel(Source(wheel.locked(path), path, PYTHON, slim=tuple(sorted(KINDS))), out)
+    link_wheel(ArchiveSource(wheel.locked(path), path, PYTHON, slim=tuple(sorted(KINDS))), out)
     site = f"{ROOT}/{SITE}"
     assert {p.removeprefix(f"{site}/") for p in out.paths if "dist-info" not in p} == {
         "demo/__init__.py",

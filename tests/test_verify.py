@@ -21,12 +21,12 @@ from paper_registry import PaperRegistry, serving
 from tampering import Loose, Members, saved, taken_apart, tar_of
 from tiny import SHORT, VERSION, Tiny, make_tiny
 
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.errors import ImageError, LockfileError, PackageError, ToolError
 from envbox.images.build import build, make_image, read_locked, repository
 from envbox.images.find import in_registry
 from envbox.images.saved import read_layer
-from envbox.images.verify.compare import Difference, compare_values, paired_layers
+from envbox.images.verify.compare import FileDifference, compare_values, paired_layers
 from envbox.images.verify.content import is_listing, verify_content
 from envbox.images.verify.rebuild import Verification, is_lockfile, verify_image
 from envbox.oci import MANIFEST_TYPE, digest_of
@@ -60,7 +60,7 @@ class Shop:
             lambda hashed: saved(archive, is_lockfile, hashed=hashed), self.tiny.settings(), SILENT, **options
         )
 
-    def content(self, loose: Loose) -> tuple[Difference, ...]:
+    def content(self, loose: Loose) -> tuple[FileDifference, ...]:
         """What the lists of its packages say of a changed one."""
         return verify_content(saved(loose.archive("it:1"), is_listing)).differences
 
@@ -335,7 +335,7 @@ def test_a_lockfile_s_python_is_confined_whatever_is_set(
 ) -> None:
     """The tiny environment's Python is a script that finds no shell where it is confined."""
     from envbox.cli import verify as verifying
-    from envbox.cli.context import Session
+    from envbox.cli.context import Invocation
 
     archive = shop.loose().archive("it:1")
     monkeypatch.setattr(
@@ -344,11 +344,11 @@ def test_a_lockfile_s_python_is_confined_whatever_is_set(
     for name, value in shop.tiny.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ENVBOX_CACHE_DIR", str(tmp_path / "cache"))
-    session = Session(str(tmp_path), quiet=True, verbose=False)
+    session = Invocation(str(tmp_path), quiet=True, verbose=False)
     assert session.settings.trust_python
     with pytest.raises(ToolError, match=rf"the locked Python \(python-{VERSION}-h0_0.conda\) failed"):
         verifying._compare(session, "it:1", None, None, False)
-    trusting = Session(str(tmp_path), quiet=True, verbose=False, trust_python=True)
+    trusting = Invocation(str(tmp_path), quiet=True, verbose=False, trust_python=True)
     verifying._compare(trusting, "it:1", None, None, False)
 
 

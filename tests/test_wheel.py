@@ -14,7 +14,7 @@ from packages import Wheel
 
 from envbox.errors import LockfileError, PackageError
 from envbox.image_paths import PREFIX
-from envbox.packages.link.conda import Source
+from envbox.packages.link.conda import ArchiveSource
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.tar import END
 from envbox.packages.link.target import ROOT, PythonLayout
@@ -44,7 +44,7 @@ def compile_sources(sources: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
 
 def link(path: Path, wheel: Wheel, excluded: Sequence[str] = ()) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
     buffer = io.BytesIO()
-    source = Source(wheel.locked(path), path, PYTHON, frozenset(excluded))
+    source = ArchiveSource(wheel.locked(path), path, PYTHON, frozenset(excluded))
     link_wheel(source, EntryWriter(buffer.write), compile_sources)
     with tarfile.open(fileobj=io.BytesIO(buffer.getvalue() + END)) as archive:
         return {m.name: (m, archive.extractfile(m).read()) for m in archive}  # type: ignore[union-attr]
@@ -118,7 +118,7 @@ def test_excluded_paths_are_left_out(tmp_path: Path) -> None:
 def test_a_wheel_in_a_lock_without_python_is_said(tmp_path: Path) -> None:
     path = FULL.write(tmp_path)
     with pytest.raises(LockfileError, match="python"):
-        link_wheel(Source(FULL.locked(path), path, None), EntryWriter(io.BytesIO().write))
+        link_wheel(ArchiveSource(FULL.locked(path), path, None), EntryWriter(io.BytesIO().write))
 
 
 def test_an_sdist_is_named_and_refused(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
     locked = FULL.locked(path)
     path.write_bytes(path.read_bytes() + b"!")
     with pytest.raises(PackageError, match="damaged"):
-        link_wheel(Source(locked, path, PYTHON), EntryWriter(io.BytesIO().write))
+        link_wheel(ArchiveSource(locked, path, PYTHON), EntryWriter(io.BytesIO().write))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,9 @@ def test_linking_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
         path = FULL.write(tmp_path / place)
         digest = hashlib.sha256()
-        link_wheel(Source(FULL.locked(path), path, PYTHON), EntryWriter(digest.update), compile_sources)
+        link_wheel(
+            ArchiveSource(FULL.locked(path), path, PYTHON), EntryWriter(digest.update), compile_sources
+        )
         digests.add(digest.hexdigest())
     assert len(digests) == 1
 

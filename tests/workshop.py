@@ -15,7 +15,8 @@ import pytest
 from packages import Package
 from paper_registry import BASE, PaperRegistry, serving
 
-from envbox.engine import Engine, connect
+from envbox.engine import Engine
+from envbox.engine.find import connect
 from envbox.images.build import BuiltImage, build, make_image, read_locked, repository
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps
@@ -31,7 +32,7 @@ BUILD = """
 import json, sys
 from pathlib import Path
 from envbox.images.build import build
-from envbox.engine import connect
+from envbox.engine.find import connect
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.report import SILENT

@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from envbox import __version__
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 from envbox.errors import EnvboxError
 
 COMMANDS = {
@@ -103,7 +103,7 @@ def cli(ctx: click.Context, /, directory: str, **said: bool) -> None:
     envbox shell maps        a shell with that environment, in this directory
     envbox notebook maps     JupyterLab with it
     """
-    ctx.obj = Session(directory, **said)
+    ctx.obj = Invocation(directory, **said)
 
 
 def main() -> None:

@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 from envbox.errors import LaunchError
 from envbox.platforms import container_platform
 
 if TYPE_CHECKING:
     from envbox.project import Environment
     from envbox.sessions.jupyter.command import App
-    from envbox.sessions.jupyter.own_server import Where
+    from envbox.sessions.jupyter.own_server import JupyterTarget
     from envbox.sessions.launch.container import Launch
 
 
-def lacks_jupyter(session: Session, environment: Environment, app: App | None, *, frozen: bool) -> bool:
+def lacks_jupyter(invocation: Invocation, environment: Environment, app: App | None, *, frozen: bool) -> bool:
     """See whether an environment has a Jupyter as soon as it is locked."""
     from envbox.sessions.jupyter.command import has_jupyter
     from envbox.sessions.prepare import ensure_locked
 
-    ensure_locked(environment, session.settings, session.report, frozen=frozen)
+    ensure_locked(environment, invocation.settings, invocation.report, frozen=frozen)
     path = environment.foreign or environment.lock_path
     return path.is_file() and not has_jupyter(path.read_bytes(), environment.name, app)
 
 
-def can_be_beside(session: Session, name: str, app: App | None) -> None:
+def can_be_beside(invocation: Invocation, name: str, app: App | None) -> None:
     """See that a Jupyter can be put beside a container, before anything is made.
 
     :raises LaunchError: when nothing of the cache can be mounted
@@ -34,48 +34,53 @@ def can_be_beside(session: Session, name: str, app: App | None) -> None:
     from envbox.prefixes.mountable import obstacle
     from envbox.sessions.jupyter.command import no_jupyter
 
-    if words := obstacle(session.settings.cache_dir, session.engine):
-        session.report.say(f"no Jupyter can be put beside {name}, since {words}")
+    if words := obstacle(invocation.settings.cache_dir, invocation.engine):
+        invocation.report.say(f"no Jupyter can be put beside {name}, since {words}")
         raise no_jupyter(name, app)
 
 
-def with_jupyter(session: Session, environment: Environment, launch: Launch, app: App | None) -> Launch:
+def with_jupyter(invocation: Invocation, environment: Environment, launch: Launch, app: App | None) -> Launch:
     """Put a Jupyter server beside an environment that has none, or not the one that is asked for."""
     from envbox.image_paths import PREFIX
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.prefixes.host import machine_glibc
-    from envbox.sessions.jupyter.own_server import Where
+    from envbox.sessions.jupyter.own_server import JupyterTarget
 
     if launch.prefix is not None:
         return _beside(
-            session, launch, Where(container_platform(), machine_glibc(), launch.seen_at == PREFIX), app
+            invocation,
+            launch,
+            JupyterTarget(container_platform(), machine_glibc(), launch.seen_at == PREFIX),
+            app,
         )
-    platform, base = session.engine.platform, None
+    platform, base = invocation.engine.platform, None
     if environment.lock_path.is_file():
         base = read_lockfile(environment.lock_path).base
-    return _beside(session, launch, Where(platform, base.glibc.get(platform) if base else None), app)
+    return _beside(
+        invocation, launch, JupyterTarget(platform, base.glibc.get(platform) if base else None), app
+    )
 
 
-def with_jupyter_beside_image(session: Session, launch: Launch, app: App | None) -> Launch:
+def with_jupyter_beside_image(invocation: Invocation, launch: Launch, app: App | None) -> Launch:
     """Put a Jupyter server beside an image that somebody else made.
 
     :raises LaunchError: when it has no kernel, or a C library that conda's packages are not for
     """
-    from envbox.sessions.jupyter.own_server import Where
+    from envbox.sessions.jupyter.own_server import JupyterTarget
     from envbox.sessions.launch.probe import look_inside
 
-    can_be_beside(session, launch.name, app)
-    found = look_inside(launch, session.engine, session.settings)
+    can_be_beside(invocation, launch.name, app)
+    found = look_inside(launch, invocation.engine, invocation.settings)
     if not found.has_kernels or found.glibc is None:
         what = "no kernel for one beside it" if found.glibc else "no glibc for one beside it"
         raise LaunchError(f"there is no Jupyter in {launch.name}, and {what}")
-    return _beside(session, launch, Where(session.engine.platform, found.glibc), app)
+    return _beside(invocation, launch, JupyterTarget(invocation.engine.platform, found.glibc), app)
 
 
-def _beside(session: Session, launch: Launch, where: Where, app: App | None) -> Launch:
+def _beside(invocation: Invocation, launch: Launch, where: JupyterTarget, app: App | None) -> Launch:
     from envbox.sessions.jupyter.command import called
     from envbox.sessions.jupyter.own_server import obtain_jupyter
 
-    found = obtain_jupyter(where, session.settings, session.report)
-    session.report.say(f"{launch.name} has no {called(app)}: envbox's own is put beside it")
+    found = obtain_jupyter(where, invocation.settings, invocation.report)
+    invocation.report.say(f"{launch.name} has no {called(app)}: envbox's own is put beside it")
     return replace(launch, jupyter=found)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from envbox.cli.context import Session, json_option, print_json
+from envbox.cli.context import Invocation, json_option, print_json
 from envbox.cli.words import echo_line
 
 _NAMED = 5  # of what is not envbox's
@@ -17,7 +17,7 @@ _NAMED = 5  # of what is not envbox's
 @click.option("-a", "--all", "everything", is_flag=True, help="Remove everything.")
 @json_option
 @click.pass_obj
-def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: bool) -> None:
+def clean(invocation: Invocation, kinds: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Show what the cache holds; remove WHAT is named, or --all.
 
     Nothing is lost: whatever is needed again is fetched or made again. Images in the engine stay, and so do
@@ -27,15 +27,15 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
     from envbox.cache import holdings
     from envbox.cache.contents import foreign
 
-    folder = session.as_written.cache_dir
+    folder = invocation.as_written.cache_dir
     found = holdings(folder)
     if everything or kinds:
-        freed = _freed(session, tuple(h.kind for h in found) if everything else kinds)
-        session.report.say(f"freed {freed / 1e6:,.0f} MB in {folder}")
+        freed = _freed(invocation, tuple(h.kind for h in found) if everything else kinds)
+        invocation.report.say(f"freed {freed / 1e6:,.0f} MB in {folder}")
         found = holdings(folder)
     if not_ours := foreign(folder):
         more = f" and {len(not_ours) - _NAMED} more" if len(not_ours) > _NAMED else ""
-        session.report.say(f"not envbox's, and left as it is: {', '.join(not_ours[:_NAMED])}{more}")
+        invocation.report.say(f"not envbox's, and left as it is: {', '.join(not_ours[:_NAMED])}{more}")
     if as_json:
         print_json(
             {
@@ -49,14 +49,14 @@ def clean(session: Session, kinds: tuple[str, ...], everything: bool, as_json: b
         echo_line(f"{'in all':<12} {sum(h.size for h in found) / 1e6:10,.1f} MB  {folder}")
 
 
-def _freed(session: Session, kinds: tuple[str, ...]) -> int:
+def _freed(invocation: Invocation, kinds: tuple[str, ...]) -> int:
     """Free what nobody uses, and give how many bytes that were."""
     from envbox.cache.contents import Removal
     from envbox.cache.shapes import LEFTOVERS
     from envbox.cache.using import alone, users
 
-    folder = session.settings.cache_dir
-    in_use = _in_use(session)
+    folder = invocation.settings.cache_dir
+    in_use = _in_use(invocation)
     removal = Removal(folder)
     removal.check(kinds)
     with alone(folder) as use:
@@ -64,13 +64,13 @@ def _freed(session: Session, kinds: tuple[str, ...]) -> int:
             kept = [kind for kind in kinds if kind != LEFTOVERS]
             others = ", ".join(users(folder)) or "it may be on another machine"
             if kept:
-                session.report.warn(
+                invocation.report.warn(
                     f"{', '.join(kept)} stay: another command works with the cache ({others}); "
                     "clean again when it has ended"
                 )
             kinds = tuple(kind for kind in kinds if kind == LEFTOVERS)
         elif use == "unknown":
-            session.report.warn(
+            invocation.report.warn(
                 f"nothing can be locked in {folder}: a command that works with the cache now may have to be "
                 "run again"
             )
@@ -78,18 +78,18 @@ def _freed(session: Session, kinds: tuple[str, ...]) -> int:
     return removal.finish()
 
 
-def _in_use(session: Session) -> list[Path]:
+def _in_use(invocation: Invocation) -> list[Path]:
     """The prefixes that sessions have; no container's where no engine answers: then none runs."""
     from envbox.errors import ToolError
     from envbox.prefixes import prefixes_in_use
     from envbox.prefixes.tree import PLACE, trees_in_use
 
-    place = session.as_written.cache_dir / PLACE
+    place = invocation.as_written.cache_dir / PLACE
     if not place.is_dir():
         return []
-    here = trees_in_use(session.as_written.cache_dir)
+    here = trees_in_use(invocation.as_written.cache_dir)
     try:
-        keys = prefixes_in_use(session.engine)
+        keys = prefixes_in_use(invocation.engine)
     except ToolError:
         return here
     return [*here, *(place / key for key in keys)]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, name_argument, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, name_argument, print_json
 from envbox.cli.words import echo_line, foreign, painted
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.lockfile import Lock
-    from envbox.locks.inspect.difference import Difference
+    from envbox.locks.inspect.difference import LockDifference
     from envbox.locks.inspect.outdated import Outdated
 
 _COLOURS = {"added": "green", "removed": "red", "upgraded": "cyan", "downgraded": "yellow"}
@@ -27,7 +27,9 @@ _COLOURS = {"added": "green", "removed": "red", "upgraded": "cyan", "downgraded"
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is a difference.")
 @json_option
 @click.pass_obj
-def diff(session: Session, words: tuple[str, ...], markdown: bool, exit_code: bool, as_json: bool) -> int:
+def diff(
+    invocation: Invocation, words: tuple[str, ...], markdown: bool, exit_code: bool, as_json: bool
+) -> int:
     """Show what changed in lockfiles: packages that came, went, or moved up or down.
 
     \b
@@ -42,11 +44,11 @@ def diff(session: Session, words: tuple[str, ...], markdown: bool, exit_code: bo
     """
     from envbox.locks.inspect.difference import as_json as value_of
 
-    found = _compare(session, words)
+    found = _compare(invocation, words)
     if as_json:
         print_json([value_of(one) for one in found])
     else:
-        _print([one for one in found if not one.is_none], session, markdown=markdown)
+        _print([one for one in found if not one.is_none], invocation, markdown=markdown)
     return 1 if exit_code and not all(one.is_none for one in found) else 0
 
 
@@ -56,7 +58,9 @@ def diff(session: Session, words: tuple[str, ...], markdown: bool, exit_code: bo
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there is something newer.")
 @json_option
 @click.pass_obj
-def outdated(session: Session, name: str | None, everything: bool, exit_code: bool, as_json: bool) -> int:
+def outdated(
+    invocation: Invocation, name: str | None, everything: bool, exit_code: bool, as_json: bool
+) -> int:
     """Show which packages have newer versions: within what the spec allows, and beyond it.
 
     Channels are asked, and nothing is changed. What is newer in the spec is what `envbox lock --update-all`
@@ -66,24 +70,24 @@ def outdated(session: Session, name: str | None, everything: bool, exit_code: bo
     from envbox.locks.inspect.outdated import channels_in
     from envbox.locks.inspect.outdated import outdated as find_outdated
 
-    environment = session.locked(name)
+    environment = invocation.locked(name)
     lock = read_lockfile(environment.lock_path)
     channels = channels_in(environment.spec_path) if environment.has_spec else ()
-    found = find_outdated(lock, session.settings, session.report, channels)
+    found = find_outdated(lock, invocation.settings, invocation.report, channels)
     shown = [one for one in found if one.is_asked or everything]
     if as_json:
         print_json([asdict(one) for one in shown])
     else:
-        _print_outdated(shown, lock, session, len(found) - len(shown))
+        _print_outdated(shown, lock, invocation, len(found) - len(shown))
     return 1 if exit_code and shown else 0
 
 
-def _print_outdated(shown: list[Outdated], lock: Lock, session: Session, hidden: int) -> None:
+def _print_outdated(shown: list[Outdated], lock: Lock, invocation: Invocation, hidden: int) -> None:
     from envbox.locks.inspect.outdated import lines
 
     for line in lines(shown, lock.platforms):
         echo_line(line)
-    say = session.report.say
+    say = invocation.report.say
     if hidden:
         say(f"{hidden} more that was not asked for {'has' if hidden == 1 else 'have'} newer versions (--all)")
     elif not shown:
@@ -92,30 +96,30 @@ def _print_outdated(shown: list[Outdated], lock: Lock, session: Session, hidden:
         say(f"to move within the spec: envbox lock {lock.name} --update PKG, or --update-all")
 
 
-def _compare(session: Session, words: tuple[str, ...]) -> list[Difference]:
+def _compare(invocation: Invocation, words: tuple[str, ...]) -> list[LockDifference]:
     from envbox.locks.inspect.difference import difference
     from envbox.locks.inspect.operands import find_pairs
 
     def engine() -> Engine:
-        return session.engine
+        return invocation.engine
 
     def read_image(name: str) -> bytes:
         from envbox.images.embedded_lock import find_lockfile
 
-        return find_lockfile(name, session.project, engine, session.settings, session.report)
+        return find_lockfile(name, invocation.project, engine, invocation.settings, invocation.report)
 
     if len(words) > 2:
         raise click.UsageError(f"two things are compared, not {len(words)}")
-    pairs = find_pairs(words, session.project, session.here, read_image)
+    pairs = find_pairs(words, invocation.project, invocation.here, read_image)
     return [difference(pair) for pair in pairs]
 
 
-def _print(found: list[Difference], session: Session, *, markdown: bool) -> None:
+def _print(found: list[LockDifference], invocation: Invocation, *, markdown: bool) -> None:
     from envbox.cli.terminal import wants_colour
     from envbox.locks.inspect.difference import as_lines, as_markdown
 
     if not found:
-        session.report.say("no difference")
+        invocation.report.say("no difference")
     colour = wants_colour(sys.stdout, os.environ)
     for number, one in enumerate(found):
         if number:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-class Session:
+class Invocation:
     """One invocation. Settings, project and engine are read when they are first needed."""
 
     def __init__(
@@ -126,27 +126,27 @@ class Session:
     @cached_property
     def engine(self) -> Engine:
         """The engine that images are loaded into."""
-        from envbox.engine import connect
+        from envbox.engine.find import connect
 
         engine = connect(self.as_written)
         if engine.introduction:
             self.report.say(engine.introduction)
         return engine
 
-    def for_notebook(self, name: str | None) -> tuple[Session, Path] | None:
+    def for_notebook(self, name: str | None) -> tuple[Invocation, Path] | None:
         """Where a NAME is a notebook's: the session of its own project, and its path."""
         if name is None or not name.endswith(".ipynb"):
             return None
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
-        session = self.at(path.parent)
-        return (self if session.root == self.root else session), path
+        invocation = self.at(path.parent)
+        return (self if invocation.root == self.root else invocation), path
 
-    def at(self, directory: Path) -> Session:
+    def at(self, directory: Path) -> Invocation:
         """The same invocation in another directory."""
         said = {key: getattr(self, key) for key in ("quiet", "verbose", "offline", "trust_python")}
-        session = Session(str(directory), **said, trust=self.trusts)
-        session.__dict__["report"] = self.report  # one screen has one
-        return session
+        invocation = Invocation(str(directory), **said, trust=self.trusts)
+        invocation.__dict__["report"] = self.report  # one screen has one
+        return invocation
 
     def environment(self, name: str | None, *, use: Use = "fetch") -> Environment:
         """Return the environment that is meant, as `named` does, if it may have what it asks for.
@@ -189,8 +189,8 @@ class Session:
             from envbox.notebooks.document import read_notebook
             from envbox.notebooks.stamp import environment_of
 
-            session, path = found
-            return environment_of(read_notebook(path), session.project)
+            invocation, path = found
+            return environment_of(read_notebook(path), invocation.project)
         if name is None or not is_lockfile_path(name):
             return self.project.environment(name)
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
@@ -255,7 +255,7 @@ def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
     del param
     directory = ctx.find_root().params.get("directory") or "."
     try:
-        project = Session(directory, quiet=True, verbose=False).project
+        project = Invocation(directory, quiet=True, verbose=False).project
     except (EnvboxError, OSError):
         return []  # a Tab is no place for errors
     return [e.name for e in project.environments if e.name.startswith(incomplete)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from envbox.cli.context import Session, json_option, name_argument, print_json, split_commas
+from envbox.cli.context import Invocation, json_option, name_argument, print_json, split_commas
 from envbox.cli.words import write_data
 
 _FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.lockfile.formats, cheap
@@ -44,22 +44,24 @@ _FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # 
 @click.option("-f", "--force", is_flag=True, help="Replace an environment of that name.")
 @json_option
 @click.pass_obj
-def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: bool, **said: Any) -> None:
+def import_(
+    invocation: Invocation, /, files: tuple[str, ...], force: bool, as_json: bool, **said: Any
+) -> None:
     """Make a spec and a lockfile of another tool's lockfile.
 
     Read are conda-lock files, @EXPLICIT files, pixi.lock (versions 6 and 7) and exported environment.yml; of
     several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
     """
     from envbox.lockfile.foreign import Selection
-    from envbox.locks.convert.importing import Source, default_name, import_files
+    from envbox.locks.convert.importing import ForeignFiles, default_name, import_files
 
-    paths = tuple(session.here / file for file in files)
+    paths = tuple(invocation.here / file for file in files)
     selection = Selection(
         said["environment"], said["platforms"], frozenset(said["without"]), frozenset(said["categories"])
     )
-    source = Source(paths, said["name"] or default_name(paths), selection)
-    session.check([], paths)
-    found = import_files(source, session.project, session.settings, session.report, force=force)
+    source = ForeignFiles(paths, said["name"] or default_name(paths), selection)
+    invocation.check([], paths)
+    found = import_files(source, invocation.project, invocation.settings, invocation.report, force=force)
     if as_json:
         print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
     else:
@@ -82,7 +84,7 @@ def import_(session: Session, /, files: tuple[str, ...], force: bool, as_json: b
 )
 @click.pass_obj
 def export(
-    session: Session, name: str | None, kind: str, platforms: tuple[str, ...], output: Path | None
+    invocation: Invocation, name: str | None, kind: str, platforms: tuple[str, ...], output: Path | None
 ) -> None:
     """Write an environment's lockfile as other tools read it.
 
@@ -93,15 +95,15 @@ def export(
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.locks.convert.export import export as export_lock
 
-    lock = read_lockfile(session.locked(name).lock_path)
-    data = export_lock(lock, kind, platforms, session.settings, session.report)
+    lock = read_lockfile(invocation.locked(name).lock_path)
+    data = export_lock(lock, kind, platforms, invocation.settings, invocation.report)
     if output is None:
         write_data(data)
     else:
-        write_whole(session.here / output, data, is_cache=False)
+        write_whole(invocation.here / output, data, is_cache=False)
 
 
-def give_back(session: Session, image: str, names: tuple[str, ...], platforms: tuple[str, ...]) -> None:
+def give_back(invocation: Invocation, image: str, names: tuple[str, ...], platforms: tuple[str, ...]) -> None:
     """Print the lockfile inside an image, or write it as an environment's."""
     from envbox.files import write_whole
     from envbox.images.embedded_lock import find_lockfile, lockfile_in_registry
@@ -110,12 +112,14 @@ def give_back(session: Session, image: str, names: tuple[str, ...], platforms: t
     if len(names) > 1 or len(platforms) > 1:
         raise click.UsageError("--from-image is about one image: at most one NAME, and one --platform")
     if platforms:
-        data = lockfile_in_registry(image, platforms[0], session.settings, session.report)
+        data = lockfile_in_registry(image, platforms[0], invocation.settings, invocation.report)
     else:
-        data = find_lockfile(image, session.project, lambda: session.engine, session.settings, session.report)
+        data = find_lockfile(
+            image, invocation.project, lambda: invocation.engine, invocation.settings, invocation.report
+        )
     if not names:
         write_data(data)
         return
-    path = lock_path_of(session.project, names[0])
+    path = lock_path_of(invocation.project, names[0])
     write_whole(path, data, is_cache=False)
-    session.report.say(f"wrote {path}, from {image}")
+    invocation.report.say(f"wrote {path}, from {image}")

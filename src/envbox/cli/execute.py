@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, frozen_option
+from envbox.cli.context import Invocation, frozen_option
 from envbox.cli.edit import name_option
 from envbox.cli.launch import long_launch_options, prepare_launch
 from envbox.cli.notebooks import notebooks_argument
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @frozen_option
 @long_launch_options
 @click.pass_obj
-def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **options: Any) -> None:
+def exec_(invocation: Invocation, /, notebooks: tuple[str, ...], name: str | None, **options: Any) -> None:
     """Run notebooks in their environment, cell by cell, and write the results.
 
     \b
@@ -78,33 +78,33 @@ def exec_(session: Session, /, notebooks: tuple[str, ...], name: str | None, **o
     made it. With -p, a cell with the parameters follows the one that is tagged `parameters`, as papermill
     has it. Exit code 1 when a notebook fails, with the cell's number, source and traceback.
     """
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.sessions.execution.batch import run_batch
     from envbox.sessions.execution.parameters import parse_parameters
-    from envbox.sessions.execution.run import Wishes
+    from envbox.sessions.execution.run import RunWishes
 
     take = options.pop
-    files = [session.here / path for path in take("files")]
+    files = [invocation.here / path for path in take("files")]
     parameters = parse_parameters(take("typed"), take("raw"), take("yaml"), files)
-    wishes = Wishes(parameters, take("timeout"), take("kernel"), take("jobs"))
+    wishes = RunWishes(parameters, take("timeout"), take("kernel"), take("jobs"))
     scripts, where = take("html_scripts"), (take("output"), take("inplace"))
     html = take("html") or scripts
-    jobs = _jobs(session, notebooks, name, where, options)
+    jobs = _jobs(invocation, notebooks, name, where, options)
 
     def finished(job: Job) -> None:
         written = [job.result, *([_write_page(job, scripts=scripts)] if html else [])]
         for path in written:
-            shown = path.relative_to(session.here) if path.is_relative_to(session.here) else path
+            shown = path.relative_to(invocation.here) if path.is_relative_to(invocation.here) else path
             write_data(f"{shown}\n")
         sys.stdout.flush()
 
     is_here = all(job.launch.prefix is not None for job in jobs)
-    engine = find_engine(session.settings) if is_here else session.engine
-    run_batch(jobs, wishes, engine, session.settings, session.report, finished)
+    engine = find_engine(invocation.settings) if is_here else invocation.engine
+    run_batch(jobs, wishes, engine, invocation.settings, invocation.report, finished)
 
 
 def _jobs(
-    session: Session,
+    invocation: Invocation,
     notebooks: tuple[str, ...],
     name: str | None,
     where: tuple[str | None, bool],
@@ -117,15 +117,15 @@ def _jobs(
     output, in_place = where
     if output is not None and in_place:
         raise click.UsageError("--output and --inplace exclude each other")
-    paths = [(shown, session.here / shown) for shown in dict.fromkeys(notebooks)]
-    results = plan_results(paths, None if output is None else session.here / output, in_place=in_place)
+    paths = [(shown, invocation.here / shown) for shown in dict.fromkeys(notebooks)]
+    results = plan_results(paths, None if output is None else invocation.here / output, in_place=in_place)
     launches: dict[tuple[Path, str], Launch] = {}
     jobs = []
     for shown, path in paths:
         if shown not in results:
-            session.report.say(f"{shown} is the result of another that is named: it is not run")
+            invocation.report.say(f"{shown} is the result of another that is named: it is not run")
             continue
-        own, environment = _environment(session, shown, name)
+        own, environment = _environment(invocation, shown, name)
         written = [results[shown], results[shown].with_suffix(".html")]
         own.check([], [path] if path.is_file() else [], "launch", written)
         key = (own.root, environment)
@@ -135,16 +135,16 @@ def _jobs(
     return jobs
 
 
-def _environment(session: Session, notebook: str, name: str | None) -> tuple[Session, str]:
+def _environment(invocation: Invocation, notebook: str, name: str | None) -> tuple[Invocation, str]:
     """The project of a notebook, and the environment that it shall run in."""
     if name is not None:
-        return session, name
-    found = session.for_notebook(notebook)
+        return invocation, name
+    found = invocation.for_notebook(notebook)
     if found is None:
         from envbox.errors import NotebookError
 
         raise NotebookError(f"{notebook} is not a notebook", "notebooks are files whose names end in .ipynb")
-    return found[0], session.environment(notebook).name
+    return found[0], invocation.environment(notebook).name
 
 
 def _write_page(job: Job, *, scripts: bool) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envbox.cli.context import Session, image_json, print_json
+from envbox.cli.context import Invocation, image_json, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -16,17 +16,19 @@ _SHOWN = 6  # causes of one layer; --json has all of them
 
 
 def explain_build(
-    session: Session, environment: Environment, *, frozen: bool, dry_run: bool, as_json: bool
+    invocation: Invocation, environment: Environment, *, frozen: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Say what is new in an environment's image, and load it unless this is a dry run."""
     from envbox.images.explain import explain
     from envbox.sessions.prepare import ensure_locked, ready_image
 
-    ensure_locked(environment, session.settings, session.report, frozen=frozen or dry_run)
-    told = explain(environment, session.settings, session.engine, session.report)
+    ensure_locked(environment, invocation.settings, invocation.report, frozen=frozen or dry_run)
+    told = explain(environment, invocation.settings, invocation.engine, invocation.report)
     image: BuiltImage | None = None
     if not dry_run:
-        image = ready_image(environment, session.settings, session.engine, session.report, frozen=True)
+        image = ready_image(
+            environment, invocation.settings, invocation.engine, invocation.report, frozen=True
+        )
     if as_json:
         print_json({"image": image_json(image) if image else None, "explanation": told.to_json()})
         return

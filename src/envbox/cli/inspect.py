@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, name_argument, one_platform, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, name_argument, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ platform_option: Callable[..., Any] = click.option(
 @click.option("-s", "--by-size", is_flag=True, help="The largest first, instead of by name.")
 @json_option
 @click.pass_obj
-def list_(session: Session, /, name: str | None, platform: str | None, as_json: bool, **options: Any) -> None:
+def list_(
+    invocation: Invocation, /, name: str | None, platform: str | None, as_json: bool, **options: Any
+) -> None:
     """List the packages of an environment: version, build, size, channel, licence.
 
     From the lockfile alone. Sizes are of archives, as they are downloaded; `envbox size` has what they take
@@ -40,7 +42,7 @@ def list_(session: Session, /, name: str | None, platform: str | None, as_json: 
     """
     from envbox.locks.inspect.table_of_packages import listing, rows
 
-    graph = _graph(session, name, platform)
+    graph = _graph(invocation, name, platform)
     found = rows(graph, options["pattern"], only_asked=options["only_asked"], by_size=options["by_size"])
     if as_json:
         print_json(
@@ -59,7 +61,9 @@ def list_(session: Session, /, name: str | None, platform: str | None, as_json: 
 @click.option("-d", "--depth", metavar="N", type=click.IntRange(0), help="Go no deeper than this.")
 @json_option
 @click.pass_obj
-def tree(session: Session, /, name: str | None, platform: str | None, as_json: bool, **options: Any) -> None:
+def tree(
+    invocation: Invocation, /, name: str | None, platform: str | None, as_json: bool, **options: Any
+) -> None:
     """Show who needs whom, beginning with what was asked for.
 
     From the lockfile alone. A package is unfolded once; (*) stands where that would be shown again.
@@ -67,7 +71,7 @@ def tree(session: Session, /, name: str | None, platform: str | None, as_json: b
     from envbox.locks.inspect.graph import find_key
     from envbox.locks.inspect.trees import tree as draw
 
-    graph = _graph(session, name, platform)
+    graph = _graph(invocation, name, platform)
     if as_json:
         print_json(_as_json(graph))
         return
@@ -86,14 +90,14 @@ def tree(session: Session, /, name: str | None, platform: str | None, as_json: b
 @click.option("-a", "--all", "everything", is_flag=True, help="Every chain, also through what was asked for.")
 @json_option
 @click.pass_obj
-def why(session: Session, /, package: str, name: str | None, as_json: bool, **options: Any) -> None:
+def why(invocation: Invocation, /, package: str, name: str | None, as_json: bool, **options: Any) -> None:
     """Say why a package is in an environment: the shortest chains to it from what was asked for.
 
     From the lockfile alone. PKG may be a virtual package, such as __glibc or __cuda.
     """
     from envbox.locks.inspect.graph import chains, direct, find_key
 
-    graph = _graph(session, name, options["platform"])
+    graph = _graph(invocation, name, options["platform"])
     key = find_key(graph, package)
     ways = chains(graph, key)
     if as_json:
@@ -105,13 +109,13 @@ def why(session: Session, /, package: str, name: str | None, as_json: bool, **op
     _print_why(graph, key, shown, len(ways) - len(shown))
 
 
-def _graph(session: Session, name: str | None, platform: str | None) -> Graph:
+def _graph(invocation: Invocation, name: str | None, platform: str | None) -> Graph:
     from envbox.lockfile.conda_lock_v1 import read_lockfile
     from envbox.locks.inspect.graph import graph_of
 
-    graph = graph_of(read_lockfile(session.looked_at(name).lock_path), platform)
+    graph = graph_of(read_lockfile(invocation.looked_at(name).lock_path), platform)
     if not graph.is_told:
-        session.report.say(
+        invocation.report.say(
             "the lockfile does not say what was asked for: what nobody needs is taken for that"
         )
     return graph

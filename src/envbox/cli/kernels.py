@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from envbox.cli.context import Session, json_option, name_argument, print_json
+from envbox.cli.context import Invocation, json_option, name_argument, print_json
 from envbox.cli.launch import prepare_launch
 from envbox.cli.words import echo_line
 
@@ -63,27 +63,27 @@ def _passed(name: str) -> str:
 @prefix_option
 @click.pass_obj
 def add(
-    session: Session, name: str | None, inside: str | None, env: tuple[str, ...], prefix: Path | None
+    invocation: Invocation, name: str | None, inside: str | None, env: tuple[str, ...], prefix: Path | None
 ) -> None:
     """Add a kernel of an environment; what is missing is made first: the lockfile, the environment.
 
     In a container it has the variables that are set for the environment, and of Jupyter's or the editor's own
     those that --env names, with the values that they have when it starts.
     """
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.sessions.kernels import kernel as running
     from envbox.sessions.kernels import specs
 
-    environment = session.locked(name)
+    environment = invocation.locked(name)
     # byte-code is waited for here, so that no kernel has to
     options = {**_AS_SET, "frozen": False, "waits": True}
-    launch = prepare_launch(session, name, "kernel", (), options)
-    engine = find_engine(session.settings) if launch.prefix else session.engine
-    found = running.kernels_inside(launch, engine, session.settings)
+    launch = prepare_launch(invocation, name, "kernel", (), options)
+    engine = find_engine(invocation.settings) if launch.prefix else invocation.engine
+    found = running.kernels_inside(launch, engine, invocation.settings)
     chosen = running.choose(found, inside, environment.name)
     folder = specs.kernels_folder(prefix)
-    made = specs.add(folder, environment.name, session.project.root, (chosen, found[chosen]), env)
-    session.report.say(
+    made = specs.add(folder, environment.name, invocation.project.root, (chosen, found[chosen]), env)
+    invocation.report.say(
         f"{made.display_name} is in {made.path}; Jupyter shows it after its page is loaded anew"
     )
 
@@ -92,20 +92,20 @@ def add(
 @name_argument
 @prefix_option
 @click.pass_obj
-def remove(session: Session, name: str | None, prefix: Path | None) -> None:
+def remove(invocation: Invocation, name: str | None, prefix: Path | None) -> None:
     """Remove a kernel. NAME is an environment's, or a kernelspec's as `list` shows it."""
     from envbox.sessions.kernels import specs
 
-    wanted = session.project.environment().name if name is None else name
-    gone = specs.remove(specs.kernels_folder(prefix), wanted, session.project.root)
-    session.report.say(f"removed {gone.display_name}")
+    wanted = invocation.project.environment().name if name is None else name
+    gone = specs.remove(specs.kernels_folder(prefix), wanted, invocation.project.root)
+    invocation.report.say(f"removed {gone.display_name}")
 
 
 @kernel.command("list")
 @prefix_option
 @json_option
 @click.pass_obj
-def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
+def list_(invocation: Invocation, prefix: Path | None, as_json: bool) -> None:
     """List the kernels that lead to locked environments, of all projects."""
     from envbox.sessions.kernels import specs
 
@@ -113,7 +113,7 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([{**_json(kernel)} for kernel in found])
     elif not found:
-        session.report.say("no kernels; envbox kernel add makes one")
+        invocation.report.say("no kernels; envbox kernel add makes one")
     else:
         rows = [("NAME", "ENVIRONMENT", "PROJECT", "SHOWN AS"), *specs.readable(found)]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -128,20 +128,22 @@ def list_(session: Session, prefix: Path | None, as_json: bool) -> None:
 @click.option("-f", "--connection-file", required=True, type=click.Path(path_type=Path), metavar="FILE")
 @env_option
 @click.pass_obj
-def run(session: Session, name: str | None, inside: str, connection_file: Path, env: tuple[str, ...]) -> None:
+def run(
+    invocation: Invocation, name: str | None, inside: str, connection_file: Path, env: tuple[str, ...]
+) -> None:
     """Become a kernel of an environment, for the client that wrote a connection file."""
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.sessions.kernels.kernel import become_kernel, kernel_launch, read_connection
 
     connection = read_connection(connection_file)
-    launch = prepare_launch(session, name, "kernel", (), {**_AS_SET, "env": env})
+    launch = prepare_launch(invocation, name, "kernel", (), {**_AS_SET, "env": env})
     here = Path(os.path.abspath("."))  # noqa: PTH100  # where the notebook is, with its symlinks
     if here.is_relative_to(launch.project):
         launch = replace(launch, folder=str(here.relative_to(launch.project)))
-    engine = find_engine(session.settings) if launch.prefix else session.engine
+    engine = find_engine(invocation.settings) if launch.prefix else invocation.engine
     if launch.prefix is None:
         launch = replace(launch, ways=engine.ways)
-    become_kernel(kernel_launch(launch, inside, connection), engine, session.settings)
+    become_kernel(kernel_launch(launch, inside, connection), engine, invocation.settings)
 
 
 def _json(kernel: Any) -> dict[str, Any]:

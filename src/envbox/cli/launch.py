@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from envbox.cli.beside import can_be_beside, lacks_jupyter, with_jupyter
-from envbox.cli.context import Decorated, Session, frozen_option, name_argument
+from envbox.cli.context import Decorated, Invocation, frozen_option, name_argument
 from envbox.cli.here import answers_none, prepare_here
 
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ class CommandAfterDashes(click.Command):
 
 
 def prepare_launch(
-    session: Session, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
+    invocation: Invocation, name: str | None, kind: Kind, command: tuple[str, ...], options: dict[str, Any]
 ) -> Launch:
     """Make an environment ready, or pull the image that is named, and say what is to be started.
 
     :param options: the command line's; `app`: which Jupyter is asked for; `waits`: for all byte-code
     """
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.project import is_reference
     from envbox.sessions.launch.repository import repository_elsewhere
     from envbox.sessions.launch.session import LaunchOptions, check_launch, from_settings, on_prefix
@@ -112,81 +112,81 @@ def prepare_launch(
     frozen, image = options.pop("frozen"), options.pop("image")
     engine = options.pop("engine", None)
     app, waits = options.pop("app", None), options.pop("waits", kind == "notebook")
-    wanted = LaunchOptions(kind=kind, command=command, here=session.here, **options)
-    if found := session.for_notebook(name):
-        session, name = found[0], str(found[1])
+    wanted = LaunchOptions(kind=kind, command=command, here=invocation.here, **options)
+    if found := invocation.for_notebook(name):
+        invocation, name = found[0], str(found[1])
     if name is not None and is_reference(name):
-        return _prepare_pulled(session, name, wanted)
-    environment = session.locked(name, use="launch")
-    engine = engine or session.settings.engine
-    own = session.settings.for_environment(environment.name)
+        return _prepare_pulled(invocation, name, wanted)
+    environment = invocation.locked(name, use="launch")
+    engine = engine or invocation.settings.engine
+    own = invocation.settings.for_environment(environment.name)
     # what the command line says is checked before anything is made
-    launch = from_settings("", environment.name, session.project.root, own, wanted)
-    _warn_of_ports(session, launch)
+    launch = from_settings("", environment.name, invocation.project.root, own, wanted)
+    _warn_of_ports(invocation, launch)
     if launch.pythonpath:
-        session.report.say(f"{environment.name}: Python also imports from {', '.join(launch.pythonpath)}")
+        invocation.report.say(f"{environment.name}: Python also imports from {', '.join(launch.pythonpath)}")
     if engine != "host":
-        check_launch(launch, find_engine(session.settings))
-    is_without = kind == "notebook" and lacks_jupyter(session, environment, app, frozen=frozen)
-    if engine == "host" or (engine is None and not image and answers_none(session, environment.name)):
-        launch = prepare_here(session, environment, launch, frozen=frozen)
-        return with_jupyter(session, environment, launch, app) if is_without else launch
+        check_launch(launch, find_engine(invocation.settings))
+    is_without = kind == "notebook" and lacks_jupyter(invocation, environment, app, frozen=frozen)
+    if engine == "host" or (engine is None and not image and answers_none(invocation, environment.name)):
+        launch = prepare_here(invocation, environment, launch, frozen=frozen)
+        return with_jupyter(invocation, environment, launch, app) if is_without else launch
     if is_without:
-        can_be_beside(session, environment.name, app)
+        can_be_beside(invocation, environment.name, app)
     # a server outlives the time that its byte-code takes, and starts many kernels
     road: Road = "image" if image else "prefix" if waits else "at once"
     ready = ready_environment(
-        environment, session.settings, session.engine, session.report, frozen=frozen, road=road
+        environment, invocation.settings, invocation.engine, invocation.report, frozen=frozen, road=road
     )
     launch = replace(launch, image=ready.image)
     if is_without:
-        launch = with_jupyter(session, environment, launch, app)
+        launch = with_jupyter(invocation, environment, launch, app)
     words = repository_elsewhere(launch)
     if words and kind in ("shell", "notebook"):
-        session.report.say(words)
+        invocation.report.say(words)
     elif words:
-        session.report.detail(words)
+        invocation.report.detail(words)
     if ready.prefix is None:
         return replace(launch, labels=ready.labels)
     return on_prefix(launch, ready.prefix, ready.env, ready.labels)
 
 
-def start(session: Session, launch: Launch) -> NoReturn:
+def start(invocation: Invocation, launch: Launch) -> NoReturn:
     """Become what is to be started."""
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.sessions.launch.session import exec_session
 
-    engine = session.engine if launch.prefix is None else find_engine(session.settings)
-    exec_session(launch, engine, session.settings)
+    engine = invocation.engine if launch.prefix is None else find_engine(invocation.settings)
+    exec_session(launch, engine, invocation.settings)
 
 
-def _warn_of_ports(session: Session, launch: Launch) -> None:
+def _warn_of_ports(invocation: Invocation, launch: Launch) -> None:
     """Say what other machines can reach."""
     from envbox.sessions.launch.bindings import is_loopback
 
     others = [port for port in launch.ports if not is_loopback(port.rpartition(":")[0].rpartition(":")[0])]
     if launch.is_public and launch.kind == "notebook":
-        session.report.warn(
+        invocation.report.warn(
             "other machines can reach the server, in the clear (http): whoever reads the token on its way "
             "can do here what you can"
         )
     if others:
-        session.report.warn(f"other machines can reach {', '.join(others)}, if nothing stands between")
+        invocation.report.warn(f"other machines can reach {', '.join(others)}, if nothing stands between")
 
 
-def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launch:
+def _prepare_pulled(invocation: Invocation, name: str, wanted: LaunchOptions) -> Launch:
     """Pull what somebody pushed. None of the project's settings count for it, whatever its name is."""
-    from envbox.engine import find_engine
+    from envbox.engine.find import find_engine
     from envbox.images.pull import pull_to_launch
     from envbox.registry import parse_reference
     from envbox.sessions.launch.session import check_launch, from_settings
     from envbox.settings import EnvironmentSettings
 
-    nothing, root = EnvironmentSettings(), session.project.root
+    nothing, root = EnvironmentSettings(), invocation.project.root
     launch = from_settings("", name, root, nothing, wanted)
-    _warn_of_ports(session, launch)
-    check_launch(launch, find_engine(session.settings))
-    image = pull_to_launch(parse_reference(name), session.settings, session.engine, session.report)
+    _warn_of_ports(invocation, launch)
+    check_launch(launch, find_engine(invocation.settings))
+    image = pull_to_launch(parse_reference(name), invocation.settings, invocation.engine, invocation.report)
     # a server's name must not be that of an environment of this project, or of another version
     own = f"{image.name}-{image.config_digest[7:15]}" if wanted.kind == "notebook" else image.name
     return replace(launch, image=image.id, name=own)
@@ -197,14 +197,14 @@ def _prepare_pulled(session: Session, name: str, wanted: LaunchOptions) -> Launc
 @frozen_option
 @launch_options
 @click.pass_obj
-def shell(session: Session, /, name: str | None, **options: Any) -> None:
+def shell(invocation: Invocation, /, name: str | None, **options: Any) -> None:
     """Open an interactive bash in an environment, with the project's directory mounted at /work.
 
     What is missing is made first: the lockfile, the environment. The exit code is the shell's. NAME may also
     be a notebook's path, which means the environment that it is bound to; or an image in a registry that
     envbox has pushed, with its tag or digest: it is pulled.
     """
-    start(session, prepare_launch(session, name, "shell", (), options))
+    start(invocation, prepare_launch(invocation, name, "shell", (), options))
 
 
 @click.command(cls=CommandAfterDashes, options_metavar="[OPTIONS]")
@@ -222,7 +222,7 @@ def run(ctx: click.Context, /, name: str | None, command: tuple[str, ...], **opt
     Streams, signals and the exit code are the command's. Without a COMMAND, the one that envbox.toml has for
     the environment. NAME may be a notebook's path, which means the environment that it is bound to.
     """
-    session = ctx.find_object(Session)
-    assert session is not None
+    invocation = ctx.find_object(Invocation)
+    assert invocation is not None
     command = (*command, *ctx.meta.get("command", ()))
-    start(session, prepare_launch(session, name, "run", command, options))
+    start(invocation, prepare_launch(invocation, name, "run", command, options))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, json_option, names_argument, print_json, split_commas
+from envbox.cli.context import Invocation, json_option, names_argument, print_json, split_commas
 from envbox.cli.words import echo_line, foreign
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 )
 @json_option
 @click.pass_obj
-def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...], **asked: Any) -> int:
+def lock(invocation: Invocation, /, names: tuple[str, ...], platforms: tuple[str, ...], **asked: Any) -> int:
     """Solve specs into lockfiles: environments/NAME.yml → environments/NAME.conda-lock.yml.
 
     Without a NAME: all environments of the project. What is locked and still satisfies the spec stays.
@@ -78,13 +78,13 @@ def lock(session: Session, /, names: tuple[str, ...], platforms: tuple[str, ...]
     if asked["only_check"]:
         if told := [word for word, value in (("--platform", platforms), *_writing(asked)) if value]:
             raise click.UsageError(f"--check changes nothing: it cannot be had with {', '.join(told)}")
-        return _check(session, names, as_json=asked["as_json"])
+        return _check(invocation, names, as_json=asked["as_json"])
     if asked["from_image"]:
         from envbox.cli.exchange import give_back
 
-        give_back(session, asked["from_image"], names, platforms)
+        give_back(invocation, asked["from_image"], names, platforms)
     else:
-        _lock(session, names, platforms, asked)
+        _lock(invocation, names, platforms, asked)
     return 0
 
 
@@ -97,20 +97,20 @@ def _writing(asked: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
+def _check(invocation: Invocation, names: tuple[str, ...], *, as_json: bool) -> int:
     """Hold lockfiles against their specs, and print what differs."""
     from envbox.locks.freshness.report import check, check_has_spec, has_spec
 
-    wanted = [session.environment(name) for name in names] or list(session.project.environments)
-    wanted = wanted or [session.project.environment()]  # which says that there is none
+    wanted = [invocation.environment(name) for name in names] or list(invocation.project.environments)
+    wanted = wanted or [invocation.project.environment()]  # which says that there is none
     for environment in wanted if names or len(wanted) == 1 else ():
         check_has_spec(environment)
     for environment in wanted:
         if not has_spec(environment):
-            session.report.say(
+            invocation.report.say(
                 f"{environment.name} is not checked: it has no spec, only {environment.foreign}"
             )
-    found = [check(environment, session.as_written) for environment in wanted if has_spec(environment)]
+    found = [check(environment, invocation.as_written) for environment in wanted if has_spec(environment)]
     if as_json:
         print_json([
             {
@@ -128,7 +128,7 @@ def _check(session: Session, names: tuple[str, ...], *, as_json: bool) -> int:
 
 
 def _lock(
-    session: Session, names: tuple[str, ...], platforms: tuple[str, ...], asked: dict[str, Any]
+    invocation: Invocation, names: tuple[str, ...], platforms: tuple[str, ...], asked: dict[str, Any]
 ) -> None:
     """Solve, and print what was asked to be printed."""
     from envbox.locks.lock import Update
@@ -137,16 +137,23 @@ def _lock(
 
     packages, dry_run = frozenset(asked["packages"]), asked["dry_run"]
     update = Update(packages, asked["update_all"], asked["exclude_newer"], asked["strategy"])
-    wanted = [session.environment(name) for name in names] or _with(packages, session.project.environments)
-    wanted = wanted or [session.environment(None)]
-    session.check([environment for environment in wanted if environment.has_spec])
-    for file in () if names else session.project.passed_over:
-        session.report.warn(f"environments/{file} is passed over: {NAMES_ARE}")
+    wanted = [invocation.environment(name) for name in names] or _with(
+        packages, invocation.project.environments
+    )
+    wanted = wanted or [invocation.environment(None)]
+    invocation.check([environment for environment in wanted if environment.has_spec])
+    for file in () if names else invocation.project.passed_over:
+        invocation.report.warn(f"environments/{file} is passed over: {NAMES_ARE}")
     told = []
     for environment in wanted:
         check_not_foreign(environment)
         lock = lock_environment(
-            environment, session.settings, platforms or None, session.report, update=update, dry_run=dry_run
+            environment,
+            invocation.settings,
+            platforms or None,
+            invocation.report,
+            update=update,
+            dry_run=dry_run,
         )
         told.append(_as_json(environment, lock))
         if dry_run and not asked["as_json"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from envbox.cli.context import Session
+from envbox.cli.context import Invocation
 from envbox.cli.words import foreign
 
 _file = click.Path(path_type=Path)
@@ -18,7 +18,7 @@ _file = click.Path(path_type=Path)
 @click.argument("theirs", type=_file)
 @click.argument("path", type=_file, required=False, metavar="[PATH]")
 @click.pass_obj
-def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path: Path | None) -> int:
+def merge_lock(invocation: Invocation, ancestor: Path, ours: Path, theirs: Path, path: Path | None) -> int:
     """Merge lockfiles for git, offline: its merge driver for them.
 
     \b
@@ -33,8 +33,8 @@ def merge_lock(session: Session, ancestor: Path, ours: Path, theirs: Path, path:
     from envbox.locks.merge import Files, merge_files
 
     own = path or ours
-    files = Files(*(session.here / file for file in (ancestor, ours, theirs, own)))
-    faults = merge_files(files, lambda: session.as_written)
+    files = Files(*(invocation.here / file for file in (ancestor, ours, theirs, own)))
+    faults = merge_files(files, lambda: invocation.as_written)
     for words in faults:
         click.echo(foreign.message(f"{own}: {words}"), err=True)
     if faults:

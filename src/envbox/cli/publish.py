@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import click
 
-from envbox.cli.context import Session, compat_option, frozen_option, json_option, platform_option, print_json
+from envbox.cli.context import (
+    Invocation,
+    compat_option,
+    frozen_option,
+    json_option,
+    platform_option,
+    print_json,
+)
 
 
 @click.command()
@@ -15,7 +22,7 @@ from envbox.cli.context import Session, compat_option, frozen_option, json_optio
 @json_option
 @click.pass_obj
 def push(
-    session: Session,
+    invocation: Invocation,
     words: tuple[str, ...],
     platforms: tuple[str, ...],
     compat: bool,
@@ -30,16 +37,18 @@ def push(
     What the registry lacks is made and sent, for all locked platforms unless --platform names some. Its name
     with the digest is printed. Logins are those of `docker login`.
     """
-    from envbox.images.publication import Wanted
+    from envbox.images.publication import PublishRequest
     from envbox.images.push import push as push_image
     from envbox.registry import parse_reference
     from envbox.sessions.prepare import ensure_locked
 
     if len(words) > 2:
         raise click.UsageError(f"one environment and one reference, not {' '.join(words)}")
-    environment, reference = session.locked(words[0] if words[1:] else None), parse_reference(words[-1])
-    ensure_locked(environment, session.settings, session.report, frozen=frozen)
-    pushed = push_image(Wanted(environment, platforms, compat), reference, session.settings, session.report)
+    environment, reference = invocation.locked(words[0] if words[1:] else None), parse_reference(words[-1])
+    ensure_locked(environment, invocation.settings, invocation.report, frozen=frozen)
+    pushed = push_image(
+        PublishRequest(environment, platforms, compat), reference, invocation.settings, invocation.report
+    )
     if as_json:
         about = {"reference": str(reference), "sent": pushed.sent, "new": pushed.is_new}
         print_json(pushed.publication.to_json() | about)
@@ -51,7 +60,7 @@ def push(
 @click.argument("reference", metavar="REF")
 @json_option
 @click.pass_obj
-def pull(session: Session, reference: str, as_json: bool) -> None:
+def pull(invocation: Invocation, reference: str, as_json: bool) -> None:
     """Pull an image from a registry into the engine, and print its name there.
 
     Layers that the engine has are not fetched. `envbox shell REF`, `run REF` and `notebook REF` pull by
@@ -62,7 +71,7 @@ def pull(session: Session, reference: str, as_json: bool) -> None:
     from envbox.images.pull import pull as pull_image
     from envbox.registry import parse_reference
 
-    pulled = pull_image(parse_reference(reference), session.settings, session.engine, session.report)
+    pulled = pull_image(parse_reference(reference), invocation.settings, invocation.engine, invocation.report)
     if as_json:
         print_json({("new" if key == "is_new" else key): value for key, value in asdict(pulled).items()})
     else:

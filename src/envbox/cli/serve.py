@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbox.cli.beside import with_jupyter_beside_image
-from envbox.cli.context import Session, frozen_option, json_option, name_argument, names_argument, print_json
+from envbox.cli.context import (
+    Invocation,
+    frozen_option,
+    json_option,
+    name_argument,
+    names_argument,
+    print_json,
+)
 from envbox.cli.launch import launch_options, prepare_launch, start
 from envbox.cli.words import echo_line, whole_lines, write_data
 
@@ -52,8 +59,8 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     from envbox.sessions.jupyter.server import attend
     from envbox.sessions.launch.host import server_here
 
-    session = ctx.find_object(Session)
-    assert session is not None
+    invocation = ctx.find_object(Invocation)
+    assert invocation is not None
     no_browser, detach, as_json = (options.pop(key) for key in ("no_browser", "detach", "as_json"))
     minutes = options.pop("idle_timeout")
     idle = None if minutes is None else max(1, round(minutes * 60))
@@ -61,15 +68,15 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
     in_container = click.UsageError(
         "--detach and --json are for servers in containers; this one would have none"
     )
-    if (detach or as_json) and (options["engine"] or session.as_written.engine) == "host":
+    if (detach or as_json) and (options["engine"] or invocation.as_written.engine) == "host":
         raise in_container
-    launch = prepare_launch(session, name, "notebook", (), options)
+    launch = prepare_launch(invocation, name, "notebook", (), options)
     if launch.prefix is not None:
         if detach or as_json:
             raise in_container
-        start(session, server_here(launch, serve_options, browser=not no_browser))
-    server = _serve(session, name, launch, serve_options)
-    if (found := session.for_notebook(name)) and server.url is not None:
+        start(invocation, server_here(launch, serve_options, browser=not no_browser))
+    server = _serve(invocation, name, launch, serve_options)
+    if (found := invocation.for_notebook(name)) and server.url is not None:
         path = found[1]
         if path.is_relative_to(launch.project):
             server = replace(server, url=page_of(server.url, path.relative_to(launch.project).as_posix()))
@@ -78,26 +85,26 @@ def notebook(ctx: click.Context, /, name: str | None, **options: Any) -> None:
         print_json(server_json(server)) if as_json else click.echo(server.url)
         sys.stdout.flush()
         if not no_browser and not detach:
-            open_page(server, session)
+            open_page(server, invocation)
 
     if detach or not server.is_new:
         announce(server)
     else:
-        ctx.exit(attend(server, session.engine, session.report, announce))
+        ctx.exit(attend(server, invocation.engine, invocation.report, announce))
 
 
 @click.command()
 @json_option
 @click.pass_obj
-def ps(session: Session, as_json: bool) -> None:
+def ps(invocation: Invocation, as_json: bool) -> None:
     """List your servers on this engine, of all projects."""
     from envbox.sessions.jupyter.servers import servers
 
-    found = servers(session.engine)
+    found = servers(invocation.engine)
     if as_json:
         print_json([server_json(server) for server in found])
     elif not found:
-        session.report.say("no servers; envbox notebook starts one")
+        invocation.report.say("no servers; envbox notebook starts one")
     else:
         rows = [("NAME", "STATE", "STARTED", "PROJECT", "URL"), *map(_row, found)]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -110,14 +117,14 @@ def ps(session: Session, as_json: bool) -> None:
 @name_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on as it writes, until Ctrl-C.")
 @click.pass_obj
-def logs(session: Session, name: str | None, follow: bool) -> None:
+def logs(invocation: Invocation, name: str | None, follow: bool) -> None:
     """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
     from envbox.cache.using import release
     from envbox.sessions.jupyter import servers
 
-    server = _find(session, name)
+    server = _find(invocation, name)
     release()
-    chunks = servers.logs(server, session.engine, follow=follow)
+    chunks = servers.logs(server, invocation.engine, follow=follow)
     for piece in whole_lines(chunks) if sys.stdout.isatty() else chunks:
         write_data(piece)
         sys.stdout.flush()
@@ -128,7 +135,7 @@ def logs(session: Session, name: str | None, follow: bool) -> None:
 @click.option("-a", "--all", "everything", is_flag=True, help="All of your servers, of all projects.")
 @click.option("--forget", is_flag=True, help="Remove what they keep for the next time, too.")
 @click.pass_obj
-def stop(session: Session, names: tuple[str, ...], everything: bool, forget: bool) -> None:
+def stop(invocation: Invocation, names: tuple[str, ...], everything: bool, forget: bool) -> None:
     """End servers and their kernels.
 
     What they saved stays; so do Jupyter's settings, history and layout, in a volume of the engine, for the
@@ -136,12 +143,14 @@ def stop(session: Session, names: tuple[str, ...], everything: bool, forget: boo
     """
     from envbox.sessions.jupyter import servers
 
-    found = servers.servers(session.engine) if everything else [_find(session, n) for n in names or (None,)]
+    found = (
+        servers.servers(invocation.engine) if everything else [_find(invocation, n) for n in names or (None,)]
+    )
     for server in found:
-        servers.stop(server, session.engine)
+        servers.stop(server, invocation.engine)
         if forget:
-            session.engine.remove_volume(server.container)
-        session.report.say(f"stopped {server.name}")
+            invocation.engine.remove_volume(server.container)
+        invocation.report.say(f"stopped {server.name}")
 
 
 def server_json(server: Server) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def page_of(url: str, notebook: str) -> str:
     return parts._replace(path=place + quote(notebook)).geturl()
 
 
-def open_page(server: Server, session: Session) -> None:
+def open_page(server: Server, invocation: Invocation) -> None:
     """Open a server's page in a browser, if there is one."""
     from envbox.sessions.jupyter.browser import open_browser
     from envbox.sessions.jupyter.servers import browser_page
@@ -179,35 +188,35 @@ def open_page(server: Server, session: Session) -> None:
     if server.url is not None and server.token_path is not None:
 
         def failed() -> None:
-            session.report.warn("no browser could be opened: open the address that is printed yourself")
+            invocation.report.warn("no browser could be opened: open the address that is printed yourself")
 
         opening = open_browser(server.url, browser_page(server.token_path), failed)
         if opening is not None and not server.is_new:
             opening.join(BROWSER_SECONDS)  # we end at once, and it would end with us
 
 
-def _serve(session: Session, name: str | None, launch: Launch, options: ServeOptions) -> Server:
+def _serve(invocation: Invocation, name: str | None, launch: Launch, options: ServeOptions) -> Server:
     """Start a server; beside an image that somebody else made and that proves to have none."""
     from envbox.project import is_reference
     from envbox.sessions.jupyter.command import NoJupyterError
     from envbox.sessions.jupyter.server import serve
 
     try:
-        return serve(launch, session.engine, session.settings, options, session.report)
+        return serve(launch, invocation.engine, invocation.settings, options, invocation.report)
     except NoJupyterError:
         if launch.jupyter is not None or name is None or not is_reference(name):
             raise
-    launch = with_jupyter_beside_image(session, launch, options.app)
-    return serve(launch, session.engine, session.settings, options, session.report)
+    launch = with_jupyter_beside_image(invocation, launch, options.app)
+    return serve(launch, invocation.engine, invocation.settings, options, invocation.report)
 
 
-def _find(session: Session, name: str | None) -> Server:
+def _find(invocation: Invocation, name: str | None) -> Server:
     from envbox.project import check_name
     from envbox.sessions.jupyter.servers import find, find_only
 
     if name is not None:
-        return find(session.engine, check_name(name), session.root)
-    return find_only(session.engine, session.root, session.as_written.environment)
+        return find(invocation.engine, check_name(name), invocation.root)
+    return find_only(invocation.engine, invocation.root, invocation.as_written.environment)
 
 
 def _row(server: Server) -> tuple[str, str, str, str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, one_platform, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -38,41 +38,45 @@ FOLDERS = 200  # more of them are no overview
 )
 @json_option
 @click.pass_obj
-def size(session: Session, /, name: str | None, top: int, as_json: bool, **options: Any) -> None:
+def size(invocation: Invocation, /, name: str | None, top: int, as_json: bool, **options: Any) -> None:
     """Show what is big, by package and by folder, and what could be left out.
 
     NAME is taken by its lockfile, without the base image and without an engine; what is not linked yet is.
     IMAGE is one in the engine, with all that is in it. --json has every package.
     """
-    sizes = _sizes(session, name, options["platform"])
+    sizes = _sizes(invocation, name, options["platform"])
     if options["html"]:
-        _write(session.here / options["html"], sizes, session)
+        _write(invocation.here / options["html"], sizes, invocation)
     print_json(_as_json(sizes)) if as_json else _print(sizes, FINEST if options["everything"] else top)
 
 
-def _sizes(session: Session, name: str | None, platform: str | None) -> Sizes:
+def _sizes(invocation: Invocation, name: str | None, platform: str | None) -> Sizes:
     from envbox.images.size.find import sizes_of_named_image
     from envbox.images.size.lock import sizes_of_lock
     from envbox.project import is_lockfile_path
     from envbox.sessions.prepare import check_archives
 
     def engine() -> Engine:
-        return session.engine
+        return invocation.engine
 
-    is_file = name is not None and is_lockfile_path(name) and (session.here / name).is_file()
-    if name is None or is_file or name in {environment.name for environment in session.project.environments}:
-        environment = session.locked(name)
+    is_file = name is not None and is_lockfile_path(name) and (invocation.here / name).is_file()
+    if (
+        name is None
+        or is_file
+        or name in {environment.name for environment in invocation.project.environments}
+    ):
+        environment = invocation.locked(name)
         check_archives(environment)
-        return sizes_of_lock(environment, session.settings, session.report, platform)
-    return sizes_of_named_image(name, session.project, engine, session.report, platform)
+        return sizes_of_lock(environment, invocation.settings, invocation.report, platform)
+    return sizes_of_named_image(name, invocation.project, engine, invocation.report, platform)
 
 
-def _write(path: Path, sizes: Sizes, session: Session) -> None:
+def _write(path: Path, sizes: Sizes, invocation: Invocation) -> None:
     from envbox.files import write_whole
     from envbox.images.size.treemap import treemap
 
     write_whole(path, treemap(sizes).encode(), is_cache=False)
-    session.report.say(f"a treemap is in {path}")
+    invocation.report.say(f"a treemap is in {path}")
 
 
 def _as_json(sizes: Sizes) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from envbox.cli.context import Session, json_option, print_json
+from envbox.cli.context import Invocation, json_option, print_json
 from envbox.cli.trust_prompt import everything, file_asks, is_terminal, lines
 
 
@@ -18,7 +18,7 @@ from envbox.cli.trust_prompt import everything, file_asks, is_terminal, lines
 @click.option("--revoke", is_flag=True, help="Take back all that was allowed to the project.")
 @json_option
 @click.pass_obj
-def trust(session: Session, /, where: Path | None, as_json: bool, **asked: bool) -> int:
+def trust(invocation: Invocation, /, where: Path | None, as_json: bool, **asked: bool) -> int:
     """Allow what a project asks for that reaches outside of its directory.
 
     \b
@@ -34,36 +34,40 @@ def trust(session: Session, /, where: Path | None, as_json: bool, **asked: bool)
     if sum(asked[key] for key in ("show", "only_list", "revoke")) > 1:
         raise click.UsageError("--show, --list and --revoke exclude each other")
     if asked["only_list"]:
-        _list(session, as_json=as_json)
+        _list(invocation, as_json=as_json)
         return 0
     files = []
-    if where is not None and (path := session.here / where).is_dir():
-        session = session.at(path)
+    if where is not None and (path := invocation.here / where).is_dir():
+        invocation = invocation.at(path)
     elif where is not None:
         files = [path]
     if asked["revoke"]:
-        allowing.revoke(allowing.folder(), session.root)
-        session.report.say(f"{session.root} is allowed nothing any more")
+        allowing.revoke(allowing.folder(), invocation.root)
+        invocation.report.say(f"{session.root} is allowed nothing any more")
         return 0
-    return _allow(session, files, only_show=asked["show"], asks_nobody=asked["yes"], as_json=as_json)
+    return _allow(invocation, files, only_show=asked["show"], asks_nobody=asked["yes"], as_json=as_json)
 
 
-def _allow(session: Session, files: list[Path], *, only_show: bool, asks_nobody: bool, as_json: bool) -> int:
+def _allow(
+    invocation: Invocation, files: list[Path], *, only_show: bool, asks_nobody: bool, as_json: bool
+) -> int:
     from envbox.trust import allowances as allowing
     from envbox.trust import digest_of, united
 
-    found = united([*everything(session), *file_asks(session, files)])
+    found = united([*everything(invocation), *file_asks(invocation, files)])
     if as_json:
-        asks = [{"words": one.words, "key": one.key, "allowed": one.key in session.allowed} for one in found]
-        print_json({"project": str(session.root), "digest": digest_of(found), "asks": asks})
+        asks = [
+            {"words": one.words, "key": one.key, "allowed": one.key in invocation.allowed} for one in found
+        ]
+        print_json({"project": str(invocation.root), "digest": digest_of(found), "asks": asks})
     elif not found:
-        session.report.say(f"{session.root} asks for nothing that needs to be allowed")
+        invocation.report.say(f"{session.root} asks for nothing that needs to be allowed")
     else:
         click.echo(f"{session.root}")
         for line in lines(found):
             click.echo(line)
-    if session.doubt:
-        session.report.warn(f"what you allowed before is not believed: {session.doubt}")
+    if invocation.doubt:
+        invocation.report.warn(f"what you allowed before is not believed: {session.doubt}")
     if only_show:
         if found and not as_json:
             click.echo(f"digest {digest_of(found)}")
@@ -71,14 +75,14 @@ def _allow(session: Session, files: list[Path], *, only_show: bool, asks_nobody:
     if not found:
         return 0
     if is_terminal() and not asks_nobody and not click.confirm("Allow that?", default=False, err=True):
-        session.report.say("nothing is allowed")
+        invocation.report.say("nothing is allowed")
         return 1
-    allowing.allow(allowing.folder(), session.root, found)
-    session.report.say(f"allowed to {session.root}")
+    allowing.allow(allowing.folder(), invocation.root, found)
+    invocation.report.say(f"allowed to {session.root}")
     return 0
 
 
-def _list(session: Session, *, as_json: bool) -> None:
+def _list(invocation: Invocation, *, as_json: bool) -> None:
     from envbox.trust import allowances as allowing
     from envbox.trust import plain
 
@@ -90,7 +94,7 @@ def _list(session: Session, *, as_json: bool) -> None:
         ])  # fmt: skip
         return
     if not found:
-        session.report.say("nothing is allowed to any project")
+        invocation.report.say("nothing is allowed to any project")
     for one in found:
         click.echo(plain(one.project) + (f" (not believed: {one.doubt})" if one.doubt else ""))
         for words in sorted(one.allowed.values()):

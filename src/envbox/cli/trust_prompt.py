@@ -17,7 +17,7 @@ import click
 from envbox.errors import TrustError, listed
 
 if TYPE_CHECKING:
-    from envbox.cli.context import Session
+    from envbox.cli.context import Invocation
     from envbox.project import Environment
     from envbox.trust import Ask, Use
     from envbox.trust.rules import Place
@@ -26,28 +26,28 @@ VARIABLE = "ENVBOX_TRUST"
 _SHOWN = 100
 
 
-def place_of(session: Session) -> Place:
+def place_of(invocation: Invocation) -> Place:
     """The project, as one that asks."""
     from envbox.trust.addresses import own_of
     from envbox.trust.rules import Place
 
-    return Place(session.root, own_of(session.layers.own, session.layers.told))
+    return Place(invocation.root, own_of(invocation.layers.own, invocation.layers.told))
 
 
-def project_asks(session: Session) -> Iterator[Ask]:
+def project_asks(invocation: Invocation) -> Iterator[Ask]:
     """What a project asks for before any of its environments is named."""
     from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks
     from envbox.trust.rules import settings_asks
 
-    place, file = place_of(session), session.layers.project_file
-    paths = [session.root, *([file] if file else []), session.root / "environments"]
+    place, file = place_of(invocation), invocation.layers.project_file
+    paths = [invocation.root, *([file] if file else []), invocation.root / "environments"]
     yield from owner_asks(paths, callers_uids(os.environ), place)
-    yield from open_asks(session.root, session.here)
+    yield from open_asks(invocation.root, invocation.here)
     yield from link_asks(paths[1:], (), place)
-    yield from settings_asks(session.layers, place)
+    yield from settings_asks(invocation.layers, place)
 
 
-def environment_asks(session: Session, environment: Environment) -> Iterator[Ask]:
+def environment_asks(invocation: Invocation, environment: Environment) -> Iterator[Ask]:
     """What one environment asks for: its files, and its table in the settings."""
     from envbox.settings import EnvironmentSettings
     from envbox.trust import allowances as allowing
@@ -55,16 +55,16 @@ def environment_asks(session: Session, environment: Environment) -> Iterator[Ask
     from envbox.trust.owners import callers_uids, link_asks, owner_asks
     from envbox.trust.rules import table_asks
 
-    place = place_of(session)
+    place = place_of(invocation)
     locks = [path for path in (environment.foreign, environment.lock_path) if path]
     yield from owner_asks([environment.spec_path, *locks], callers_uids(os.environ), place)
     yield from link_asks((), [environment.spec_path, *locks], place)
     yield from content_asks(environment.spec_path, locks, place.own, allowing.folder())
-    tables = session.layers.project.get("environments", {})
+    tables = invocation.layers.project.get("environments", {})
     yield from table_asks(environment.name, tables.get(environment.name, EnvironmentSettings()), place)
 
 
-def file_asks(session: Session, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
+def file_asks(invocation: Invocation, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
     """What files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
 
     :param written: where results will be
@@ -72,7 +72,7 @@ def file_asks(session: Session, paths: Iterable[Path], written: Iterable[Path] =
     from envbox.trust.content import lock_asks, spec_asks
     from envbox.trust.owners import callers_uids, link_asks, owner_asks
 
-    place = place_of(session)
+    place = place_of(invocation)
     yield from link_asks((), written, place)
     for path in paths:
         yield from owner_asks([path], callers_uids(os.environ), place)
@@ -81,44 +81,44 @@ def file_asks(session: Session, paths: Iterable[Path], written: Iterable[Path] =
             yield from lock_asks(path, place.own)
 
 
-def everything(session: Session) -> tuple[Ask, ...]:
+def everything(invocation: Invocation) -> tuple[Ask, ...]:
     """All that a project asks for, for whatever use."""
     from envbox.trust import united
 
-    own = (ask for one in session.project.environments for ask in environment_asks(session, one))
-    return united([*project_asks(session), *own])
+    own = (ask for one in invocation.project.environments for ask in environment_asks(invocation, one))
+    return united([*project_asks(invocation), *own])
 
 
-def require(session: Session, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
+def require(invocation: Invocation, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
     """See that what a command is about to use is allowed, and ask where it can be asked.
 
     :param use: `launch` is about everything, `fetch` only about what counts before a launch
     :param files: those beside the project's own that the asks are from
     :raises TrustError: when it is not allowed
     """
-    if session.trusts:
+    if invocation.trusts:
         return
     needed = [one for one in asks if use == "launch" or one.use == "fetch"]
-    if not [one for one in needed if one.key not in session.allowed]:
+    if not [one for one in needed if one.key not in invocation.allowed]:
         return
     from envbox.trust import digest_of, united
 
-    own = everything(session)
+    own = everything(invocation)
     wanted = united([*own, *asks])
-    missing = [one for one in wanted if one.key not in session.allowed]
+    missing = [one for one in wanted if one.key not in invocation.allowed]
     is_files = not {one.key for one in missing} <= {one.key for one in own}
-    where = files[0] if is_files and files else session.root
+    where = files[0] if is_files and files else invocation.root
     said = os.environ.get(VARIABLE)
     if said == digest_of(wanted):
-        session.allowed |= {one.key for one in wanted}
+        invocation.allowed |= {one.key for one in wanted}
     elif said:
         why = f"{VARIABLE} is not the digest of what it asks for now"
-        raise _refusal(session, missing, where, why)
-    elif not is_terminal() or not _asked(session, missing):
-        raise _refusal(session, missing, where)
+        raise _refusal(invocation, missing, where, why)
+    elif not is_terminal() or not _asked(invocation, missing):
+        raise _refusal(invocation, missing, where)
     else:
-        session.allowed |= {one.key for one in wanted}
-        _keep(session, wanted)
+        invocation.allowed |= {one.key for one in wanted}
+        _keep(invocation, wanted)
 
 
 def is_terminal() -> bool:
@@ -131,32 +131,34 @@ def lines(asks: Sequence[Ask]) -> Iterator[str]:
     return (f"  {one.words}" for one in asks)
 
 
-def _asked(session: Session, missing: Sequence[Ask]) -> bool:
-    if session.doubt:
-        session.report.warn(f"what you allowed before is not believed: {session.doubt}")
+def _asked(invocation: Invocation, missing: Sequence[Ask]) -> bool:
+    if invocation.doubt:
+        invocation.report.warn(f"what you allowed before is not believed: {session.doubt}")
     click.echo(f"{session.root} asks for what reaches outside of it. It", err=True)
     for line in lines(missing):
         click.echo(line, err=True)
     return click.confirm("Allow that, from now on?", default=False, err=True)
 
 
-def _keep(session: Session, wanted: Sequence[Ask]) -> None:
+def _keep(invocation: Invocation, wanted: Sequence[Ask]) -> None:
     from envbox.errors import EnvboxError
     from envbox.trust import allowances as allowing
 
     try:
-        allowing.allow(allowing.folder(), session.root, wanted)
+        allowing.allow(allowing.folder(), invocation.root, wanted)
     except EnvboxError as error:
-        session.report.warn(f"it is allowed for this once: {error.message}")
+        invocation.report.warn(f"it is allowed for this once: {error.message}")
 
 
-def _refusal(session: Session, missing: Sequence[Ask], where: Path, why: str | None = None) -> TrustError:
+def _refusal(
+    invocation: Invocation, missing: Sequence[Ask], where: Path, why: str | None = None
+) -> TrustError:
     words = listed(
         f"{session.root} needs to be trusted first, since it",
         [one.words for one in missing],
         most=_SHOWN,
     )
-    reasons = [*filter(None, [why, session.doubt])]
+    reasons = [*filter(None, [why, invocation.doubt])]
     return TrustError(
         "; ".join([words, *reasons]),
         f"if you trust who wrote it: envbox trust {_quoted(where)}; for one call: envbox --trust …",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Session, complete_name, json_option, one_platform, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, one_platform, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
     from envbox.images.saved import Keep
-    from envbox.images.verify.compare import Difference
+    from envbox.images.verify.compare import FileDifference
     from envbox.images.verify.content import ContentCheck
     from envbox.images.verify.rebuild import Read, Verification
 
@@ -46,7 +46,7 @@ _LONGEST = 160  # characters of a value; --json has all
 )
 @json_option
 @click.pass_obj
-def verify(session: Session, /, image: str | None, as_json: bool, content: bool, **options: Any) -> int:
+def verify(invocation: Invocation, /, image: str | None, as_json: bool, content: bool, **options: Any) -> int:
     """Check that an image is what its lockfile says, by making it anew and comparing.
 
     IMAGE is an environment's name, an image in the engine, or docker://REFERENCE in a registry. What differs
@@ -54,7 +54,7 @@ def verify(session: Session, /, image: str | None, as_json: bool, content: bool,
     """
     if content and (options["lockfile"] or options["fresh"]):
         raise click.UsageError("--content makes nothing anew: it takes neither --lock nor --fresh")
-    found = (_check_content if content else _compare)(session, image, **options)
+    found = (_check_content if content else _compare)(invocation, image, **options)
     if as_json:
         print_json({**asdict(found), "identical": found.is_identical})
     else:
@@ -64,42 +64,44 @@ def verify(session: Session, /, image: str | None, as_json: bool, content: bool,
 
 
 def _compare(
-    session: Session, image: str | None, platform: str | None, lockfile: Path | None, fresh: bool
+    invocation: Invocation, image: str | None, platform: str | None, lockfile: Path | None, fresh: bool
 ) -> Verification:
     from envbox.images.verify.rebuild import is_lockfile, verify_image
 
-    read = _find(session, image, platform, is_lockfile)
+    read = _find(invocation, image, platform, is_lockfile)
     if lockfile is not None:
-        lockfile = session.locked(str(Path(lockfile).absolute())).lock_path
+        lockfile = invocation.locked(str(Path(lockfile).absolute())).lock_path
     # it may be anybody's image: what the user has set for his own lockfiles does not count
-    settings = replace(session.settings, trust_python=session.trust_python)
-    found = verify_image(read, settings, session.report, lockfile, fresh=fresh)
+    settings = replace(invocation.settings, trust_python=invocation.trust_python)
+    found = verify_image(read, settings, invocation.report, lockfile, fresh=fresh)
     for note in found.notes:
-        session.report.say(note)
+        invocation.report.say(note)
     return found
 
 
-def _check_content(session: Session, image: str | None, platform: str | None, **unused: Any) -> ContentCheck:
+def _check_content(
+    invocation: Invocation, image: str | None, platform: str | None, **unused: Any
+) -> ContentCheck:
     from envbox.images.verify.content import is_listing, verify_content
 
-    found = verify_content(_find(session, image, platform, is_listing)(True))
-    session.report.say(
+    found = verify_content(_find(invocation, image, platform, is_listing)(True))
+    invocation.report.say(
         f"{found.checked} files checked; {found.unlisted} have no hash in their package's list"
     )
     return found
 
 
-def _find(session: Session, image: str | None, platform: str | None, keep: Keep) -> Read:
+def _find(invocation: Invocation, image: str | None, platform: str | None, keep: Keep) -> Read:
     from envbox.images.find import REGISTRY, in_engine, in_registry
 
     if image and image.startswith(REGISTRY):
-        return in_registry(image, platform, keep, session.settings, session.report)
+        return in_registry(image, platform, keep, invocation.settings, invocation.report)
     if platform:
         raise click.UsageError(f"--platform is about images in a registry ({REGISTRY}…)")
-    return in_engine(image, session.project, session.engine, keep, session.report)
+    return in_engine(image, invocation.project, invocation.engine, keep, invocation.report)
 
 
-def _print(differences: tuple[Difference, ...]) -> None:
+def _print(differences: tuple[FileDifference, ...]) -> None:
     """Write a table: package, field, path, what should be and what is."""
     shown = differences[:_SHOWN]
     packages = [d.package or "-" for d in shown]

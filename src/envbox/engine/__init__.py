@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 
 from envbox.errors import ImageError
 from envbox.oci import Digest
-from envbox.settings import Settings
 
 
 class MissingLayerError(ImageError):
@@ -21,7 +20,7 @@ class MissingLayerError(ImageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class EngineContents:
     """What an engine has, so that an archive to load may leave it out.
 
     :param chain_ids: of layers, where an engine keeps those unpacked
@@ -38,7 +37,7 @@ class Present:
         return chain_id in self.chain_ids or blob in self.blobs
 
 
-NOTHING = Present()
+NOTHING = EngineContents()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExitState:
     """How a container's process ended, while the container is still there."""
 
     exit_code: int
@@ -74,7 +73,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class RunPolicy:
     """How containers are asked of an engine, where engines differ.
 
     :param caller: who the caller is in there: the `same` uid; `root`, whom a rootless engine makes of him; or
@@ -91,7 +90,7 @@ class Ways:
     holds_ports: bool = False
 
 
-AS_DOCKER = Ways()
+AS_DOCKER = RunPolicy()
 
 
 class Engine(Protocol):
@@ -125,7 +124,7 @@ class Engine(Protocol):
         """What is to be said of it: that it was found where nobody had named it. None when nothing is."""
 
     @property
-    def ways(self) -> Ways:
+    def ways(self) -> RunPolicy:
         """How containers are asked of it, through its client."""
 
     def client_argv(self) -> tuple[str, ...]:
@@ -143,7 +142,7 @@ class Engine(Protocol):
     def is_whole(self, image: str) -> bool:
         """Whether an image is there, by ID, and all that it consists of."""
 
-    def present(self) -> Present:
+    def present(self) -> EngineContents:
         """What may be left out of an archive to load. It may be wrong: look at what was loaded."""
 
     def remember(self, image: str, blobs: Collection[Digest]) -> None:
@@ -170,7 +169,7 @@ class Engine(Protocol):
     def wait(self, container: str) -> int:
         """Wait for a container's process to end, and give its exit code."""
 
-    def ending(self, container: str) -> Ending | None:
+    def ending(self, container: str) -> ExitState | None:
         """How a container ended; None while it runs."""
 
     def logs(self, container: str, tail: int | None = None, *, follow: bool = False) -> Iterator[bytes]:
@@ -187,26 +186,3 @@ class Engine(Protocol):
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume and all that is in it; nothing when it is not there."""
-
-
-def find_engine(settings: Settings) -> Engine:
-    """Find the engine as the docker command does (DOCKER_HOST, contexts), or podman. Nothing is sent yet.
-
-    :raises ToolError: when docker's configuration cannot be read, or names a context that is not there
-    """
-    import os
-
-    from envbox.engine.address import find_address
-    from envbox.engine.docker import DockerEngine
-
-    return DockerEngine(find_address(os.environ), settings.cache_dir)
-
-
-def connect(settings: Settings) -> Engine:
-    """Find the engine, and see that it answers.
-
-    :raises ToolError: when none answers, or does not let us in, or is too old
-    """
-    engine = find_engine(settings)
-    engine.check()
-    return engine

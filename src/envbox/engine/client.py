@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envbox.engine import Ways
+from envbox.engine import RunPolicy
 from envbox.engine.address import Address
 from envbox.errors import ToolError
 
@@ -43,7 +43,7 @@ def find_client(address: Address, *, is_podman: bool) -> Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class EngineInfo:
     """What decides who a caller is in an engine's containers.
 
     :param runtime: what the engine starts containers with, by its name or path
@@ -57,7 +57,7 @@ class Facts:
         return f"{'rootless' if self.is_rootless else 'rootful'} {self.runtime}"
 
     @classmethod
-    def loads(cls, text: str) -> Facts:
+    def loads(cls, text: str) -> EngineInfo:
         """Read what `dumps` gave.
 
         :raises ValueError: when it is something else
@@ -68,16 +68,16 @@ class Facts:
         return cls(kind == "rootless", runtime)
 
 
-def facts_of(info: Mapping[str, Any]) -> Facts:
+def facts_of(info: Mapping[str, Any]) -> EngineInfo:
     """Take them from what an engine says of itself (`GET /info`).
 
     Docker says in its security options that it is rootless; podman does so in a field of its own.
     """
     is_rootless = info.get("Rootless") is True or "name=rootless" in (info.get("SecurityOptions") or ())
-    return Facts(is_rootless, str(info.get("DefaultRuntime") or ""))
+    return EngineInfo(is_rootless, str(info.get("DefaultRuntime") or ""))
 
 
-def ways_of(facts: Facts, *, is_podman: bool, of_podman: bool = False) -> Ways:
+def ways_of(facts: EngineInfo, *, is_podman: bool, of_podman: bool = False) -> RunPolicy:
     """How containers are asked for.
 
     A rootless engine is the user's own, and its containers have the user's rights as root; any other uid in
@@ -87,7 +87,7 @@ def ways_of(facts: Facts, *, is_podman: bool, of_podman: bool = False) -> Ways:
     :param is_podman: whether the client is podman's
     :param of_podman: whether the engine is
     """
-    ways = Ways(is_podman=is_podman, holds_ports=of_podman)
+    ways = RunPolicy(is_podman=is_podman, holds_ports=of_podman)
     if not facts.is_rootless:
         return ways
     if not is_podman:

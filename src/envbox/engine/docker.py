@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from envbox.engine import Container, Ending, Present, Ways
+from envbox.engine import Container, EngineContents, ExitState, RunPolicy
 from envbox.engine.address import Address
-from envbox.engine.client import Client, Facts, facts_of, find_client, ways_of
+from envbox.engine.client import Client, EngineInfo, facts_of, find_client, ways_of
 from envbox.engine.http_socket import SECONDS, ask
 from envbox.engine.locality import kernel_and_name, obstacle
 from envbox.engine.memo import EngineMemo
@@ -111,17 +111,17 @@ class DockerEngine:
         return f"{name} at {self.address}, since no Docker answers"
 
     @cached_property
-    def ways(self) -> Ways:
+    def ways(self) -> RunPolicy:
         """How containers are asked of it, through its client.
 
         :raises ToolError: when that is not installed
         """
         return ways_of(self._facts(), is_podman=self._client.is_podman, of_podman=self._is_podman)
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> EngineInfo:
         with suppress(ValueError):
             if known := self._memo.read("facts"):
-                return Facts.loads(known)
+                return EngineInfo.loads(known)
         facts = facts_of(self._json("/info") or {})
         self._memo.keep("facts", facts.dumps())
         return facts
@@ -160,7 +160,7 @@ class DockerEngine:
         """Whether an image is there, by ID, and all that it consists of."""
         return self._store.is_whole(image)
 
-    def present(self) -> Present:
+    def present(self) -> EngineContents:
         """What may be left out of an archive to load."""
         return self._store.present()
 
@@ -222,15 +222,17 @@ class DockerEngine:
         with self._errors("wait for a container"):
             return int(self._sdk(seconds=None).wait(container)["StatusCode"])
 
-    def ending(self, container: str) -> Ending | None:
+    def ending(self, container: str) -> ExitState | None:
         """How a container ended; None while it runs."""
         inspected = self._json(f"/containers/{quote(container)}/json")
         if inspected is None:
-            return Ending(137, error="it was removed")
+            return ExitState(137, error="it was removed")
         state = inspected["State"]
         if state.get("Running"):
             return None
-        return Ending(int(state.get("ExitCode", 0)), bool(state.get("OOMKilled")), state.get("Error") or "")
+        return ExitState(
+            int(state.get("ExitCode", 0)), bool(state.get("OOMKilled")), state.get("Error") or ""
+        )
 
     def logs(self, container: str, tail: int | None = None, *, follow: bool = False) -> Iterator[bytes]:
         """What a container has written, stdout and stderr as they came."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox.cache import Memo
-from envbox.engine import Present
+from envbox.engine import EngineContents
 from envbox.oci import Digest, chain_ids, parse_digest
 
 _BLOB_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
@@ -44,14 +44,16 @@ class Store:
         """Whether it is the containerd store."""
         return _BLOB_STORE in (self._info.get("DriverStatus") or [])
 
-    def present(self) -> Present:
+    def present(self) -> EngineContents:
         """What may be left out of an archive to load."""
         images = self._images()
         if self.keeps_blobs:
             loaded = (self._loads(image).read() for image, is_whole in images.items() if is_whole)
-            return Present(blobs=frozenset(blob for blobs in loaded for blob in blobs or ()))
+            return EngineContents(blobs=frozenset(blob for blobs in loaded for blob in blobs or ()))
         chains = (chain_ids(self._diff_ids(image)) for image in images)
-        return Present(frozenset(chain_id for chain in chains for chain_id in chain), keeps_layers=True)
+        return EngineContents(
+            frozenset(chain_id for chain in chains for chain_id in chain), keeps_layers=True
+        )
 
     def is_whole(self, image: str) -> bool:
         """Whether all of an image is there, by its ID."""

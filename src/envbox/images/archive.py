@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import IO, cast
 
-from envbox.engine import NOTHING, Present
+from envbox.engine import NOTHING, EngineContents
 from envbox.errors import ImageError, ToolError
 from envbox.files import open_file, remove
 from envbox.images.assemble import Image
@@ -43,7 +43,7 @@ from envbox.registry.base import BaseLayer, Bounded
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class ImageArchive:
     """An image on its way to one engine.
 
     :param reference: `NAME:TAG` that the image gets in the engine; none when empty
@@ -53,7 +53,7 @@ class Parcel:
 
     image: Image
     reference: str
-    present: Present = NOTHING
+    present: EngineContents = NOTHING
     reads_zstd: bool = True
 
     @property

@@ -74,7 +74,7 @@ def build(
     if remembered := find_built(environment, settings, engine, platform):
         return remembered
     data = read_bytes(environment.lock_path)
-    from envbox.images.early_load import Ahead
+    from envbox.images.early_load import EarlyLoader
     from envbox.images.load import Loading
     from envbox.images.record import record_of, remember_record
     from envbox.registry.base import pull_base
@@ -82,7 +82,7 @@ def build(
     locked = read_locked(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
     loading = Loading(settings, engine, report)
-    with Ahead(loading, base) as ahead:
+    with EarlyLoader(loading, base) as ahead:
         image = make_image(locked, base, settings, report, ahead)
         reference = image_reference(environment.name, image.id)
         known = loading.find(image)
@@ -162,7 +162,7 @@ def _tag(built: BuiltImage, engine: Engine) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockWithBase:
     """A lock, the bytes that say it, and the base that it stands on."""
 
     lock: Lock
@@ -172,7 +172,7 @@ class Locked:
 
 def read_locked(
     environment: Environment, data: bytes, platform: str, settings: Settings, report: Reporter
-) -> Locked:
+) -> LockWithBase:
     """Parse a lockfile, and see that the platform and the base are fit for it.
 
     :raises LockfileError: when it is damaged, or has nothing for the platform
@@ -189,10 +189,10 @@ def read_locked(
         report.say(f"the lockfile pins no base: taking {reference} as it is now")
         base = resolve_base(reference, [platform], settings, report)
     check_glibc(packages, base, platform)
-    return Locked(lock, data, base)
+    return LockWithBase(lock, data, base)
 
 
-class Meanwhile(Protocol):
+class BuildObserver(Protocol):
     """What is done in another thread while an image's packages are linked in processes of their own."""
 
     def work(self, stop: threading.Event) -> None:
@@ -218,15 +218,15 @@ class _NothingElse:
     def end(self) -> None: ...
 
 
-NOTHING_ELSE: Meanwhile = _NothingElse()
+NOTHING_ELSE: BuildObserver = _NothingElse()
 
 
 def make_image(
-    locked: Locked,
+    locked: LockWithBase,
     base: BaseImage,
     settings: Settings,
     report: Reporter,
-    meanwhile: Meanwhile = NOTHING_ELSE,
+    meanwhile: BuildObserver = NOTHING_ELSE,
 ) -> Image:
     """Make what is missing of an image's parts, and put them together; no engine has to do with it.
 

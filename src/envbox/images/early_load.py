@@ -35,7 +35,7 @@ LEAST = 32 << 20
 """Bytes that are worth a load of their own."""
 
 
-class Ahead:
+class EarlyLoader:
     """What is known of an image that is being made, and the parts of it that an engine has got.
 
     While the engine unpacks one part, the next is sent, and waits before its end: what it stands on must be
@@ -55,7 +55,7 @@ class Ahead:
         self._parts: list[_Part] = []
         self._pool = ThreadPoolExecutor(2, "part")
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> EarlyLoader:
         return self
 
     def __exit__(

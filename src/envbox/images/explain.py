@@ -114,7 +114,7 @@ def explain(
 
     :raises EnvboxError: what `build` raises
     """
-    from envbox.images.archive import Parcel
+    from envbox.images.archive import ImageArchive
     from envbox.images.build import make_image, read_bytes, read_locked, repository
     from envbox.images.record import recall_record, record_of
     from envbox.registry.base import pull_base
@@ -124,7 +124,7 @@ def explain(
     locked = read_locked(environment, read_bytes(environment.lock_path), platform, settings, report)
     base = pull_base(locked.base, platform, settings)
     image = make_image(locked, base, settings, report)
-    parcel = Parcel(image, "explained:1", engine.present(), engine.reads_zstd)
+    parcel = ImageArchive(image, "explained:1", engine.present(), engine.reads_zstd)
     before = recall_record(previous, settings) if previous else None
     missing = {layer.diff_id for layer in parcel.layers}
     return compare(record_of(image, locked.lock, platform), before, missing, previous)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from envbox.engine import NOTHING, Engine, MissingLayerError, Present
+from envbox.engine import NOTHING, Engine, EngineContents, MissingLayerError
 from envbox.errors import ImageError
-from envbox.images.archive import Parcel, load_manifest
+from envbox.images.archive import ImageArchive, load_manifest
 from envbox.images.assemble import Image
 from envbox.oci import Digest, chain_ids, digest_of
 from envbox.registry.base import BaseImage, fetch_layers
@@ -42,7 +42,7 @@ class Loading:
     settings: Settings
     engine: Engine
     report: Reporter
-    present: Present = NOTHING
+    present: EngineContents = NOTHING
     ahead: dict[Digest, int] = field(default_factory=dict)
 
     def bring_base(self, base: BaseImage, stop: threading.Event | None = None) -> None:
@@ -50,14 +50,14 @@ class Loading:
         self.present = self.engine.present()
         self._fetch(base, self.present, stop)
 
-    def pack_part(self, part: Image) -> Parcel:
+    def pack_part(self, part: Image) -> ImageArchive:
         """What is to be sent of an image's lower part. It counts as present at once."""
-        parcel = Parcel(part, "", self.present, self.engine.reads_zstd)
+        parcel = ImageArchive(part, "", self.present, self.engine.reads_zstd)
         self.ahead |= {layer.diff_id: parcel.size_of(layer) for layer in parcel.layers}
         self.present = replace(self.present, chain_ids=self.present.chain_ids.union(chain_ids(part.diff_ids)))
         return parcel
 
-    def load_part(self, parcel: Parcel, gate: Gate) -> None:
+    def load_part(self, parcel: ImageArchive, gate: Gate) -> None:
         """Load what was packed of a part; several threads may, each its own.
 
         :raises ImageError: when the engine refuses it
@@ -70,7 +70,7 @@ class Loading:
         """What the engine calls the image, if all of it is there, whoever put it there."""
         found = known_id(image, self.engine)
         if found is not None:
-            self.engine.remember(found, Parcel(image, "").blobs)
+            self.engine.remember(found, ImageArchive(image, "").blobs)
         return found
 
     def load(self, image: Image, base: BaseImage, reference: str, gate: Gate = iter) -> str:
@@ -80,7 +80,7 @@ class Loading:
         :raises ImageError: when the engine refuses it
         :raises ToolError: when the engine goes away
         """
-        parcel = Parcel(image, reference, self.present, self.engine.reads_zstd)
+        parcel = ImageArchive(image, reference, self.present, self.engine.reads_zstd)
         found = None
         try:
             found = self._send(parcel, gate)
@@ -90,7 +90,7 @@ class Loading:
         if found is None:
             self.report.detail("the engine lacks a layer that it seemed to have: sending all of them")
             self._fetch(base, NOTHING)
-            found = self._send(Parcel(image, reference, NOTHING, self.engine.reads_zstd))
+            found = self._send(ImageArchive(image, reference, NOTHING, self.engine.reads_zstd))
         if found is None:
             raise ImageError(
                 f"the engine loaded {reference}, but has no image {image.id}",
@@ -99,13 +99,13 @@ class Loading:
         self.engine.remember(found, parcel.blobs)
         return found
 
-    def _fetch(self, base: BaseImage, present: Present, stop: threading.Event | None = None) -> None:
+    def _fetch(self, base: BaseImage, present: EngineContents, stop: threading.Event | None = None) -> None:
         chain = chain_ids([layer.diff_id for layer in base.layers])
         layers = zip(base.layers, chain, strict=True)
         wanted = [layer for layer, c in layers if not present.has(c, layer.blob.digest)]
         fetch_layers(base, wanted, self.settings, self.report, stop)
 
-    def _send(self, parcel: Parcel, gate: Gate = iter) -> str | None:
+    def _send(self, parcel: ImageArchive, gate: Gate = iter) -> str | None:
         """Send what must be sent; what the engine then calls the image, None when it lacks a part of it."""
         size = parcel.size
         ahead = {digest: self.ahead[digest] for digest in parcel.image.diff_ids if digest in self.ahead}
@@ -126,7 +126,7 @@ class Loading:
         return known_id(parcel.image, self.engine)
 
 
-def _counted(parcel: Parcel, task: Task) -> Iterator[bytes]:
+def _counted(parcel: ImageArchive, task: Task) -> Iterator[bytes]:
     for piece in parcel.stream():
         yield piece
         task.advance(len(piece))

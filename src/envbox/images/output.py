@@ -21,7 +21,7 @@ from typing import Any
 from envbox.errors import ImageError, ToolError
 from envbox.files import PART, disk_error, whole_file
 from envbox.images.build import image_reference
-from envbox.images.publication import Made, Publication, Wanted, make
+from envbox.images.publication import Publication, PublicationBlobs, PublishRequest, make
 from envbox.oci import INDEX_TYPE, Descriptor, canonical_json
 from envbox.packages.link.tar import DIRECTORY, END, header, padding
 from envbox.registry.base import fetch_layers
@@ -34,7 +34,7 @@ _FOLDERS = ("blobs/", "blobs/sha256/")  # apptainer 1.4 makes none that has no e
 _PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip")
 
 
-def write_output(wanted: Wanted, path: Path, settings: Settings, report: Reporter) -> Publication:
+def write_output(wanted: PublishRequest, path: Path, settings: Settings, report: Reporter) -> Publication:
     """Make an environment's image, and write it whole or not at all.
 
     :param path: a file when it ends in `.tar`, else a folder
@@ -130,7 +130,7 @@ def _is_ours(folder: Path) -> bool:
 # --- writing it ---------------------------------------------------------------------------------------------
 
 
-def _write_file(made: Made, path: Path, task: Task) -> None:
+def _write_file(made: PublicationBlobs, path: Path, task: Task) -> None:
     with whole_file(path, is_cache=False) as file:
         for folder in _FOLDERS:
             file.write(header(folder, DIRECTORY, mode=0o755))
@@ -144,7 +144,7 @@ def _write_file(made: Made, path: Path, task: Task) -> None:
         file.write(END)
 
 
-def _write_folder(made: Made, path: Path, task: Task) -> None:
+def _write_folder(made: PublicationBlobs, path: Path, task: Task) -> None:
     try:
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent))
     except OSError as error:

@@ -45,7 +45,7 @@ MEMO_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PublishRequest:
     """What is to be published.
 
     :param platforms: conda's; empty: all that are locked and that an image can be of
@@ -121,7 +121,7 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class PublicationBlobs:
     """A publication, and where its blobs' bytes come from.
 
     :param bases: what the images stand on
@@ -132,13 +132,13 @@ class Made:
     bases: tuple[BaseImage, ...]
 
 
-def remembered(wanted: Wanted, settings: Settings) -> Publication | None:
+def remembered(wanted: PublishRequest, settings: Settings) -> Publication | None:
     """A publication of which everything was made once; None when that is not known."""
     images = _memo(wanted, settings).read()
     return Publication(wanted.environment.name, images) if images else None
 
 
-def make(wanted: Wanted, settings: Settings, report: Reporter) -> Made:
+def make(wanted: PublishRequest, settings: Settings, report: Reporter) -> PublicationBlobs:
     """Make what is missing of each platform's image; no engine has to do with it, and nothing is emulated.
 
     :raises EnvboxError: what `image.build` can raise
@@ -161,11 +161,11 @@ def make(wanted: Wanted, settings: Settings, report: Reporter) -> Made:
     if is_pinned:  # else what the base's tag means may change
         _memo(wanted, settings).write(publication.images)
     blobs = {blob.descriptor.digest: blob for _, found, _ in made for blob in found}
-    return Made(publication, tuple(blobs.values()), tuple(base for _, _, base in made))
+    return PublicationBlobs(publication, tuple(blobs.values()), tuple(base for _, _, base in made))
 
 
 def build_platforms(
-    wanted: Wanted, settings: Settings, engine: Engine, report: Reporter
+    wanted: PublishRequest, settings: Settings, engine: Engine, report: Reporter
 ) -> tuple[Publication, BuiltImage | None]:
     """Make the images of several platforms, and load the one that is for the engine, if one is.
 
@@ -183,7 +183,7 @@ def build_platforms(
     return publication, loaded
 
 
-def _platforms(wanted: Wanted, data: bytes) -> tuple[str, ...]:
+def _platforms(wanted: PublishRequest, data: bytes) -> tuple[str, ...]:
     from envbox.lockfile.conda_lock_v1 import loads
 
     if wanted.platforms:
@@ -201,7 +201,7 @@ def _platforms(wanted: Wanted, data: bytes) -> tuple[str, ...]:
 
 
 def _published(
-    image: Image, base: BaseImage, wanted: Wanted, settings: Settings, report: Reporter
+    image: Image, base: BaseImage, wanted: PublishRequest, settings: Settings, report: Reporter
 ) -> tuple[PlatformImage, list[Blob]]:
     """An image in the form in which it is given away."""
     from envbox.images.publication_blobs import gzip_blobs, zstd_blobs
@@ -231,7 +231,7 @@ def _gzip_manifest(image: Image, layers: Sequence[Blob], report: Reporter) -> by
     return Manifest(config, tuple(b.descriptor for b in layers), {CODEC_ANNOTATION: gzip_codec()}).dumps()
 
 
-def _memo(wanted: Wanted, settings: Settings) -> Memo[tuple[PlatformImage, ...]]:
+def _memo(wanted: PublishRequest, settings: Settings) -> Memo[tuple[PlatformImage, ...]]:
     codec = CODEC
     if wanted.is_compat:
         from envbox.images.gzip_layers import gzip_codec

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envbox.images.publication import Publication, Wanted, make, remembered
+from envbox.images.publication import Publication, PublishRequest, make, remembered
 from envbox.oci import Digest
 from envbox.registry.push import means, missing_blobs, push_access, put_document, upload_blobs
 from envbox.registry.reference import Reference
@@ -35,7 +35,7 @@ class Pushed:
         return f"{self.reference}@{self.publication.digest}"
 
 
-def push(wanted: Wanted, reference: Reference, settings: Settings, report: Reporter) -> Pushed:
+def push(wanted: PublishRequest, reference: Reference, settings: Settings, report: Reporter) -> Pushed:
     """Have an environment's image in a registry, for all platforms that are wanted, under a tag.
 
     :raises ImageError: when we may not, or there is no such repository

@@ -17,7 +17,7 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class ImageTree:
     """What the layers above the base come to.
 
     :param entries: by path
@@ -30,7 +30,7 @@ class Tree:
     removed: tuple[str, ...]
 
 
-def tree_of(saved: SavedImage) -> Tree:
+def tree_of(saved: SavedImage) -> ImageTree:
     """Lay the layers over each other, from the first that has something at the image's prefix.
 
     :raises ImageError: when none has
@@ -42,7 +42,7 @@ def tree_of(saved: SavedImage) -> Tree:
     removed: list[str] = []
     entries = overlay((layer.entries for layer in ours), removed)
     kept = {path: data for layer in ours for path, data in layer.kept.items() if path in entries}
-    return Tree(entries, kept, tuple(removed))
+    return ImageTree(entries, kept, tuple(removed))
 
 
 def overlay(layers: Iterable[Sequence[Entry]], removed: list[str] | None = None) -> dict[str, Entry]:

@@ -16,7 +16,16 @@ from envbox.files import PART, is_leftover, write_whole
 from envbox.lockfile import Base, Lock
 from envbox.locks.freshness import differences, is_fresh, remember_fresh
 from envbox.locks.solve.platforms import solve_spec
-from envbox.locks.solve.request import GLIBC, HIGHEST, NO_DATE, Before, Policy, Update, moment, system_of
+from envbox.locks.solve.request import (
+    GLIBC,
+    HIGHEST,
+    NO_DATE,
+    Policy,
+    PreviousLock,
+    Update,
+    moment,
+    system_of,
+)
 from envbox.locks.spec import EnvSpec, read_spec
 from envbox.platforms import DEFAULT_PLATFORMS, IMAGE_PLATFORMS
 from envbox.project import Environment
@@ -129,7 +138,7 @@ def sides_before(environment: Environment) -> tuple[Lock, ...]:
 # --- around the solve ---------------------------------------------------------------------------------------
 
 
-def _before(environment: Environment, settings: Settings, update: Update) -> Before:
+def _before(environment: Environment, settings: Settings, update: Update) -> PreviousLock:
     previous, theirs = (*sides_before(environment), None, None)[:2]
     date = update.exclude_newer or settings.exclude_newer or (previous.exclude_newer if previous else None)
     strategy = update.strategy or (previous.strategy if previous else None)
@@ -139,10 +148,10 @@ def _before(environment: Environment, settings: Settings, update: Update) -> Bef
     )
     if update.names:
         _check_locked(update.names, previous, environment)
-    return Before(previous, update, policy, theirs)
+    return PreviousLock(previous, update, policy, theirs)
 
 
-def _platforms(before: Before) -> tuple[str, ...]:
+def _platforms(before: PreviousLock) -> tuple[str, ...]:
     return tuple(sorted({platform for lock in before.sides for platform in lock.platforms}))
 
 
@@ -160,7 +169,7 @@ def _check_locked(names: frozenset[str], previous: Lock | None, environment: Env
         )
 
 
-def _standing(before: Before, platforms: Sequence[str] | None) -> Lock | None:
+def _standing(before: PreviousLock, platforms: Sequence[str] | None) -> Lock | None:
     """The lock that is there, if nothing of it is to move, and it is for these platforms."""
     previous, update = before.lock, before.update
     if (
@@ -178,7 +187,7 @@ def _policy(lock: Lock) -> Policy:
     return Policy(lock.exclude_newer, lock.strategy)
 
 
-def _solve(spec: EnvSpec, before: Before, settings: Settings, report: Reporter) -> Lock:
+def _solve(spec: EnvSpec, before: PreviousLock, settings: Settings, report: Reporter) -> Lock:
     for words in spec.warnings:
         report.warn(words)
     base = _base(spec, before.sides, settings, report)
@@ -195,7 +204,7 @@ def _write(environment: Environment, solved: Lock) -> None:
     write_whole(path, dumps(solved), is_cache=False)
 
 
-def _say(solved: Lock, before: Before, report: Reporter, verb: str) -> None:
+def _say(solved: Lock, before: PreviousLock, report: Reporter, verb: str) -> None:
     from envbox.locks.inspect.changes import changes, summary
     from envbox.locks.inspect.merge_outcome import settled
     from envbox.locks.inspect.tables import lines

@@ -84,7 +84,7 @@ def mount(
     from envbox.images.build import read_bytes, read_locked, working_beside
     from envbox.packages.activation import image_env
     from envbox.prefixes.obtain import obtain_tree
-    from envbox.prefixes.request import Wanted
+    from envbox.prefixes.request import PrefixRequest
     from envbox.registry.base import pull_base
 
     if found := find_mounted(environment, settings, engine):
@@ -94,7 +94,7 @@ def mount(
     base = pull_base(locked.base, engine.platform, settings)
     loaded: list[str] = []
     with working_beside(lambda stop: loaded.append(_load_bare(base, settings, engine, report, stop))) as end:
-        wanted = Wanted(locked, base.platform, settings)
+        wanted = PrefixRequest(locked, base.platform, settings)
         unpacked = obtain_tree(wanted, prefixes_in_use(engine), report, at_once=at_once)
         end()
     mounted = Mounted(

@@ -23,7 +23,7 @@ from envbox.files import disk_error, is_held, lock_file, remove, write_whole
 from envbox.image_paths import PREFIX
 
 if TYPE_CHECKING:
-    from envbox.prefixes.request import Wanted
+    from envbox.prefixes.request import PrefixRequest
     from envbox.prefixes.tree import Tree
 
 FOLDER = Path("prefixes") / "unfinished"
@@ -57,7 +57,7 @@ class Finisher:
         """Whether one was left, is gone, and was not done."""
         return os.path.lexists(self.note) and not self.is_anybody_at_work()
 
-    def leave(self, wanted: Wanted, without: Tree) -> None:
+    def leave(self, wanted: PrefixRequest, without: Tree) -> None:
         """Leave a process behind that makes the tree with byte-code, if none was left for it yet.
 
         :param without: the tree that is superseded then

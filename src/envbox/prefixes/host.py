@@ -31,7 +31,7 @@ MEMO_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class HostPrefix:
     """An environment on this machine.
 
     :param key: of the prefix: a hash over what its bytes are a function of
@@ -61,7 +61,7 @@ def path_here(environment: Environment, settings: Settings) -> str:
     return path_for(environment.name, settings, lock_digest, container_platform())
 
 
-def find_here(environment: Environment, settings: Settings, seen_at: str) -> Here | None:
+def find_here(environment: Environment, settings: Settings, seen_at: str) -> HostPrefix | None:
     """The prefix of an environment's lockfile for a path, if it is there and sound.
 
     :param seen_at: the image's `PREFIX`, or `path_here`
@@ -81,7 +81,7 @@ def find_here(environment: Environment, settings: Settings, seen_at: str) -> Her
 
 def obtain_here(
     environment: Environment, settings: Settings, report: Reporter, seen_at: str, *, at_once: bool = False
-) -> Here:
+) -> HostPrefix:
     """Make the prefix of an environment's lockfile for a path, or what is missing of it.
 
     :param seen_at: as for `find_here`
@@ -91,11 +91,11 @@ def obtain_here(
     :raises PackageError: when a package is not what the lock says
     :raises ToolError: when a channel or the disk fails
     """
-    from envbox.images.build import Locked, read_bytes
+    from envbox.images.build import LockWithBase, read_bytes
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
     from envbox.prefixes.obtain import obtain_tree
-    from envbox.prefixes.request import Wanted
+    from envbox.prefixes.request import PrefixRequest
     from envbox.registry.base import newer_glibc
 
     data = read_bytes(environment.lock_path)
@@ -105,10 +105,12 @@ def obtain_here(
             f"this machine has glibc {machine_glibc()}, but {words}",
             "use a container, whose base has its own: --engine docker",
         )
-    wanted = Wanted(Locked(lock, data, lock.base or Base("", {}, {})), platform, settings, seen_at)
+    wanted = PrefixRequest(
+        LockWithBase(lock, data, lock.base or Base("", {}, {})), platform, settings, seen_at
+    )
     unpacked = obtain_tree(wanted, None, report, at_once=at_once)
     let_be_seen(unpacked.tree, settings)
-    here = Here(
+    here = HostPrefix(
         name=environment.name,
         key=unpacked.tree.key,
         prefix=unpacked.tree.prefix,
@@ -140,11 +142,11 @@ def machine_glibc() -> str:
         return "0.0"
 
 
-def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo[Here]:
+def _memo(environment: Environment, lock_digest: str, settings: Settings, seen_at: str) -> Memo[HostPrefix]:
     name = environment.name
     key = memo_key(__version__, MEMO_VERSION, "here", name, lock_digest, container_platform(), seen_at)
     return Memo(
         settings.cache_dir / "builds" / f"{key}.json",
-        lambda known: Here(**{**known, "prefix": Path(known["prefix"])}),
+        lambda known: HostPrefix(**{**known, "prefix": Path(known["prefix"])}),
         lambda here: {**asdict(here), "prefix": str(here.prefix)},
     )

@@ -21,7 +21,7 @@ from envbox.packages.link.folders import Folder, UnpackedFile, forget_folder
 from envbox.packages.link.unpack import left_to_compile, unpack_packages
 from envbox.prefixes.assembly import DamagedError, clear_leftovers, make_tree, tree_key
 from envbox.prefixes.background_compile import Finisher
-from envbox.prefixes.request import Wanted
+from envbox.prefixes.request import PrefixRequest
 from envbox.prefixes.tree import PLACE, Tree, find_tree
 from envbox.report import Reporter
 
@@ -33,7 +33,7 @@ FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class ObtainedPrefix:
     """A tree, and what was learned from its packages.
 
     :param created: when the newest package was built, in seconds
@@ -47,8 +47,8 @@ class Unpacked:
 
 
 def obtain_tree(
-    wanted: Wanted, in_use: Collection[str] | None, report: Reporter, *, at_once: bool = False
-) -> Unpacked:
+    wanted: PrefixRequest, in_use: Collection[str] | None, report: Reporter, *, at_once: bool = False
+) -> ObtainedPrefix:
     """Have the tree of a lock.
 
     :param in_use: keys of trees that containers have; None: nobody knows, so that no such tree is removed
@@ -72,8 +72,8 @@ def obtain_tree(
 
 
 def unpack(
-    wanted: Wanted, archives: Mapping[str, Path], report: Reporter, *, compiled: bool = True
-) -> Unpacked:
+    wanted: PrefixRequest, archives: Mapping[str, Path], report: Reporter, *, compiled: bool = True
+) -> ObtainedPrefix:
     """Unpack what is missing, and link it together.
 
     :raises DamagedError: when packages' files in the cache are not what was unpacked
@@ -89,7 +89,7 @@ def unpack(
     own = {path: entry for path, entry in own.items() if path not in home_files()} | dict(wanted.own)
     tree = find_tree(settings.cache_dir, tree_key(folders, own, wanted.seen_at))
     tree = tree or make_tree(folders, own, settings.cache_dir, wanted.seen_at)
-    return Unpacked(tree, activation, created, compiled)
+    return ObtainedPrefix(tree, activation, created, compiled)
 
 
 def _variables(folders: Collection[Folder]) -> dict[str, bytes]:
@@ -117,17 +117,19 @@ def _unchanged(file: UnpackedFile) -> bytes:
         return opened.read()
 
 
-def _as_it_is(wanted: Wanted, archives: Mapping[str, Path], report: Reporter) -> Unpacked:
+def _as_it_is(wanted: PrefixRequest, archives: Mapping[str, Path], report: Reporter) -> ObtainedPrefix:
     """Take the tree out of a cache that is only read: with byte-code, or if that is not finished, without."""
     is_finished = left_to_compile(wanted.installation(archives), wanted.settings) == 0
     return unpack(wanted, archives, report, compiled=is_finished)
 
 
-def _is_quick(wanted: Wanted, archives: Mapping[str, Path]) -> bool:
+def _is_quick(wanted: PrefixRequest, archives: Mapping[str, Path]) -> bool:
     return left_to_compile(wanted.installation(archives), wanted.settings) <= FEW
 
 
-def _sound(wanted: Wanted, archives: Mapping[str, Path], report: Reporter, *, compiled: bool) -> Unpacked:
+def _sound(
+    wanted: PrefixRequest, archives: Mapping[str, Path], report: Reporter, *, compiled: bool
+) -> ObtainedPrefix:
     """Unpack; what proves damaged, once more."""
     try:
         return unpack(wanted, archives, report, compiled=compiled)

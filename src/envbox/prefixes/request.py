@@ -12,19 +12,19 @@ from envbox.packages.link.packages import Installation
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.images.build import Locked
+    from envbox.images.build import LockWithBase
     from envbox.packages.link.fragments import FileEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrefixRequest:
     """What a tree is to be made of.
 
     :param seen_at: the path of its prefix for what runs in it, which is written into its files
     :param own: files besides those that every environment has, by path relative to `/`, all in the prefix
     """
 
-    locked: Locked
+    locked: LockWithBase
     platform: str
     settings: Settings
     seen_at: str = PREFIX

@@ -32,7 +32,7 @@ LONGEST_WAIT = 20.0  # seconds that a registry may ask us to wait before we say 
 CONNECTIONS = 8
 
 
-class Stopped(Exception):
+class TransferStopped(Exception):
     """The work was called off from another thread."""
 
 
@@ -53,7 +53,7 @@ class Body:
 class Access:
     """The way to one repository. May be used by several threads; what it learns (a token) is kept.
 
-    :param stop: when set, transfers end with `Stopped`
+    :param stop: when set, transfers end with `TransferStopped`
     :param actions: what the token must allow, `pull` or `pull,push`
     :param also: repositories of the same registry that are read as well
     """
@@ -112,7 +112,7 @@ class Access:
         delays, failure, challenged = list(RETRY_DELAYS), "", False
         while True:
             if self.stop.is_set():
-                raise Stopped
+                raise TransferStopped
             wait = 0.0
             try:
                 response = self.attempt(method, self.absolute(path), headers, body)

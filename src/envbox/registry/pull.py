@@ -30,7 +30,7 @@ from envbox.oci import (
 )
 from envbox.platforms import conda_platform
 from envbox.registry import access as http
-from envbox.registry.access import Access, Stopped
+from envbox.registry.access import Access, TransferStopped
 from envbox.registry.parallel import at_once
 from envbox.registry.reference import Reference
 from envbox.registry.responses import read_bounded, reason
@@ -203,7 +203,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
         try:
             for chunk in response.iter_content(CHUNK):
                 if access.stop.is_set():
-                    raise Stopped
+                    raise TransferStopped
                 yield position, chunk
                 position += len(chunk)
                 if position > blob.size:

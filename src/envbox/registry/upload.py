@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from envbox.errors import ImageError, ToolError
 from envbox.oci import Descriptor
 from envbox.registry import access as http
-from envbox.registry.access import Access, Stopped
+from envbox.registry.access import Access, TransferStopped
 from envbox.registry.reference import Endpoint
 from envbox.registry.responses import reason, said
 
@@ -136,7 +136,7 @@ class _Upload:
         address = f"{self.location}{separator}digest={self.blob.descriptor.digest}"
         try:
             self._attempt("PUT", address, {"Content-Type": "application/octet-stream"}, b"")
-        except _WrongDigestError as error:
+        except _RefusedDigestError as error:
             if self.is_damaged:
                 raise ToolError(
                     f"{self.access.where} received something else for {self.blob.descriptor.digest} twice: "
@@ -169,7 +169,7 @@ class _Upload:
         if response.status_code in LOST:
             self.location = None
         elif method == "PUT" and response.status_code == 400:
-            raise _WrongDigestError(failure)
+            raise _RefusedDigestError(failure)
         elif response.status_code not in PASSING and response.status_code < 500:
             raise self.access.refusal(response.status_code, failure)
         raise _BrokenError(failure)
@@ -204,7 +204,7 @@ class _Upload:
         start = 0
         for piece in self.blob.open():
             if self.access.stop.is_set():
-                raise Stopped
+                raise TransferStopped
             rest = piece[max(self.position - start, 0) :]
             start += len(piece)
             if start > self.size:
@@ -232,7 +232,7 @@ class _Upload:
         )
 
 
-class _WrongDigestError(Exception):
+class _RefusedDigestError(Exception):
     """The registry hashed something else."""
 
 

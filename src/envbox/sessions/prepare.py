@@ -28,7 +28,7 @@ Road = Literal["image", "prefix", "at once"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Prepared:
     """What containers of an environment are started from.
 
     :param image: what the engine calls it
@@ -51,7 +51,7 @@ def ready_environment(
     *,
     frozen: bool = False,
     road: Road = "prefix",
-) -> Ready:
+) -> Prepared:
     """Give what to start an environment from, doing only what is missing.
 
     :param frozen: take the lockfile as it is, whatever the spec says
@@ -64,7 +64,7 @@ def ready_environment(
         from envbox.prefixes import find_mounted, mount
 
         if built := find_built(environment, settings, engine, engine.platform):
-            return Ready(built.id, labels={LOCK_LABEL: built.lock_digest})
+            return Prepared(built.id, labels={LOCK_LABEL: built.lock_digest})
         mounted = find_mounted(environment, settings, engine)
         if mounted is None:
             from envbox.prefixes.mountable import obstacle
@@ -78,9 +78,9 @@ def ready_environment(
             say(f"{environment.name}: mounted from the cache (--image uses the image)")
             if not mounted.is_compiled:
                 say("byte-code is compiled meanwhile, for the next session; here, first imports take longer")
-            return Ready(mounted.image, mounted.prefix, mounted.env, mounted.labels)
+            return Prepared(mounted.image, mounted.prefix, mounted.env, mounted.labels)
     built = ready_image(environment, settings, engine, report, frozen=True)
-    return Ready(built.id, labels={LOCK_LABEL: built.lock_digest})
+    return Prepared(built.id, labels={LOCK_LABEL: built.lock_digest})
 
 
 def ready_image(

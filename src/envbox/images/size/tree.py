@@ -22,11 +22,11 @@ _TYPES = {
 
 
 @dataclass(slots=True)
-class Folder:
+class FolderSize:
     """A folder with what is in it, while it is gathered."""
 
     name: str
-    folders: dict[str, Folder] = field(default_factory=dict)
+    folders: dict[str, FolderSize] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
     files: int = 0
     size: int = 0
@@ -38,13 +38,13 @@ class Folder:
         if len(path) == 1:
             self.items.append(item)
         else:
-            inner = self.folders.setdefault(path[0], Folder(f"{self.name}/{path[0]}".lstrip("/")))
+            inner = self.folders.setdefault(path[0], FolderSize(f"{self.name}/{path[0]}".lstrip("/")))
             inner.add(item, path[1:])
 
 
-def folder_of(items: Iterable[Item]) -> Folder:
+def folder_of(items: Iterable[Item]) -> FolderSize:
     """All files below one root."""
-    root = Folder("")
+    root = FolderSize("")
     for item in items:
         root.add(item, item.path.split("/"))
     return root
@@ -58,7 +58,7 @@ def largest_folders(sizes: Sizes, most: int) -> tuple[Part, ...]:
     """
     whole = folder_of(sizes.items)
     heap = [(0, "", whole)]
-    closed: list[Folder] = []
+    closed: list[FolderSize] = []
     while heap and len(heap) + len(closed) < most:
         _, _, folder = heapq.heappop(heap)
         large = [inner for inner in folder.folders.values() if inner.size * 100 >= whole.size]
@@ -67,7 +67,7 @@ def largest_folders(sizes: Sizes, most: int) -> tuple[Part, ...]:
             continue
         for inner in large:
             heapq.heappush(heap, (-inner.size, inner.name, inner))
-        rest = Folder(f"{folder.name}/*".lstrip("/"))
+        rest = FolderSize(f"{folder.name}/*".lstrip("/"))
         rest.files = folder.files - sum(inner.files for inner in large)
         rest.size = folder.size - sum(inner.size for inner in large)
         rest.packed = folder.packed - sum(inner.packed for inner in large)
@@ -101,7 +101,7 @@ def _least(sizes: Sizes) -> float:
     return sum(item.size for item in sizes.items) / SMALLEST
 
 
-def _tile(folder: Folder, least: float) -> dict[str, Any]:
+def _tile(folder: FolderSize, least: float) -> dict[str, Any]:
     """A folder's name, size, compressed size and content: n, s, p, c; a file's type and kind: t, k."""
     tiles = [_tile(inner, least) for inner in folder.folders.values()]
     tiles += [

@@ -24,7 +24,7 @@ _KINDS = {FILE: "file", HARD_LINK: "hard link", SYMLINK: "symlink", DIRECTORY: "
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FileDifference:
     """One thing that is not as it should be.
 
     :param path: of the file, with a leading slash; of a layer, the config or the manifest: the key in it
@@ -56,7 +56,7 @@ def paired_layers(
 
 def compare_entries(
     expected: Sequence[Entry], found: Sequence[Entry], owner: Owner, where: str
-) -> Iterator[Difference]:
+) -> Iterator[FileDifference]:
     """Say what differs between two layers that are not the same bytes; at least one thing is said.
 
     :param where: the layer's name, for what is not of one entry
@@ -67,9 +67,9 @@ def compare_entries(
     for entry in found:
         package = owner(entry.path)
         if entry.path in seen:
-            differences = [Difference(f"/{entry.path}", "twice", "", _in_words(entry), package)]
+            differences = [FileDifference(f"/{entry.path}", "twice", "", _in_words(entry), package)]
         elif entry.path not in wanted:
-            differences = [Difference(f"/{entry.path}", "extra", "", _in_words(entry), package)]
+            differences = [FileDifference(f"/{entry.path}", "extra", "", _in_words(entry), package)]
         else:
             differences = list(compare_entry(wanted[entry.path], entry, package))
         seen.add(entry.path)
@@ -78,14 +78,14 @@ def compare_entries(
     for entry in expected:
         if entry.path not in seen:
             silent = False
-            yield Difference(f"/{entry.path}", "missing", _in_words(entry), "", owner(entry.path))
+            yield FileDifference(f"/{entry.path}", "missing", _in_words(entry), "", owner(entry.path))
     if silent:
         yield _arrangement(expected, found, owner, where)
 
 
 def compare_on_top(
     below: Mapping[str, Entry], found: Sequence[Entry], owner: Owner, where: str
-) -> Iterator[Difference]:
+) -> Iterator[FileDifference]:
     """Say what a layer that should not be there does to what should; at least one thing is said.
 
     :param below: what should be at each path, all layers laid over each other
@@ -95,67 +95,74 @@ def compare_on_top(
         if is_whiteout(entry.path):
             gone = [path for path in below if hides(entry.path, path) and below[path].kind != DIRECTORY]
             differences = [
-                Difference(f"/{path}", "missing", _in_words(below[path]), "", owner(path)) for path in gone
+                FileDifference(f"/{path}", "missing", _in_words(below[path]), "", owner(path))
+                for path in gone
             ]
         elif entry.path in below:
             differences = list(compare_entry(below[entry.path], entry, owner(entry.path)))
         else:
-            differences = [Difference(f"/{entry.path}", "extra", "", _in_words(entry), None)]
+            differences = [FileDifference(f"/{entry.path}", "extra", "", _in_words(entry), None)]
         silent = silent and not differences
         yield from differences
     if silent:
-        yield Difference(where, "extra", "", "a layer that changes nothing")
+        yield FileDifference(where, "extra", "", "a layer that changes nothing")
 
 
-def compare_entry(expected: Entry, found: Entry, package: str | None) -> Iterator[Difference]:
+def compare_entry(expected: Entry, found: Entry, package: str | None) -> Iterator[FileDifference]:
     """The fields in which two entries of one path differ."""
     path = f"/{found.path}"
     if expected.kind != found.kind:
-        yield Difference(path, "kind", _in_words(expected), _in_words(found), package)
+        yield FileDifference(path, "kind", _in_words(expected), _in_words(found), package)
         return
     if (expected.sha256, expected.size) != (found.sha256, found.size):
-        yield Difference(path, "content", _in_words(expected), _in_words(found), package)
+        yield FileDifference(path, "content", _in_words(expected), _in_words(found), package)
     if expected.link != found.link:
         name = "link target" if found.kind == SYMLINK else "content"
-        yield Difference(path, name, expected.link, found.link, package)
+        yield FileDifference(path, name, expected.link, found.link, package)
     if expected.mode != found.mode:
-        yield Difference(path, "mode", f"{expected.mode:04o}", f"{found.mode:04o}", package)
+        yield FileDifference(path, "mode", f"{expected.mode:04o}", f"{found.mode:04o}", package)
     if expected.mtime != found.mtime:
-        yield Difference(path, "mtime", str(expected.mtime), str(found.mtime), package)
+        yield FileDifference(path, "mtime", str(expected.mtime), str(found.mtime), package)
     if expected.owner != found.owner:
-        yield Difference(path, "owner", _pair(expected.owner), _pair(found.owner), package)
+        yield FileDifference(path, "owner", _pair(expected.owner), _pair(found.owner), package)
     if expected.attributes != found.attributes:
-        yield Difference(path, "attributes", _names(expected), _names(found), package)
+        yield FileDifference(path, "attributes", _names(expected), _names(found), package)
 
 
-def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[Difference]:
+def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[FileDifference]:
     """What differs between two values of JSON, by key."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in sorted(expected.keys() | found.keys()):
             inner = f"{path}.{key}"
             if key not in found:
-                yield Difference(inner, "missing", str(expected[key]), "")
+                yield FileDifference(inner, "missing", str(expected[key]), "")
             elif key not in expected:
-                yield Difference(inner, "extra", "", str(found[key]))
+                yield FileDifference(inner, "extra", "", str(found[key]))
             else:
                 yield from compare_values(expected[key], found[key], inner)
     elif isinstance(expected, list) and isinstance(found, list):
         for number, (one, other) in enumerate(zip(expected, found, strict=False)):
             yield from compare_values(one, other, f"{path}[{number}]")
         for number in range(len(found), len(expected)):
-            yield Difference(f"{path}[{number}]", "missing", str(expected[number]), "")
+            yield FileDifference(f"{path}[{number}]", "missing", str(expected[number]), "")
         for number in range(len(expected), len(found)):
-            yield Difference(f"{path}[{number}]", "extra", "", str(found[number]))
+            yield FileDifference(f"{path}[{number}]", "extra", "", str(found[number]))
     elif expected != found or type(expected) is not type(found):
-        yield Difference(path, "value", str(expected), str(found))
+        yield FileDifference(path, "value", str(expected), str(found))
 
 
-def _arrangement(expected: Sequence[Entry], found: Sequence[Entry], owner: Owner, where: str) -> Difference:
+def _arrangement(
+    expected: Sequence[Entry], found: Sequence[Entry], owner: Owner, where: str
+) -> FileDifference:
     """Every entry is as it should be, and yet the tars are not the same."""
     for one, other in zip(expected, found, strict=False):
         if one.path != other.path:
-            return Difference(f"/{other.path}", "order", f"/{one.path}", f"/{other.path}", owner(other.path))
-    return Difference(where, "encoding", "the tar that envbox writes", "a tar that says the same otherwise")
+            return FileDifference(
+                f"/{other.path}", "order", f"/{one.path}", f"/{other.path}", owner(other.path)
+            )
+    return FileDifference(
+        where, "encoding", "the tar that envbox writes", "a tar that says the same otherwise"
+    )
 
 
 def _in_words(entry: Entry) -> str:

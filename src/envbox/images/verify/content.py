@@ -23,8 +23,8 @@ from envbox.documents import read_json
 from envbox.errors import ImageError, LockfileError
 from envbox.image_paths import LOCK_LABEL
 from envbox.images.saved import SavedImage
-from envbox.images.saved_tree import Tree, tree_of
-from envbox.images.verify.compare import Difference
+from envbox.images.saved_tree import ImageTree, tree_of
+from envbox.images.verify.compare import FileDifference
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.oci import Digest, digest_of
@@ -58,7 +58,7 @@ class ContentCheck:
     id: Digest
     checked: int
     unlisted: int
-    differences: tuple[Difference, ...]
+    differences: tuple[FileDifference, ...]
 
     @property
     def is_identical(self) -> bool:
@@ -89,8 +89,8 @@ def verify_content(saved: SavedImage) -> ContentCheck:
 @dataclass
 class _Checking:
     saved: SavedImage
-    tree: Tree
-    differences: list[Difference] = field(default_factory=list)
+    tree: ImageTree
+    differences: list[FileDifference] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     checked: int = 0
     unlisted: int = 0
@@ -276,4 +276,4 @@ class _Checking:
         return entry is not None and entry.kind == kind
 
     def _differs(self, path: str, what: str, expected: str, found: str, package: str | None) -> None:
-        self.differences.append(Difference(f"/{path}", what, expected, found, package))
+        self.differences.append(FileDifference(f"/{path}", what, expected, found, package))

@@ -25,11 +25,11 @@ from envbox.files import disk_error, make_folder, open_file, read_file, write_wh
 from envbox.image_paths import FORMAT_LABEL
 from envbox.images.archive import load_manifest
 from envbox.images.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
-from envbox.images.build import Locked, make_image
+from envbox.images.build import LockWithBase, make_image
 from envbox.images.saved import Entry, SavedImage, SavedLayer, read_layer
 from envbox.images.saved_tree import overlay
 from envbox.images.verify.compare import (
-    Difference,
+    FileDifference,
     compare_entries,
     compare_on_top,
     compare_values,
@@ -75,7 +75,7 @@ class Verification:
     lock_digest: str
     platform: str
     layers: int
-    differences: tuple[Difference, ...]
+    differences: tuple[FileDifference, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,7 +115,7 @@ def verify_image(
     base = lock.base or _base_of(saved, platform)
     with _fresh_cache(settings, base, platform, fresh=fresh) as apart:
         pulled = pull_base(base, platform, apart)
-        image = make_image(Locked(lock, data, base), pulled, apart, report)
+        image = make_image(LockWithBase(lock, data, base), pulled, apart, report)
         differences = list(_layer_differences(image, pulled, read, saved, (apart, report)))
         differences += _config_differences(image, saved, is_same=not differences)
     notes = [*_format_note(saved)]
@@ -197,7 +197,7 @@ def _bring_base(base: Base, platform: str, settings: Settings, apart: Settings) 
 
 def _layer_differences(
     image: Image, base: BaseImage, read: Read, saved: SavedImage, ways: tuple[Settings, Reporter]
-) -> Iterator[Difference]:
+) -> Iterator[FileDifference]:
     pairs = list(paired_layers(image.diff_ids, [layer.diff_id for layer in saved.layers]))
     if not pairs:
         return
@@ -240,7 +240,7 @@ def _owner(image: Image, layer: BaseLayer | Layer | None) -> Callable[[str], str
     return known.get
 
 
-def _config_differences(image: Image, saved: SavedImage, *, is_same: bool) -> Iterator[Difference]:
+def _config_differences(image: Image, saved: SavedImage, *, is_same: bool) -> Iterator[FileDifference]:
     """What the configs say differently; their lists of layers were compared when the layers were."""
     if image.config == saved.config:
         return
@@ -253,14 +253,14 @@ def _config_differences(image: Image, saved: SavedImage, *, is_same: bool) -> It
     telling = [d for d in differences if not (d.field == "extra" and d.found in _SAYS_NOTHING)]
     yield from telling or differences
     if is_same and not differences:
-        yield Difference(
+        yield FileDifference(
             "config", "encoding", "the JSON that envbox writes", "JSON that says the same otherwise"
         )
 
 
 def _manifest_differences(
     image: Image, saved: SavedImage, notes: Sequence[str]
-) -> tuple[list[Difference], list[str]]:
+) -> tuple[list[FileDifference], list[str]]:
     if saved.manifest is None:
         return [], [*notes, "layers and config were compared; the engine keeps no manifest"]
     if saved.manifest in (image.manifest, load_manifest(image)):

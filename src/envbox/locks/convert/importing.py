@@ -36,7 +36,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ForeignFiles:
     """What is to be taken over.
 
     :param paths: several: of one environment, each for other platforms
@@ -50,14 +50,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Imported:
     """What came of it: the spec's text, and the lock that is fresh by it."""
 
     spec: str
     lock: Lock
 
 
-def take(source: Source, settings: Settings, report: Reporter) -> Taken:
+def take(source: ForeignFiles, settings: Settings, report: Reporter) -> Imported:
     """Take foreign lockfiles over. Writes nothing but the cache.
 
     :raises LockfileError: when a file is damaged, or of no format that is known
@@ -84,11 +84,11 @@ def take(source: Source, settings: Settings, report: Reporter) -> Taken:
         sources=(spec.path.name,),
         requested={p: tuple(sorted(texts)) for p, texts in asked.items()},
     )
-    return Taken(text, sealed(lock))
+    return Imported(text, sealed(lock))
 
 
 def import_files(
-    source: Source, project: Project, settings: Settings, report: Reporter, *, force: bool = False
+    source: ForeignFiles, project: Project, settings: Settings, report: Reporter, *, force: bool = False
 ) -> Environment:
     """Take foreign lockfiles over as an environment of the project: its spec and its lockfile are written.
 
@@ -141,7 +141,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
         report.say(
             f"{environment.name}: from {path.name}, as it is (envbox import {path.name} makes it yours)"
         )
-        found = _find(Source((path,), environment.name), settings, report)
+        found = _find(ForeignFiles((path,), environment.name), settings, report)
         base = _base(environment.name, found.platforms, settings, report)
         if base.digests and "@" not in base.reference:
             report.say(
@@ -170,7 +170,7 @@ class _Found:
     variables: Mapping[str, str]
 
 
-def _find(source: Source, settings: Settings, report: Reporter) -> _Found:
+def _find(source: ForeignFiles, settings: Settings, report: Reporter) -> _Found:
     files = [(read_bytes(path), path) for path in source.paths]
     kinds = [kind_of(*file) for file in files]
     if kinds == [ENVIRONMENT]:
@@ -211,7 +211,7 @@ def _solved(spec: EnvSpec, settings: Settings, report: Reporter) -> tuple[Locked
     ).packages
 
 
-def _read_export(source: Source, settings: Settings) -> EnvSpec:
+def _read_export(source: ForeignFiles, settings: Settings) -> EnvSpec:
     """Builds are of one platform, which an export does not name."""
     spec = read_spec(source.paths[0], source.selection.platforms, settings, (container_platform(),))
     return replace(spec, name=source.name)

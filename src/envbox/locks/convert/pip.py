@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from envbox.errors import EnvboxError, SolveError
 from envbox.lockfile import Base, LockedPackage
-from envbox.locks.solve.request import Question, virtual_packages
+from envbox.locks.solve.request import SolveRequest, virtual_packages
 from envbox.report import Reporter
 from envbox.settings import Settings
 
@@ -31,7 +31,7 @@ def with_pip(
     for package in packages:
         by_platform.setdefault(package.platform, []).append(package)
     questions = [
-        Question(
+        SolveRequest(
             platform,
             (*(f"{p.name} =={p.version} {p.build}" for p in here if p.manager == "conda"), "pip"),
             virtual_packages(platform, base),

@@ -16,7 +16,7 @@ from envbox.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class FreshnessReport:
     """What was found of one environment.
 
     :param differences: what its lockfile is not, or why that cannot be told; none: it is what the spec asks
@@ -29,14 +29,14 @@ class Checked:
     hint: str | None = None
 
 
-def check(environment: Environment, settings: Settings) -> Checked:
+def check(environment: Environment, settings: Settings) -> FreshnessReport:
     """Hold a lockfile against its spec and the settings; nothing is solved, fetched or written but a memo."""
     hint: str | None = f"envbox lock {environment.name}"
     try:
         found = differences(environment, settings)
     except (SpecError, LockfileError) as error:
         found, hint = (error.message,), error.hint
-    return Checked(environment.name, environment.lock_path, found, hint if found else None)
+    return FreshnessReport(environment.name, environment.lock_path, found, hint if found else None)
 
 
 def has_spec(environment: Environment) -> bool:

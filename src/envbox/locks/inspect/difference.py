@@ -17,7 +17,7 @@ _DIGEST = 19  # characters of one: `sha256:` and twelve
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class LockDifference:
     """What is different between two locks.
 
     :param changes: on the platforms that both have; of others, `details` says that they came or went
@@ -45,18 +45,18 @@ class Difference:
         return ", ".join(words) or "no change"
 
 
-def difference(pair: Pair) -> Difference:
+def difference(pair: Pair) -> LockDifference:
     """Compare two locks. One that is not there has nothing in it."""
     old, new = pair.old.lock, pair.new.lock
     if old and new and old.digest and old.digest == new.digest:
-        return Difference(pair, (), ())
+        return LockDifference(pair, (), ())
     found = changes(old, new)
     if old and new:
         found = tuple(_within(found, {*old.platforms} & {*new.platforms}))
-    return Difference(pair, found, details(old, new))
+    return LockDifference(pair, found, details(old, new))
 
 
-def as_lines(one: Difference) -> Iterator[str]:
+def as_lines(one: LockDifference) -> Iterator[str]:
     """For a terminal: what changed, aligned, and how much that is."""
     yield one.title
     rows = [*change_rows(one.changes, _platforms(one.pair))]
@@ -65,7 +65,7 @@ def as_lines(one: Difference) -> Iterator[str]:
     yield f"  {one.summary}"
 
 
-def as_markdown(one: Difference) -> Iterator[str]:
+def as_markdown(one: LockDifference) -> Iterator[str]:
     """For a pull request: a table, what was asked for in bold."""
     yield f"### {_escaped(one.title)}"
     yield ""
@@ -94,7 +94,7 @@ def as_markdown(one: Difference) -> Iterator[str]:
         yield "\n</details>"
 
 
-def as_json(one: Difference) -> dict[str, Any]:
+def as_json(one: LockDifference) -> dict[str, Any]:
     """All of it, each platform's own builds and hashes too, for a program to read."""
     old, new = one.pair.old, one.pair.new
     return {

@@ -159,7 +159,7 @@ def _named(lock: Lock, channels: Sequence[str]) -> Sequence[str]:
 def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Reporter) -> Newest:
     """What the spec would have, were nothing locked; nothing where that has no solution any more."""
     from envbox.locks.solve import solve
-    from envbox.locks.solve.request import Policy, Question, virtual_packages
+    from envbox.locks.solve.request import Policy, SolveRequest, virtual_packages
 
     questions = []
     for platform in lock.platforms:
@@ -167,7 +167,7 @@ def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Rep
         cuda = lock.virtual.get(platform, {}).get("__cuda")
         if specs:
             system = virtual_packages(platform, lock.base, cuda)
-            questions.append(Question(platform, specs, system, policy=Policy(lock.exclude_newer)))
+            questions.append(SolveRequest(platform, specs, system, policy=Policy(lock.exclude_newer)))
     answers = solve(questions, channels, settings) if questions else {}
     for platform, answer in answers.items():
         if isinstance(answer, SolveError):

@@ -18,13 +18,13 @@ from envbox.lockfile import LockedPackage
 from envbox.locks.solve.least_change import least_change
 from envbox.locks.solve.match_specs import addresses, joined_depends, sources
 from envbox.locks.solve.no_solution import no_solution, unmet_specs, unmet_words
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.mirrors import without_credentials
 from envbox.settings import Settings
 
 
 def solve(
-    questions: Sequence[Question], channels: Sequence[str], settings: Settings
+    questions: Sequence[SolveRequest], channels: Sequence[str], settings: Settings
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     """Solve all questions at once; each platform's answer is its packages, or why there is none.
 
@@ -39,7 +39,7 @@ def solve(
 
 
 async def _solve(
-    questions: Sequence[Question], channels: Sequence[str], settings: Settings
+    questions: Sequence[SolveRequest], channels: Sequence[str], settings: Settings
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
@@ -65,7 +65,7 @@ async def _solve(
 
 
 async def _answer(
-    question: Question, asked: Sequence[str], gateway: Any, settings: Settings
+    question: SolveRequest, asked: Sequence[str], gateway: Any, settings: Settings
 ) -> tuple[LockedPackage, ...]:
     from rattler.exceptions import SolverError
 
@@ -78,7 +78,7 @@ async def _answer(
 
 
 async def _why(
-    error: Exception, question: Question, asked: Sequence[str], gateway: Any
+    error: Exception, question: SolveRequest, asked: Sequence[str], gateway: Any
 ) -> tuple[str, str | None]:
     """All that is in the way: what nothing fits, and whether the rest would go together."""
     from rattler.exceptions import SolverError

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from envbox.lockfile import pip_name
-from envbox.locks.solve.index import Indexes, Project
+from envbox.locks.solve.index import Indexes, IndexProject
 from envbox.locks.solve.index_page import File
 from envbox.locks.solve.tags import Target, made_for
 from envbox.mirrors import public
@@ -111,9 +111,9 @@ class Candidates:
         )
         return max(ranked, key=lambda one: one[0], default=(None, None))[1]
 
-    def _project(self, name: str) -> Project:
+    def _project(self, name: str) -> IndexProject:
         direct = self.rules.direct.get(name)
-        return self.indexes.project(name) if direct is None else Project("", (direct,))
+        return self.indexes.project(name) if direct is None else IndexProject("", (direct,))
 
     def _releases(self, name: str) -> dict[Version, Release]:
         from packaging.utils import (

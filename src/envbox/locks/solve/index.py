@@ -45,7 +45,7 @@ _TYPES = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+ht
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class IndexProject:
     """What the first index that has a project has of it.
 
     :param index: its address, as it may be shown; "": no index has the project
@@ -72,11 +72,11 @@ class Indexes:
         logins = read_logins(os.environ, [*whole, *settings.mirrors.rules.values(), *roots])
         self.transport = Transport(settings, logins)
         self._settings = settings
-        self._known: dict[str, Project] = {}
+        self._known: dict[str, IndexProject] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def project(self, name: str) -> Project:
+    def project(self, name: str) -> IndexProject:
         """What there is of a project, from the first index that has it.
 
         :raises ToolError: when an index cannot be read: the next one is not asked instead
@@ -94,13 +94,13 @@ class Indexes:
         found = self._known.get(pip_name(name))
         return found.index if found else ""
 
-    def _asked(self, name: str) -> Project:
+    def _asked(self, name: str) -> IndexProject:
         for address in self.addresses:
             page = f"{address}/{name}/"
             files = self._from_folder(page) if page.startswith("file://") else self._from_server(page)
             if files is not None:
-                return Project(public(address), files)
-        return Project("", ())
+                return IndexProject(public(address), files)
+        return IndexProject("", ())
 
     def _from_folder(self, page: str) -> tuple[File, ...] | None:
         folder = Path(url2pathname(urlsplit(page).path))

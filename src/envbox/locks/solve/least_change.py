@@ -16,7 +16,7 @@ from typing import Any
 from envbox.lockfile import LockedPackage
 from envbox.locks.solve.match_specs import ask_strictly, parse_match_spec
 from envbox.locks.solve.no_solution import names_in
-from envbox.locks.solve.request import LOWEST_DIRECT, Question, cutoff
+from envbox.locks.solve.request import LOWEST_DIRECT, SolveRequest, cutoff
 
 MOST_TRIES = 40
 """Solves that are spent on holding again; each takes a fraction of the first one, which read the indexes."""
@@ -33,7 +33,7 @@ class Solver:
     :param others: what the other side of a merge has locked instead; taken where the first cannot be
     """
 
-    question: Question
+    question: SolveRequest
     channels: Sequence[str]
     gateway: Any
     locked: Records
@@ -98,7 +98,7 @@ class Solver:
         return name in found and found[name].sha256 != self.locked[name].sha256
 
 
-async def least_change(question: Question, channels: Sequence[str], gateway: Any) -> list[Any]:
+async def least_change(question: SolveRequest, channels: Sequence[str], gateway: Any) -> list[Any]:
     """Solve a question, moving what it says should move and, of what else is locked, only what must.
 
     :raises rattler.exceptions.SolverError: when there is no solution
@@ -273,7 +273,7 @@ def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
 
 
 async def _locked_records(
-    question: Question, packages: Sequence[LockedPackage], channels: Sequence[str], gateway: Any
+    question: SolveRequest, packages: Sequence[LockedPackage], channels: Sequence[str], gateway: Any
 ) -> Records:
     """The records of what is locked, as the channels have them now, by name."""
     if not packages:
@@ -289,7 +289,7 @@ async def _locked_records(
 
 
 async def _query(
-    question: Question, channels: Sequence[str], gateway: Any, specs: Sequence[str]
+    question: SolveRequest, channels: Sequence[str], gateway: Any, specs: Sequence[str]
 ) -> list[Any]:
     from rattler import Channel, MatchSpec
 

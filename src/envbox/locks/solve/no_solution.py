@@ -13,7 +13,7 @@ from typing import Any
 
 from envbox.errors import did_you_mean
 from envbox.locks.solve.match_specs import channel_url, parse_match_spec
-from envbox.locks.solve.request import Question
+from envbox.locks.solve.request import SolveRequest
 from envbox.mirrors import public, public_channel
 from envbox.platforms import DEFAULT_PLATFORMS
 
@@ -37,7 +37,7 @@ class Unmet:
     below: str | None = None
 
 
-async def unmet_specs(question: Question, asked: Sequence[str], gateway: Any) -> list[Unmet]:
+async def unmet_specs(question: SolveRequest, asked: Sequence[str], gateway: Any) -> list[Unmet]:
     """All match specs that have no candidate, in their order: a solver stops at the first."""
     subdirs = [question.platform, "noarch"]
     names: dict[str, set[str]] = {}
@@ -78,7 +78,7 @@ async def _records(spec: Any, url: str, subdirs: Sequence[str], gateway: Any) ->
 
 
 async def unmet_words(
-    faults: Sequence[Unmet], question: Question, asked: Sequence[str], gateway: Any
+    faults: Sequence[Unmet], question: SolveRequest, asked: Sequence[str], gateway: Any
 ) -> tuple[str, str]:
     """Say which match specs nothing fits; a hint for each that has one."""
     shown = ", ".join(map(public_channel, asked))
@@ -113,7 +113,7 @@ def _alike(name: str, known: Sequence[str], is_only: bool) -> str:
     return found if is_only or not found else f"{name}: {found}"
 
 
-def no_solution(text: str, question: Question) -> tuple[str, str | None]:
+def no_solution(text: str, question: SolveRequest) -> tuple[str, str | None]:
     """Say which requirements clash; the solver's own tree follows, indented."""
     tree = public(text).removeprefix("Cannot solve the request because of: ").strip()
     mentioned = names_in(tree)
@@ -128,7 +128,7 @@ def no_solution(text: str, question: Question) -> tuple[str, str | None]:
     return "\n".join([head, *(f"  {line}" for line in lines[:_MOST_LINES])]), hint
 
 
-def _way_out(tree: str, question: Question) -> str:
+def _way_out(tree: str, question: SolveRequest) -> str:
     """What to do: loosen the spec, unless the date or the machine is what is in the way."""
     if question.policy.exclude_newer and "cutoff date" in tree:
         return "take a later date with --exclude-newer; `none` lifts it"

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from envbox.errors import SolveError
 from envbox.lockfile import Base, Lock, LockedPackage
-from envbox.locks.solve.request import Before, Question, assumed, virtual_packages
+from envbox.locks.solve.request import PreviousLock, SolveRequest, assumed, virtual_packages
 from envbox.locks.spec import EnvSpec, content_hashes, quiet_conda_lock
 from envbox.mirrors import public_channel, without_credentials
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.locks.solve.still_satisfied import Locked
+    from envbox.locks.solve.still_satisfied import PreviousWheels
 
-NEW = Before()
+NEW = PreviousLock()
 _HERE = "\0"  # where a platform's name stood in words that are the same for several
 
 Solved = dict[str, tuple[LockedPackage, ...] | SolveError]
 
 
 def solve_spec(
-    spec: EnvSpec, base: Base, settings: Settings, before: Before = NEW, report: Reporter = SILENT
+    spec: EnvSpec, base: Base, settings: Settings, before: PreviousLock = NEW, report: Reporter = SILENT
 ) -> Lock:
     """Solve a spec for a base: nothing is written, and nothing of this machine goes into the lock.
 
@@ -68,13 +68,13 @@ def solve_spec(
 
 
 def _solve_conda(
-    spec: EnvSpec, platforms: Sequence[str], base: Base, settings: Settings, before: Before
+    spec: EnvSpec, platforms: Sequence[str], base: Base, settings: Settings, before: PreviousLock
 ) -> Solved:
     from envbox.locks.solve import solve
 
     cuda = settings.for_environment(spec.name).cuda
     questions = [
-        Question(
+        SolveRequest(
             p, spec.conda[p], virtual_packages(p, base, cuda), _kept(spec, p, before, "conda", before.lock),
             before.update.names, before.policy, _kept(spec, p, before, "conda", before.theirs),
         )
@@ -84,7 +84,7 @@ def _solve_conda(
 
 
 def _solve_pip(
-    spec: EnvSpec, answers: Solved, base: Base, settings: Settings, start: tuple[Before, Reporter]
+    spec: EnvSpec, answers: Solved, base: Base, settings: Settings, start: tuple[PreviousLock, Reporter]
 ) -> Solved:
     from envbox.locks.solve.names import names_table
     from envbox.locks.solve.wheels import Requirements, lock_requirements
@@ -114,16 +114,16 @@ def _solve_pip(
     return found
 
 
-def _wheels_before(spec: EnvSpec, platform: str, before: Before) -> Locked:
+def _wheels_before(spec: EnvSpec, platform: str, before: PreviousLock) -> PreviousWheels:
     from envbox.lockfile.custom import PIP_PREFIX
-    from envbox.locks.solve.still_satisfied import Locked
+    from envbox.locks.solve.still_satisfied import PreviousWheels
 
     wheels = _newest([_kept(spec, platform, before, "pip", lock) for lock in before.sides])
     if not wheels:
-        return Locked()
+        return PreviousWheels()
     texts = (text for lock in before.sides for text in lock.requested.get(platform, ()))
     pythons = {p.version for lock in before.sides for p in lock.for_platform(platform) if p.name == "python"}
-    return Locked(
+    return PreviousWheels(
         wheels,
         tuple(text.removeprefix(PIP_PREFIX) for text in texts if text.startswith(PIP_PREFIX)),
         pythons.pop() if len(pythons) == 1 else None,
@@ -143,7 +143,7 @@ def _newest(sides: Sequence[Sequence[LockedPackage]]) -> tuple[LockedPackage, ..
 
 
 def _kept(
-    spec: EnvSpec, platform: str, before: Before, manager: str, previous: Lock | None
+    spec: EnvSpec, platform: str, before: PreviousLock, manager: str, previous: Lock | None
 ) -> tuple[LockedPackage, ...]:
     """What of a previous lock the solver should prefer.
 

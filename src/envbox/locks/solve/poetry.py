@@ -23,7 +23,7 @@ Metadata = Callable[[Candidate], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ResolveRequest:
     """What is to be resolved for one platform.
 
     :param requirements: as pip has them, without options, each for a name
@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Resolution:
     """A wheel of the solution.
 
     :param depends: project → constraint, of what it needs here
@@ -62,7 +62,7 @@ class NoSolutionError(Exception):
         self.words, self.names = words, names
 
 
-def resolve(wanted: Wanted, candidates: Candidates, metadata: Metadata) -> dict[str, Chosen]:
+def resolve(wanted: ResolveRequest, candidates: Candidates, metadata: Metadata) -> dict[str, Resolution]:
     """Choose the wheels that a platform's requirements need beside what conda has.
 
     :raises NoSolutionError: when there is no solution
@@ -101,7 +101,7 @@ class _Shelf:
 
     artifact_cache = None
 
-    def __init__(self, wanted: Wanted, candidates: Candidates, metadata: Metadata) -> None:
+    def __init__(self, wanted: ResolveRequest, candidates: Candidates, metadata: Metadata) -> None:
         from conda_lock._vendor.poetry.core.constraints.version.exceptions import ParseConstraintError
         from conda_lock._vendor.poetry.core.version.exceptions import InvalidVersionError
         from conda_lock.interfaces.vendored_poetry import PoetryPackage
@@ -230,7 +230,7 @@ def _no_solution(error: Any) -> NoSolutionError:
 
 def _reached(
     asked: Sequence[Any], solved: Sequence[Any], shelf: _Shelf, markers: Mapping[str, str]
-) -> dict[str, Chosen]:
+) -> dict[str, Resolution]:
     """The wheels of a solution, with what each of them needs here: no other system's, and no extra's that
     nobody asked for.
     """
@@ -263,6 +263,6 @@ def _reached(
         extras[name] = extras.get(name, set()) | set(dependency.extras)
         todo += [(name, one) for one in shelf.package(name, version).requires]
     return {
-        name: Chosen(one, {n: str(c) for n, c in sorted(depends[name].items())}, allowed[name])
+        name: Resolution(one, {n: str(c) for n, c in sorted(depends[name].items())}, allowed[name])
         for name, one in sorted(candidates.items())
     }

@@ -59,7 +59,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PreviousLock:
     """What a solve begins with: the lock that is there, what of it is to move, and how to choose.
 
     :param theirs: the other side, where the lock that is there is one side of a merge that is not settled
@@ -77,7 +77,7 @@ class Before:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SolveRequest:
     """What is asked of the solver for one platform.
 
     :param virtual: names of virtual packages → their version and build

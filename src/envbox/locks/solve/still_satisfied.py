@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class PreviousWheels:
     """What a platform's lock had for pip.
 
     :param wheels: those that may stay
@@ -34,7 +34,10 @@ class Locked:
 
 
 def settled(
-    requirements: Sequence[Requirement], before: Locked, conda: Mapping[str, LockedPackage], target: Target
+    requirements: Sequence[Requirement],
+    before: PreviousWheels,
+    conda: Mapping[str, LockedPackage],
+    target: Target,
 ) -> tuple[LockedPackage, ...] | None:
     """The locked wheels that the requirements need, where these satisfy them; else None.
 

@@ -10,7 +10,7 @@ from envbox.errors import SolveError, listed
 from envbox.lockfile import LockedPackage, pip_name
 from envbox.locks.solve.candidates import Candidates
 from envbox.locks.solve.index import Indexes
-from envbox.locks.solve.poetry import Chosen, NoSolutionError, Wanted
+from envbox.locks.solve.poetry import NoSolutionError, Resolution, ResolveRequest
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -43,7 +43,9 @@ def _contains(requirement: Requirement, version: str) -> bool:
         return False
 
 
-def refuse_shadows(chosen: Mapping[str, Chosen], conda: Mapping[str, LockedPackage], platform: str) -> None:
+def refuse_shadows(
+    chosen: Mapping[str, Resolution], conda: Mapping[str, LockedPackage], platform: str
+) -> None:
     """Two packages of one name would write the same files, and neither would be whole."""
     for name in sorted(chosen.keys() & conda.keys()):
         version, package = chosen[name].candidate.version, conda[name]
@@ -53,7 +55,7 @@ def refuse_shadows(chosen: Mapping[str, Chosen], conda: Mapping[str, LockedPacka
         )
 
 
-def yanked(chosen: Mapping[str, Chosen], wanted: Wanted) -> list[str]:
+def yanked(chosen: Mapping[str, Resolution], wanted: ResolveRequest) -> list[str]:
     """The wheels that who published them asks not to take, in words."""
     told = []
     for name, one in chosen.items():
@@ -86,7 +88,7 @@ def on_mirrors(wheels: Iterable[LockedPackage], indexes: Indexes) -> list[str]:
     ]
 
 
-def older(chosen: Mapping[str, Chosen], candidates: Candidates) -> list[str]:
+def older(chosen: Mapping[str, Resolution], candidates: Candidates) -> list[str]:
     """Which newer versions would have been taken, had they a wheel that fits."""
     from conda_lock._vendor.poetry.core.constraints.version import Version
 

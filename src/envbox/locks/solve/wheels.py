@@ -19,9 +19,9 @@ from envbox.locks.solve.candidates import Candidate, Candidates, Rules
 from envbox.locks.solve.index import Indexes, indexes_of
 from envbox.locks.solve.index_page import File
 from envbox.locks.solve.names import projects_of
-from envbox.locks.solve.poetry import Chosen, NoSolutionError, Wanted, resolve
+from envbox.locks.solve.poetry import NoSolutionError, Resolution, ResolveRequest, resolve
 from envbox.locks.solve.request import LOWEST_DIRECT, Policy, cutoff
-from envbox.locks.solve.still_satisfied import Locked, settled
+from envbox.locks.solve.still_satisfied import PreviousWheels, settled
 from envbox.locks.solve.tags import Target, target_of
 from envbox.locks.solve.wheel_words import (
     in_words,
@@ -58,7 +58,7 @@ class Requirements:
     platform: str
     texts: tuple[str, ...]
     conda: tuple[LockedPackage, ...]
-    before: Locked
+    before: PreviousWheels
     virtual: Mapping[str, str]
     policy: Policy
 
@@ -160,7 +160,7 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, source: _Source) -
         if kept is not None:
             return _Answer(kept, already)
     candidates = Candidates(indexes, target, _rules(requirements, asked, settings))
-    wanted = Wanted(
+    wanted = ResolveRequest(
         tuple(_for_poetry(r) for r in requirements),
         {project: package.version for project, package in conda.items()},
         {pip_name(p.name): p.version for p in asked.before.wheels if pip_name(p.name) not in conda},
@@ -248,7 +248,7 @@ def _rules(requirements: Iterable[Requirement], asked: Requirements, settings: S
     return Rules(cutoff(date) if date else None, hashes, direct, kept)
 
 
-def _locked(chosen: Chosen, platform: str, settings: Settings) -> LockedPackage:
+def _locked(chosen: Resolution, platform: str, settings: Settings) -> LockedPackage:
     file = chosen.candidate.file
     url = settings.mirrors.canonical(without_credentials(file.url))
     if file.sha256 is None:

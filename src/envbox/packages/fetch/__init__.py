@@ -18,7 +18,7 @@ from envbox.files import is_regular, whole_file
 from envbox.lockfile import LockedPackage, is_file_name
 from envbox.mirrors import public, shown
 from envbox.net.transport import Transport
-from envbox.packages.fetch.download import Part, Progress, new_md5, receive
+from envbox.packages.fetch.download import PartialFile, Progress, new_md5, receive
 from envbox.report import SILENT, Reporter
 from envbox.settings import Settings
 
@@ -40,7 +40,7 @@ class Meant:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class FetchedArchive:
     """What a file is, that nobody had given a sha256 for.
 
     :param sha256: lower-case hex, as is `md5`
@@ -123,7 +123,7 @@ def fetch(url: str, dest: Path, sha256: str, settings: Settings, progress: Progr
         return _fetch(address, dest, Meant(sha256), Transport(settings), progress)
 
 
-def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) -> Came:
+def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) -> FetchedArchive:
     """Have `dest` be the file at `url`, of which at most the md5 is known, and say what came.
 
     Without any hash, a transfer that broke off begins anew: nothing would tell if its parts fit together.
@@ -133,12 +133,12 @@ def fetch_unhashed(url: str, dest: Path, md5: str | None, transport: Transport) 
     :raises ToolError: when it cannot be had
     """
     with whole_file(dest) as file:
-        part = Part(file, can_join=md5 is not None, gone=_WITHDRAWN, md5=new_md5())
+        part = PartialFile(file, can_join=md5 is not None, gone=_WITHDRAWN, md5=new_md5())
         receive(url, part, transport, None)
         if part.is_joined and part.md5.hexdigest() != md5:
             part.begin_again()
             receive(url, part, transport, None)
-    return Came(part.sha256.hexdigest(), part.md5.hexdigest(), part.size)
+    return FetchedArchive(part.sha256.hexdigest(), part.md5.hexdigest(), part.size)
 
 
 def _is_near(package: LockedPackage, settings: Settings) -> bool:
@@ -187,7 +187,7 @@ def _fetch(address: str, dest: Path, meant: Meant, transport: Transport, progres
         return dest
     sha256 = meant.sha256
     with whole_file(dest) as file:
-        part = Part(file) if meant.size is None else Part(file, most=meant.size)
+        part = PartialFile(file) if meant.size is None else PartialFile(file, most=meant.size)
         receive(address, part, transport, progress)
         if part.is_joined and part.sha256.hexdigest() != sha256:
             part.begin_again()

@@ -50,7 +50,7 @@ class _PassingError(Exception):
 
 
 @dataclass(slots=True)
-class Part:
+class PartialFile:
     """What has come of a file so far: written aside, and hashed.
 
     :param is_joined: whether it came in several answers, which may have been of different files
@@ -97,7 +97,7 @@ def new_md5() -> Any:
     return hashlib.md5(usedforsecurity=False)
 
 
-def receive(address: str, part: Part, transport: Transport, progress: Progress | None) -> None:
+def receive(address: str, part: PartialFile, transport: Transport, progress: Progress | None) -> None:
     """Bring what is missing of a file; what fails and may pass is tried again from there.
 
     :param address: of http, https or file
@@ -139,7 +139,9 @@ def receive(address: str, part: Part, transport: Transport, progress: Progress |
 
 
 @contextmanager
-def _open(address: str, part: Part, transport: Transport) -> Iterator[tuple[Iterator[bytes], int | None]]:
+def _open(
+    address: str, part: PartialFile, transport: Transport
+) -> Iterator[tuple[Iterator[bytes], int | None]]:
     """The pieces that are to be added to a part, and how many bytes the whole should be."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
@@ -161,7 +163,7 @@ def _open(address: str, part: Part, transport: Transport) -> Iterator[tuple[Iter
 
 @contextmanager
 def _open_http(
-    address: str, part: Part, transport: Transport
+    address: str, part: PartialFile, transport: Transport
 ) -> Iterator[tuple[Iterator[bytes], int | None]]:
     import requests
     import urllib3
@@ -193,7 +195,7 @@ def _open_http(
         raise _PassingError(_reason(error)) from error
 
 
-def _whole_length(answer: requests.Response, part: Part) -> int | None:
+def _whole_length(answer: requests.Response, part: PartialFile) -> int | None:
     """How long the whole file is; a part is kept only where the answer goes on from its end."""
     if answer.status_code == 206 and part.size:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -217,7 +219,7 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def _status_hint(address: str, status: int, part: Part, transport: Transport) -> str | None:
+def _status_hint(address: str, status: int, part: PartialFile, transport: Transport) -> str | None:
     if status in (404, 410):
         return part.gone
     if status in (401, 403):

@@ -35,7 +35,7 @@ _HELD = 64 << 20  # of sources waiting for their .pyc or for the compiler
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ArchiveSource:
     """One package to link.
 
     :param archive: the verified download
@@ -55,7 +55,7 @@ class Source:
     compiler: str | None = None
 
 
-def link_package(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
+def link_package(source: ArchiveSource, out: EntryWriter, compile_sources: Compile | None = None) -> int:
     """Write the entries of one conda package, its conda-meta record included.
 
     :returns: the package's timestamp in seconds, 0 when it has none
@@ -69,7 +69,7 @@ def link_package(source: Source, out: EntryWriter, compile_sources: Compile | No
 
 @dataclass
 class _Linking:
-    source: Source
+    source: ArchiveSource
     archive: Archive
     out: EntryWriter
     compile_sources: Compile | None

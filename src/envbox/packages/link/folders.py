@@ -27,7 +27,7 @@ from envbox.oci import canonical_json
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.fragments import Fragment, forget_fragment, read_fragment
 from envbox.packages.link.frames import HashingReader, check_codec
-from envbox.packages.link.packages import Task
+from envbox.packages.link.packages import LinkTask
 from envbox.packages.link.tar import CHUNK, SYMLINK, TarError, TarReader
 
 FORMAT = 1
@@ -164,7 +164,7 @@ class FolderWriter(EntryWriter):
         raise ValueError(f"{path}: a package's folder cannot have a mode of its own")
 
 
-def make_folder(task: Task) -> Folder:
+def make_folder(task: LinkTask) -> Folder:
     """Unpack a package, or its fragment.
 
     :raises PackageError: when the archive is damaged, lies, or could do harm
@@ -188,7 +188,7 @@ def make_folder(task: Task) -> Folder:
     return made_folder(task)
 
 
-def new_folder(task: Task) -> AbstractContextManager[Path]:
+def new_folder(task: LinkTask) -> AbstractContextManager[Path]:
     """A folder for a package's files. Where another process was faster, its own stays: it may be in use."""
     stays = partial(read_folder, task.cache_dir, task.key)
     return whole_folder(task.cache_dir / PLACE / task.key, stays)
@@ -204,7 +204,7 @@ def is_there(cache_dir: Path, key: str) -> bool:
     return is_regular(cache_dir / PLACE / key / _RECORD)
 
 
-def made_folder(task: Task) -> Folder:
+def made_folder(task: LinkTask) -> Folder:
     """The folder that was just made.
 
     :raises VanishedError: when it is not there

@@ -22,7 +22,7 @@ from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
 from envbox.packages.link.entries import PLAIN, EntryWriter
 from envbox.packages.link.frames import CODEC, FrameWriter, check_codec
-from envbox.packages.link.packages import FORMAT, Installation, Maker, Task, link_lock, linked_name
+from envbox.packages.link.packages import FORMAT, Installation, LinkTask, Maker, link_lock, linked_name
 from envbox.packages.link.target import GENERATED_TIME
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -171,7 +171,7 @@ def _read(cache_dir: Path, key: str) -> Fragment | None:
     return read_fragment(cache_dir / "fragments", key)
 
 
-def _make(task: Task) -> Fragment:
+def _make(task: LinkTask) -> Fragment:
     folder = task.cache_dir / "fragments"
     with whole_file(folder / task.key) as file:
         frame = FrameWriter(file)

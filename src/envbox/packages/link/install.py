@@ -15,7 +15,7 @@ from typing import IO
 from envbox.errors import PackageError
 from envbox.files import disk_error
 from envbox.lockfile import LockedPackage
-from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.conda import ArchiveSource, link_package
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.target import ROOT
 
@@ -92,5 +92,5 @@ def install_packages(packages: Sequence[LockedPackage], archives: Mapping[str, P
     prefix.mkdir()
     out = PrefixWriter(prefix)
     for package in packages:
-        link_package(Source(package, archives[package.sha256]), out)
+        link_package(ArchiveSource(package, archives[package.sha256]), out)
     out.finish()

@@ -20,7 +20,7 @@ from envbox.lockfile import Lock, LockedPackage
 from envbox.oci import canonical_json
 from envbox.packages.link import bytecode
 from envbox.packages.link.compiler import compiler_digest, locked_python, obtain_compiler
-from envbox.packages.link.conda import Source, link_package
+from envbox.packages.link.conda import ArchiveSource, link_package
 from envbox.packages.link.conflicts import Claim, settle
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.frames import CODEC
@@ -70,7 +70,7 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class LinkTask:
     """One package to be linked, in whatever process.
 
     :param cache_dir: where every form has its folder
@@ -80,7 +80,7 @@ class Task:
     key: str
     name: str
     cache_dir: Path
-    source: Source
+    source: ArchiveSource
     compiler: bytecode.Compiler | None
     image_key: str
 
@@ -89,11 +89,11 @@ class Task:
         link = link_wheel if self.source.package.manager == "pip" else link_package
         return link(self.source, out, self.compiler.compile_sources if self.compiler else None)
 
-    def as_in_image(self) -> Task:
+    def as_in_image(self) -> LinkTask:
         """The same package at the image's prefix."""
         return replace(self, key=self.image_key, source=_at(PREFIX, self.source))
 
-    def excluding(self, paths: frozenset[str]) -> Task:
+    def excluding(self, paths: frozenset[str]) -> LinkTask:
         """The same package without some paths, which are relative to `/`."""
         return replace(self, source=replace(self.source, excluded=self.source.excluded | paths))
 
@@ -110,7 +110,7 @@ class Maker(Generic[Form]):
     """
 
     read: Callable[[Path, str], Form | None]
-    make: Callable[[Task], Form]
+    make: Callable[[LinkTask], Form]
     label: str
     compiles: bool = True
     seen: Callable[[Form], None] = lambda form: None
@@ -155,7 +155,7 @@ def package_keys(installation: Installation, settings: Settings) -> list[tuple[L
     return [(s.package, _key(s, compiles=True)) for s in sources_of(installation, settings)]
 
 
-def sources_of(installation: Installation, settings: Settings) -> list[Source]:
+def sources_of(installation: Installation, settings: Settings) -> list[ArchiveSource]:
     """What is to be linked, each package as if it were alone."""
     python = _python_layout(installation, settings)
     compiler = compiler_digest(installation.lock)
@@ -166,7 +166,7 @@ def sources_of(installation: Installation, settings: Settings) -> list[Source]:
 
 
 def obtain(
-    sources: Sequence[Source], lock: Lock, settings: Settings, report: Reporter, maker: Maker[Form]
+    sources: Sequence[ArchiveSource], lock: Lock, settings: Settings, report: Reporter, maker: Maker[Form]
 ) -> list[Form]:
     """Have these in one form, out of the cache or made anew by several processes, in their order."""
     keys = [_key(source, maker.compiles) for source in sources]
@@ -179,7 +179,7 @@ def obtain(
             if maker.compiles
         }
         tasks = [
-            Task(
+            LinkTask(
                 k,
                 linked_name(s.package),
                 settings.cache_dir,
@@ -200,18 +200,18 @@ def obtain(
     return [linked for key in keys if (linked := found[key])]
 
 
-def _turn(task: Task) -> tuple[int, str]:
+def _turn(task: LinkTask) -> tuple[int, str]:
     """The biggest first, so that all processes finish at once; by powers of two, as layers are ordered."""
     return -task.source.archive.stat().st_size.bit_length(), task.name
 
 
-def _at(prefix: str, source: Source) -> Source:
+def _at(prefix: str, source: ArchiveSource) -> ArchiveSource:
     """The same package, to be seen elsewhere."""
     python = source.python and replace(source.python, prefix=prefix)
     return replace(source, prefix=prefix, python=python)
 
 
-def _key(source: Source, compiles: bool) -> str:
+def _key(source: ArchiveSource, compiles: bool) -> str:
     """A hash over everything that a package's entries, as a fragment, are a function of."""
     package, python = source.package, source.python
     made_by = [bytecode.POLICY, source.compiler] if compiles else [None]
@@ -232,11 +232,11 @@ def _key(source: Source, compiles: bool) -> str:
 
 def _source(
     package: LockedPackage, installation: Installation, python: PythonLayout | None, compiler: str | None
-) -> Source:
+) -> ArchiveSource:
     """A package has to do with Python when it is one for it; others stay the same when Python changes."""
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends
-    return Source(
+    return ArchiveSource(
         package,
         installation.archives[package.sha256],
         python if needs else None,

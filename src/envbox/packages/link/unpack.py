@@ -30,7 +30,7 @@ from envbox.packages.link.folders import (
     read_folder,
     write_record,
 )
-from envbox.packages.link.packages import Installation, Maker, Task, link_lock, package_keys
+from envbox.packages.link.packages import Installation, LinkTask, Maker, link_lock, package_keys
 from envbox.packages.link.target import ROOT
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -63,7 +63,7 @@ def left_to_compile(installation: Installation, settings: Settings) -> int:
     return sum(p.manager == "pip" or p.subdir == "noarch" or p.name == "python" for p in missing)
 
 
-def _make_elsewhere(task: Task) -> Folder:
+def _make_elsewhere(task: LinkTask) -> Folder:
     """Unpack a package for another place than the image's."""
     image = task.as_in_image()
     for folder in (read_folder(task.cache_dir, image.key), None):
@@ -77,7 +77,7 @@ def _make_elsewhere(task: Task) -> Folder:
     return _from_image(task, make_folder(image))
 
 
-def _from_image(task: Task, whole: Folder) -> Folder:
+def _from_image(task: LinkTask, whole: Folder) -> Folder:
     """Link again what is different from the image's folder, and leave the rest there."""
     sources = {file.path: Path(file.source) for file in whole.files}
     record = _record_path(task, sources)
@@ -92,7 +92,7 @@ def _from_image(task: Task, whole: Folder) -> Folder:
     return made_folder(task)
 
 
-def _record_path(task: Task, sources: Mapping[str, Path]) -> str | None:
+def _record_path(task: LinkTask, sources: Mapping[str, Path]) -> str | None:
     """Where a package's own list of its files is: conda's, or a wheel's."""
     python = task.source.python
     if task.source.package.manager == "conda":
@@ -104,7 +104,7 @@ def _record_path(task: Task, sources: Mapping[str, Path]) -> str | None:
     return next(filter(form.fullmatch, sources), None)
 
 
-def _different(task: Task, sources: Mapping[str, Path], record: str | None) -> frozenset[str]:
+def _different(task: LinkTask, sources: Mapping[str, Path], record: str | None) -> frozenset[str]:
     """The files that have the path in them, and the byte-code of such sources."""
     if record is None:
         return frozenset()

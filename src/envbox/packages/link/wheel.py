@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from envbox.errors import LockfileError, PackageError
-from envbox.packages.link.conda import Compile, Source
+from envbox.packages.link.conda import ArchiveSource, Compile
 from envbox.packages.link.entries import EXECUTABLE, PLAIN, EntryWriter
 from envbox.packages.link.package import honest_limit, open_archive, safe_path, verify
 from envbox.packages.link.placeholder import python_shebang
@@ -36,7 +36,7 @@ _HELD = 4 << 20  # larger files are streamed through
 _TOTAL_LIMIT = 16 << 30
 
 
-def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None = None) -> int:
+def link_wheel(source: ArchiveSource, out: EntryWriter, compile_sources: Compile | None = None) -> int:
     """Write the entries of one wheel.
 
     :returns: the newest time in the archive, in seconds
@@ -84,7 +84,9 @@ def link_wheel(source: Source, out: EntryWriter, compile_sources: Compile | None
         raise PackageError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def _link(source: Source, archive: zipfile.ZipFile, out: EntryWriter, compile_sources: Compile | None) -> int:
+def _link(
+    source: ArchiveSource, archive: zipfile.ZipFile, out: EntryWriter, compile_sources: Compile | None
+) -> int:
     from installer import install
     from installer.sources import WheelFile
 
@@ -124,7 +126,7 @@ class _Destination:
 
     def __init__(
         self,
-        source: Source,
+        source: ArchiveSource,
         distribution: str,
         archive: zipfile.ZipFile,
         out: EntryWriter,

@@ -10,7 +10,7 @@ from pathlib import Path
 from envbox.engine import Engine
 from envbox.errors import EnvboxError, NotebookError, listed
 from envbox.report import Reporter
-from envbox.sessions.execution.run import Job, Running, Wishes
+from envbox.sessions.execution.run import Job, Running, RunWishes
 from envbox.sessions.launch.signals import stopping_signals
 from envbox.settings import Settings
 
@@ -51,7 +51,7 @@ def plan_results(paths: Sequence[tuple[str, Path]], out: Path | None, *, in_plac
 
 def run_batch(
     jobs: Sequence[Job],
-    wishes: Wishes,
+    wishes: RunWishes,
     engine: Engine,
     settings: Settings,
     report: Reporter,

@@ -34,7 +34,7 @@ from envbox.sessions.execution.parameters import allows_errors, inject, tags
 from envbox.sessions.execution.record import made_by
 from envbox.sessions.execution.sent import command, driver, told_by, whole
 from envbox.sessions.launch.container import Launch
-from envbox.sessions.launch.pipes import Piped, piped
+from envbox.sessions.launch.pipes import PipedProcess, piped
 from envbox.settings import Settings
 
 STARTUP = 120  # seconds that a kernel may take until it answers
@@ -42,7 +42,7 @@ _SAVED_EACH = 10  # seconds between two savings, at the least
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunWishes:
     """What a command line says about an execution.
 
     :param parameters: by name; nothing is injected when there are none
@@ -73,7 +73,7 @@ class Job:
 class Running:
     """One notebook while it runs."""
 
-    def __init__(self, job: Job, wishes: Wishes, report: Reporter) -> None:
+    def __init__(self, job: Job, wishes: RunWishes, report: Reporter) -> None:
         self.job = job
         self.wishes = wishes
         self.report = report
@@ -83,7 +83,7 @@ class Running:
         self._data = read_bytes(job.path)
         self._notebook = loads(self._data, job.path)
         self._outcome = Outcome(self._prepared())
-        self._piped: Piped | None = None
+        self._piped: PipedProcess | None = None
         self._saved = time.monotonic()
         self._kernels_own: str | None = None
         self._goes_on = allows_errors(self._notebook.metadata)
@@ -228,7 +228,7 @@ class Running:
 
     # --- what the driver tells
 
-    def _listen(self, running: Piped, task: Task) -> None:
+    def _listen(self, running: PipedProcess, task: Task) -> None:
         at: int | None = None
         for told in told_by(running):
             event, index = told["event"], told.get("cell")

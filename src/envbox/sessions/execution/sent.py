@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from envbox.sessions.launch.pipes import Piped
+from envbox.sessions.launch.pipes import PipedProcess
 
 _MODULES = ("claims", "surroundings", "driver")
 # The driver comes through stdin: no mount is needed for it, and it stands in no argument list. A module of
@@ -24,7 +24,7 @@ for text in json.loads(s): exec(compile(text, "<envbox>", "exec"))
 """
 
 
-def told_by(running: Piped) -> Iterator[dict[str, Any]]:
+def told_by(running: PipedProcess) -> Iterator[dict[str, Any]]:
     """What the driver tells, until it ends."""
     for line in running.stdout:
         with suppress(ValueError):  # half a line of a driver that was killed

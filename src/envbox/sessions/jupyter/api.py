@@ -12,7 +12,7 @@ from envbox.sessions.launch.bindings import LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ServerEndpoint:
     """Where a server is, and what lets us in. The token is no part of what is shown of it."""
 
     port: int
@@ -26,31 +26,31 @@ class Door:
         return f"http://{LOOPBACK}:{self.port}{path}?token={self.token}"
 
 
-def status(door: Door, seconds: float = 5) -> int | None:
+def status(door: ServerEndpoint, seconds: float = 5) -> int | None:
     """The HTTP status that the server's API answers with, None while nothing answers."""
     answer = _get(door, "/api/status", seconds)
     return answer and answer[0]
 
 
-def is_open(door: Door, seconds: float = 5) -> bool:
+def is_open(door: ServerEndpoint, seconds: float = 5) -> bool:
     """Whether the server's API answers whoever asks, without a token."""
-    answer = _get(Door(door.port, ""), "/api/status", seconds)
+    answer = _get(ServerEndpoint(door.port, ""), "/api/status", seconds)
     return answer is not None and answer[0] == 200
 
 
-def landing_path(door: Door, seconds: float = 2) -> str:
+def landing_path(door: ServerEndpoint, seconds: float = 2) -> str:
     """The page that the server sends a browser to: `/lab`, `/tree`, or `/` when it does not say."""
     answer = _get(door, "/", seconds)
     return (answer[1].partition("?")[0] if answer else "") or "/"
 
 
-def answers(door: Door, path: str, seconds: float = 5) -> bool:
+def answers(door: ServerEndpoint, path: str, seconds: float = 5) -> bool:
     """Whether the server has a page."""
     answer = _get(door, path, seconds)
     return answer is not None and answer[0] == 200
 
 
-def _get(door: Door, path: str, seconds: float) -> tuple[int, str] | None:
+def _get(door: ServerEndpoint, path: str, seconds: float) -> tuple[int, str] | None:
     connection = http.client.HTTPConnection(LOOPBACK, door.port, timeout=seconds)
     try:
         headers = {"Authorization": f"token {door.token}"} if door.token else {}

@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from envbox.cache.using import release
-from envbox.engine import Container, Ending, Engine
+from envbox.engine import Container, Engine, ExitState
 from envbox.errors import LaunchError, ToolError
 from envbox.files import disk_error, make_folder, write_whole
 from envbox.image_paths import LOCK_LABEL
 from envbox.report import Reporter
-from envbox.sessions.jupyter.api import Door, answers, is_open, status
+from envbox.sessions.jupyter.api import ServerEndpoint, answers, is_open, status
 from envbox.sessions.jupyter.command import (
     NO_JUPYTER,
     NO_KERNEL,
@@ -106,7 +106,7 @@ def attend(server: Server, engine: Engine, report: Reporter, announce: Callable[
             release()
             exit_code = engine.wait(server.container)
             if exit_code != 0:
-                ending = engine.ending(server.container) or Ending(exit_code)
+                ending = engine.ending(server.container) or ExitState(exit_code)
                 report.warn(_death(server.name, ending, engine, server.container).message)
             return exit_code
         except KeyboardInterrupt:
@@ -133,7 +133,7 @@ def _start(launch: Launch, engine: Engine, settings: Settings, options: ServeOpt
         for port in _candidates(options):
             with suppress(_PortTakenError):
                 on_port = server_launch(launch, port, token_path, options)
-                return _start_on(on_port, engine, settings, Door(port, token), options)
+                return _start_on(on_port, engine, settings, ServerEndpoint(port, token), options)
         if options.port is not None:
             raise LaunchError(
                 f"port {options.port} is taken", "leave --server-port out to take the next free one"
@@ -162,7 +162,7 @@ def _make_volume(launch: Launch, engine: Engine, settings: Settings) -> None:
 
 
 def _start_on(
-    launch: Launch, engine: Engine, settings: Settings, door: Door, options: ServeOptions
+    launch: Launch, engine: Engine, settings: Settings, door: ServerEndpoint, options: ServeOptions
 ) -> Server:
     container = create(launch, engine, settings)
     try:
@@ -199,7 +199,7 @@ def _join(
             f"a server of {launch.name} runs here already, on port {port} and not on {options.port}",
             f"envbox stop {launch.name} ends it; without --server-port it is taken as it is",
         )
-    door = Door(port, token)
+    door = ServerEndpoint(port, token)
     _wait_ready(launch, engine, found.id, door, options)
     report.say(f"a server of {launch.name} runs here already, on port {port}")
     asked = _digest(launch, options, token)
@@ -238,7 +238,9 @@ def _is_of_another(found: Container, launch: Launch) -> bool:
     return found.labels.get(IMAGE_LABEL) != launch.image
 
 
-def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, options: ServeOptions) -> None:
+def _wait_ready(
+    launch: Launch, engine: Engine, container: str, door: ServerEndpoint, options: ServeOptions
+) -> None:
     deadline = time.monotonic() + options.seconds
     while (answer := status(door)) != 200:
         ending = engine.ending(container)
@@ -261,7 +263,7 @@ def _wait_ready(launch: Launch, engine: Engine, container: str, door: Door, opti
         time.sleep(POLL)
 
 
-def _check_closed(launch: Launch, door: Door) -> None:
+def _check_closed(launch: Launch, door: ServerEndpoint) -> None:
     """Refuse a server that takes everybody, whatever made it so.
 
     :raises LaunchError: when it does
@@ -293,7 +295,7 @@ def _says_taken(error: ToolError, port: int) -> bool:
     return re.search(words, error.message) is not None and re.search(rf":{port}\b", error.message) is not None
 
 
-def _death(name: str, ending: Ending, engine: Engine, container: str) -> LaunchError:
+def _death(name: str, ending: ExitState, engine: Engine, container: str) -> LaunchError:
     reason = "it was killed, out of memory" if ending.out_of_memory else f"exit code {ending.exit_code}"
     reason = f"{reason}, {ending.error}" if ending.error else reason
     hint = "give it more: --memory" if ending.out_of_memory else None

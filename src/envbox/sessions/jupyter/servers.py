@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envbox.engine import Container, Engine
 from envbox.errors import LaunchError, ToolError
-from envbox.sessions.jupyter.api import Door, landing_path
+from envbox.sessions.jupyter.api import ServerEndpoint, landing_path
 from envbox.sessions.launch.container import KIND_LABEL, NAME_LABEL, PROJECT_LABEL, Launch
 
 PORT_LABEL, UID_LABEL, IMAGE_LABEL = "io.envbox.port", "io.envbox.uid", "io.envbox.image"
@@ -159,7 +159,7 @@ def read_token(container: Container) -> str | None:
 def server_of(container: Container) -> Server:
     """What there is to say of a server's container."""
     token = read_token(container) if container.is_running else None
-    door = Door(port_of(container), token) if token else None
+    door = ServerEndpoint(port_of(container), token) if token else None
     bind = container.binds.get(IMAGE_TOKEN)
     return Server(
         name=container.labels.get(NAME_LABEL, ""),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from envbox.engine import AS_DOCKER, Ways
+from envbox.engine import AS_DOCKER, RunPolicy
 from envbox.errors import LaunchError
 from envbox.image_paths import HOME as IMAGE_HOME
 from envbox.image_paths import JUPYTER
@@ -89,7 +89,7 @@ class Launch:
     prefix: Path | None = None
     seen_at: str = IMAGE_PREFIX
     jupyter: Path | None = None
-    ways: Ways = AS_DOCKER
+    ways: RunPolicy = AS_DOCKER
 
     @property
     def user_inside(self) -> User:

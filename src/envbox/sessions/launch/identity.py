@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from envbox.engine import Ways
+from envbox.engine import RunPolicy
 from envbox.files import is_regular, write_whole
 from envbox.image_paths import HOME as IMAGE_HOME
 
@@ -53,7 +53,7 @@ def current_user() -> User:
     return User(uid, gid, name, group_name(gid), tuple((g, group_name(g)) for g in extra))
 
 
-def inside(user: User, ways: Ways) -> User:
+def inside(user: User, ways: RunPolicy) -> User:
     """Who a user of this machine is in an engine's containers.
 
     Where that is root, his other groups are not his in there; he keeps his name.

@@ -27,7 +27,7 @@ _GRACE = 3  # seconds that a command has to end when its stdin has ended
 
 
 @dataclass(frozen=True, slots=True)
-class Piped:
+class PipedProcess:
     """A running command.
 
     :param stdin: buffered; flush it
@@ -63,7 +63,7 @@ class Piped:
 
 
 @contextmanager
-def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]:
+def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[PipedProcess]:
     """Start a launch and yield its streams.
 
     :param engine: asked for nothing when the launch is one on this machine
@@ -98,7 +98,7 @@ def piped(launch: Launch, engine: Engine, settings: Settings) -> Iterator[Piped]
             os.close(handle)
     assert process.stdin is not None
     assert process.stdout is not None
-    running = Piped(process.stdin, process.stdout, process)
+    running = PipedProcess(process.stdin, process.stdout, process)
     listener = threading.Thread(target=running._listen, daemon=True)
     listener.start()
     try:

@@ -22,7 +22,7 @@ exit 0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImageFacts:
     """What there is.
 
     :param glibc: X.Y; None when it is another library, or the image does not say
@@ -32,7 +32,7 @@ class Found:
     has_kernels: bool
 
 
-def look_inside(launch: Launch, engine: Engine, settings: Settings) -> Found:
+def look_inside(launch: Launch, engine: Engine, settings: Settings) -> ImageFacts:
     """Look into a launch's image.
 
     :raises LaunchError: when the project cannot be mounted, or no container of it starts
@@ -48,4 +48,4 @@ def look_inside(launch: Launch, engine: Engine, settings: Settings) -> Found:
         raise LaunchError(f"{launch.name} does not start: {done.stderr.strip()[-500:]}")
     lines = done.stdout.splitlines()  # an entrypoint may say something first
     glibc = next((found[1] for line in lines if (found := re.match(r"glibc (\d+\.\d+)", line))), None)
-    return Found(glibc, any(line.startswith("kernel /") for line in lines))
+    return ImageFacts(glibc, any(line.startswith("kernel /") for line in lines))

@@ -23,7 +23,7 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.images.build import Locked
+    from envbox.images.build import LockWithBase
     from envbox.packages.link.fragments import FileEntry
     from envbox.prefixes.tree import Tree
 
@@ -35,7 +35,7 @@ MEMO_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class JupyterTarget:
     """What a Jupyter is to run on.
 
     :param glibc: X.Y of the C library there; None when nobody knows
@@ -47,7 +47,7 @@ class Where:
     is_mounted: bool = True
 
 
-def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
+def obtain_jupyter(where: JupyterTarget, settings: Settings, report: Reporter) -> Path:
     """Have the prefix of a Jupyter server on this machine, locking it first if it is not locked yet.
 
     :raises SpecError: when the spec that is set for it is wrong, or not there
@@ -58,7 +58,7 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
     from envbox.images.build import read_bytes
     from envbox.prefixes.links import path_for
     from envbox.prefixes.obtain import obtain_tree
-    from envbox.prefixes.request import Wanted
+    from envbox.prefixes.request import PrefixRequest
     from envbox.prefixes.tree import find_tree
 
     spec_path = settings.jupyter or SPEC
@@ -78,7 +78,7 @@ def obtain_jupyter(where: Where, settings: Settings, report: Reporter) -> Path:
         tree = find_tree(settings.cache_dir, known)
         if tree is not None:
             return _seen(tree, settings)
-    wanted = Wanted(_locked(lock_path, data), where.platform, settings, seen_at, _own_files())
+    wanted = PrefixRequest(_locked(lock_path, data), where.platform, settings, seen_at, _own_files())
     tree = obtain_tree(wanted, None, report).tree
     memo.write(tree.key)
     return _seen(tree, settings)
@@ -103,7 +103,9 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _lock(spec_path: Path, lock_path: Path, where: Where, settings: Settings, report: Reporter) -> None:
+def _lock(
+    spec_path: Path, lock_path: Path, where: JupyterTarget, settings: Settings, report: Reporter
+) -> None:
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import dumps, sealed
     from envbox.locks.solve.platforms import solve_spec
@@ -116,13 +118,13 @@ def _lock(spec_path: Path, lock_path: Path, where: Where, settings: Settings, re
     write_whole(lock_path, dumps(sealed(replace(solved, base=None))))  # it is put into whatever there is
 
 
-def _locked(path: Path, data: bytes) -> Locked:
-    from envbox.images.build import Locked
+def _locked(path: Path, data: bytes) -> LockWithBase:
+    from envbox.images.build import LockWithBase
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
 
     try:
-        return Locked(loads(data, path), data, Base("", {}, {}))
+        return LockWithBase(loads(data, path), data, Base("", {}, {}))
     except LockfileError as error:
         raise LockfileError(error.message, "envbox clean jupyter: it is locked anew") from error
 
