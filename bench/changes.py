@@ -18,13 +18,14 @@ import zstandard
 from stage import NAME, Stage
 
 from envbox.images import layers
-from envbox.images.build import make_image, read_locked
+from envbox.images.build import make_image
 from envbox.images.layers import Layer, plan_groups
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
 from envbox.packages.fetch import archive_path, fetch_archives
 from envbox.project import Environment
 from envbox.registry.base import pull_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
 from envbox.settings import Settings, read_settings
 
@@ -66,7 +67,7 @@ class Subject:
         """Our layers of the image; the last is the environment's own."""
         environment = Environment(NAME, self.stage.spec, self.stage.lockfile)
         data = self.stage.lockfile.read_bytes()
-        locked = read_locked(environment, data, PLATFORM, self.settings, SILENT)
+        locked = read_lock_with_base(environment, data, PLATFORM, self.settings, SILENT)
         base = pull_base(locked.base, PLATFORM, self.settings)
         image = make_image(locked, base, self.settings, SILENT)
         return tuple(layer for layer in image.layers if isinstance(layer, Layer))

@@ -19,7 +19,7 @@ from stage import ENVBOX, NAME, Stage
 MAKE = """
 import sys, time
 from pathlib import Path
-from envbox.images.build import LockWithBase as Locked
+from envbox.registry.lock_with_base import LockWithBase as Locked
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.prefixes.obtain import obtain_tree
 from envbox.prefixes.request import PrefixRequest as Wanted

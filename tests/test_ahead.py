@@ -22,12 +22,13 @@ from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
 from envbox.images import early_load as module
 from envbox.images.assemble import Image
-from envbox.images.build import image_reference, make_image, read_locked
+from envbox.images.build import image_reference, make_image
 from envbox.images.early_load import EarlyLoader
 from envbox.images.load import Loading
 from envbox.oci import digest_of
 from envbox.packages.link.fragments import Fragment
 from envbox.registry.base import BaseImage, BaseLayer, pull_base
+from envbox.registry.lock_with_base import read_lock_with_base
 
 pytestmark = pytest.mark.rig
 NAMES = ("big", "large", "small")
@@ -80,7 +81,7 @@ def furnished(workshop: Workshop, engine: Engine, before: set[str]) -> Bench:
     """An image of three packages, and an engine."""
     workshop.lock(package("big", 5 << 20), package("large", 3 << 20), package("small", 1000))
     data = workshop.environment.lock_path.read_bytes()
-    locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, workshop.report)
+    locked = read_lock_with_base(workshop.environment, data, "linux-64", workshop.settings, workshop.report)
     base = pull_base(locked.base, "linux-64", workshop.settings)
     image = make_image(locked, base, workshop.settings, workshop.report)
     workshop.report.tasks.clear()

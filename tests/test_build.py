@@ -27,13 +27,14 @@ from envbox.cache import free
 from envbox.engine import EngineContents
 from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError
-from envbox.images.build import build, image_reference, make_image, read_locked, repository
+from envbox.images.build import build, image_reference, make_image, repository
 from envbox.lockfile import Base
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.oci import digest_of
 from envbox.packages.link.fragments import Fragment
 from envbox.registry.base import pull_base, resolve_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
 
 needs_engine = pytest.mark.rig
@@ -57,7 +58,7 @@ def test_the_lockfile_alone_decides(workshop: Workshop) -> None:
 def test_variables_of_packages_are_in_the_image(workshop: Workshop) -> None:
     workshop.lock(ONE, VARIABLES)
     data = workshop.environment.lock_path.read_bytes()
-    locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, SILENT)
+    locked = read_lock_with_base(workshop.environment, data, "linux-64", workshop.settings, SILENT)
     base = pull_base(locked.base, "linux-64", workshop.settings)
     config = json.loads(make_image(locked, base, workshop.settings, SILENT).config)
     assert "FROM_PACKAGE=yes" in config["config"]["Env"]
@@ -109,7 +110,7 @@ def test_a_failure_calls_off_the_base_that_is_being_pulled(workshop: Workshop) -
     workshop.lock(ONE)
     next((workshop.folder / "channel").rglob("*.conda")).unlink()
     data = workshop.environment.lock_path.read_bytes()
-    locked = read_locked(workshop.environment, data, "linux-64", workshop.settings, SILENT)
+    locked = read_lock_with_base(workshop.environment, data, "linux-64", workshop.settings, SILENT)
     base = pull_base(locked.base, "linux-64", workshop.settings)
     called_off = []
 

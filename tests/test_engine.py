@@ -217,7 +217,7 @@ def test_no_permission_names_the_socket_and_the_group(open_folder: Path) -> None
             [
                 sys.executable,
                 "-c",
-                "import envbox.engine.docker, envbox.engine.sdk, docker, requests\n" + code,
+                "import envbox.engine.find, envbox.engine.sdk, docker, requests\n" + code,
             ],
             env=environ,
             capture_output=True,

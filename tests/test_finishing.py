@@ -14,7 +14,6 @@ from paper_registry import PaperRegistry, serving
 from test_prefix import seen
 from tiny import Tiny, make_tiny
 
-from envbox.images.build import read_locked
 from envbox.packages.fetch import archive_path, fetch_archives
 from envbox.packages.link.folders import PLACE as PACKAGES
 from envbox.prefixes import obtain as unpacked
@@ -23,6 +22,7 @@ from envbox.prefixes.background_compile import Finisher
 from envbox.prefixes.obtain import ObtainedPrefix, obtain_tree, unpack
 from envbox.prefixes.request import PrefixRequest
 from envbox.prefixes.tree import PLACE, SUPERSEDED, find_tree
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -46,7 +46,9 @@ def settings(shop: Tiny, monkeypatch: pytest.MonkeyPatch) -> Settings:
 @pytest.fixture
 def wanted(shop: Tiny, settings: Settings) -> PrefixRequest:
     data = shop.environment.lock_path.read_bytes()
-    return PrefixRequest(read_locked(shop.environment, data, PLATFORM, settings, SILENT), PLATFORM, settings)
+    return PrefixRequest(
+        read_lock_with_base(shop.environment, data, PLATFORM, settings, SILENT), PLATFORM, settings
+    )
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tampering import tar_of
 from tiny import own_compiler
 
 from envbox.images.assemble import IMAGE_FORMAT
-from envbox.images.build import LockWithBase, make_image
+from envbox.images.build import make_image
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed
 from envbox.mirrors import Mirrors
@@ -31,6 +31,7 @@ from envbox.packages.link.compiler import obtain_compiler
 from envbox.platforms import host_platform
 from envbox.registry import parse_reference
 from envbox.registry.base import BaseImage, BaseLayer
+from envbox.registry.lock_with_base import LockWithBase
 from envbox.report import SILENT
 from envbox.settings import Settings
 

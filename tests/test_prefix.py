@@ -30,7 +30,7 @@ from envbox.engine.docker import DockerEngine
 from envbox.engine.find import connect
 from envbox.engine.locality import obstacle as engine_obstacle
 from envbox.image_paths import PREFIX
-from envbox.images.build import make_image, read_locked
+from envbox.images.build import make_image
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.packages.fetch import fetch_archives
 from envbox.packages.link import folders as folders_module
@@ -43,13 +43,16 @@ from envbox.packages.link.frames import compress, decompress
 from envbox.packages.link.packages import Installation, LinkTask
 from envbox.packages.link.tar import SYMLINK, TarReader
 from envbox.packages.link.unpack import unpack_packages
-from envbox.prefixes import find_mounted, mount, prefixes_in_use, tree
+from envbox.prefixes import tree
 from envbox.prefixes.assembly import DamagedError, clear_leftovers, make_tree, tree_key
+from envbox.prefixes.in_use import prefixes_in_use
 from envbox.prefixes.mountable import filesystem_of, obstacle
 from envbox.prefixes.tree import PLACE, Tree, find_tree
 from envbox.project import Environment
 from envbox.registry.base import pull_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
+from envbox.sessions.mounted import find_mounted, mount
 from envbox.settings import Settings
 
 Seen = dict[str, tuple[object, ...]]
@@ -148,7 +151,7 @@ def test_it_is_the_same_from_archives_and_from_fragments(
     )
     archives = fetch_archives(shop.lock.for_platform("linux-64"), other)
     link_packages(shop.lock, "linux-64", archives, other, SILENT)
-    monkeypatch.setattr(folders_module.Task, "link", None)  # no package is linked a second time
+    monkeypatch.setattr(folders_module.LinkTask, "link", None)  # no package is linked a second time
     from_fragments = unpack_packages(Installation(shop.lock, "linux-64", archives), other, SILENT)
     assert [_record(f) for f in from_archives] == [_record(f) for f in from_fragments]
     assert all(_data(a) == _data(b) for a, b in zip(from_archives, from_fragments, strict=True))
@@ -426,7 +429,7 @@ import json, sys
 from pathlib import Path
 from envbox.engine.find import connect
 from envbox.mirrors import Mirrors
-from envbox.prefixes import mount
+from envbox.sessions.mounted import mount
 from envbox.project import Environment
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -475,7 +478,7 @@ def test_a_second_time_nothing_is_done(shop: Tiny, settings: Settings, engine: E
 def test_variables_and_labels_are_the_image_s(shop: Tiny, settings: Settings, engine: Engine) -> None:
     mounted = mount(shop.environment, settings, engine, SILENT)
     data = shop.environment.lock_path.read_bytes()
-    locked = read_locked(shop.environment, data, "linux-64", settings, SILENT)
+    locked = read_lock_with_base(shop.environment, data, "linux-64", settings, SILENT)
     image = make_image(locked, pull_base(locked.base, "linux-64", settings), settings, SILENT)
     config = json.loads(image.config)["config"]
     assert [f"{name}={value}" for name, value in mounted.env.items()] == config["Env"]

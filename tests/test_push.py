@@ -95,7 +95,15 @@ def test_a_second_push_needs_neither_packages_nor_heavy_libraries(press: Press, 
     for folder in ("fragments", "layers", "packages"):
         (press.settings.cache_dir / folder).rename(tmp_path / folder)
     done = subprocess.run(command(press), capture_output=True, text=True, check=True)
-    heavy = {"rattler", "conda_lock", "zstandard", "yaml", "docker", "envbox.base", "envbox.images.layers"}
+    heavy = {
+        "rattler",
+        "conda_lock",
+        "zstandard",
+        "yaml",
+        "docker",
+        "envbox.registry.base",
+        "envbox.images.layers",
+    }
     assert not set(done.stdout.split()) & heavy
 
 

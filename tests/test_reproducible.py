@@ -40,7 +40,8 @@ from pathlib import Path
 os.umask(int(sys.argv[2], 8))
 from envbox.images.archive import load_manifest
 from envbox.registry.base import pull_base
-from envbox.images.build import make_image, read_locked
+from envbox.images.build import make_image
+from envbox.registry.lock_with_base import read_lock_with_base as read_locked
 from envbox.oci import digest_of
 from envbox.project import Environment
 from envbox.report import SILENT

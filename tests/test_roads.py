@@ -183,8 +183,8 @@ def test_home_is_anybody_s_to_write_and_the_prefix_nobody_s(road: Lab) -> None:
 
 def _mounts(road: Lab) -> list[str]:
     """What `docker run` needs to be told."""
-    from envbox.prefixes import find_mounted
     from envbox.project import read_project
+    from envbox.sessions.mounted import find_mounted
 
     found = find_mounted(read_project(road.project).environment("lab"), road.settings, connect(road.settings))
     if found is None:

@@ -23,7 +23,7 @@ from tiny import SHORT, Tiny, make_tiny
 from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
 from envbox.images.assemble import Image
-from envbox.images.build import make_image, read_locked
+from envbox.images.build import make_image
 from envbox.images.saved import SavedImage, read_archive
 from envbox.images.size import NOBODY, Item, Sizes, by_package, byte_code, part_of, unneeded
 from envbox.images.size.find import sizes_of_named_image
@@ -36,6 +36,7 @@ from envbox.packages.fetch import fetch_archives
 from envbox.packages.link.fragments import link_packages
 from envbox.project import Project
 from envbox.registry.base import fetch_layers, pull_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
 
 
@@ -49,7 +50,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def image(tiny: Tiny) -> Image:
     """The tiny environment's image."""
     data = tiny.environment.lock_path.read_bytes()
-    locked = read_locked(tiny.environment, data, "linux-64", tiny.settings(), SILENT)
+    locked = read_lock_with_base(tiny.environment, data, "linux-64", tiny.settings(), SILENT)
     base = pull_base(locked.base, "linux-64", tiny.settings())
     fetch_layers(base, base.layers, tiny.settings(), SILENT)
     return make_image(locked, base, tiny.settings(), SILENT)

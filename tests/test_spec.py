@@ -158,7 +158,8 @@ def test_nothing_is_printed(path: Path) -> None:
     )
     code = (
         "import sys; from pathlib import Path; from envbox.settings import Settings;"
-        "from envbox.locks.spec import read_spec; read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x')))"
+        "from envbox.locks.spec import read_spec;"
+        "read_spec(Path(sys.argv[1]), (), Settings(cache_dir=Path('x')))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -23,7 +23,7 @@ from tiny import SHORT, VERSION, Tiny, make_tiny
 
 from envbox.engine.find import connect
 from envbox.errors import ImageError, LockfileError, PackageError, ToolError
-from envbox.images.build import build, make_image, read_locked, repository
+from envbox.images.build import build, make_image, repository
 from envbox.images.find import in_registry
 from envbox.images.saved import read_layer
 from envbox.images.verify.compare import FileDifference, compare_values, paired_layers
@@ -32,6 +32,7 @@ from envbox.images.verify.rebuild import Verification, is_lockfile, verify_image
 from envbox.oci import MANIFEST_TYPE, digest_of
 from envbox.project import read_project
 from envbox.registry.base import BaseLayer, fetch_layers, pull_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT
 from envbox.settings import Settings
 
@@ -68,7 +69,7 @@ class Shop:
 def made(tiny: Tiny, settings: Settings) -> Image:
     """The image of the lockfile, with the base's layers in the cache."""
     data = tiny.environment.lock_path.read_bytes()
-    locked = read_locked(tiny.environment, data, "linux-64", settings, SILENT)
+    locked = read_lock_with_base(tiny.environment, data, "linux-64", settings, SILENT)
     base = pull_base(locked.base, "linux-64", settings)
     fetch_layers(base, base.layers, settings, SILENT)
     return make_image(locked, base, settings, SILENT)

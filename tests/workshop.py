@@ -17,13 +17,14 @@ from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.engine import Engine
 from envbox.engine.find import connect
-from envbox.images.build import BuiltImage, build, make_image, read_locked, repository
+from envbox.images.build import BuiltImage, build, make_image, repository
 from envbox.lockfile import Base, Lock
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
 from envbox.project import Environment
 from envbox.registry import access
 from envbox.registry.base import pull_base, resolve_base
+from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT, Task, Unit
 from envbox.settings import Settings
 
@@ -112,7 +113,7 @@ class Workshop:
     def make(self) -> str:
         """The ID of the image that would be built, without an engine."""
         data = self.environment.lock_path.read_bytes()
-        locked = read_locked(self.environment, data, "linux-64", self.settings, self.report)
+        locked = read_lock_with_base(self.environment, data, "linux-64", self.settings, self.report)
         base = pull_base(locked.base, "linux-64", self.settings)
         return make_image(locked, base, self.settings, self.report).id
 

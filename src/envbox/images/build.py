@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from envbox import __version__
+from envbox.background import in_background
 from envbox.cache import Memo, memo_key
 from envbox.errors import ImageError
 from envbox.files import open_file
-from envbox.lockfile import plain_lines
+from envbox.lockfile.file import read_lock_bytes
 from envbox.oci import Digest, digest_of
 from envbox.project import Environment, image_name
+from envbox.registry.lock_with_base import LockWithBase, read_lock_with_base
 from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
     from envbox.engine import Engine
     from envbox.images.assemble import Image
-    from envbox.lockfile import Base, Lock
     from envbox.packages.link.fragments import Fragment
     from envbox.registry.base import BaseImage
 
@@ -73,13 +71,13 @@ def build(
     platform = platform or engine.platform
     if remembered := find_built(environment, settings, engine, platform):
         return remembered
-    data = read_bytes(environment.lock_path)
+    data = read_lock_bytes(environment.lock_path)
     from envbox.images.early_load import EarlyLoader
     from envbox.images.load import Loading
     from envbox.images.record import record_of, remember_record
     from envbox.registry.base import pull_base
 
-    locked = read_locked(environment, data, platform, settings, report)
+    locked = read_lock_with_base(environment, data, platform, settings, report)
     base = pull_base(locked.base, platform, settings)
     loading = Loading(settings, engine, report)
     with EarlyLoader(loading, base) as ahead:
@@ -109,7 +107,7 @@ def find_built(
 
     :raises LockfileError: when there is no lockfile
     """
-    digest = digest_of(read_bytes(environment.lock_path))
+    digest = digest_of(read_lock_bytes(environment.lock_path))
     built = _memo(environment.name, digest, platform, settings).read()
     if built is None or not engine.has_image(built.id):
         return None
@@ -130,20 +128,6 @@ def repository(name: str) -> str:
 # --- nothing changed ----------------------------------------------------------------------------------------
 
 
-def read_bytes(path: Path) -> bytes:
-    """A lockfile's bytes, with plain line ends.
-
-    :raises LockfileError: when there are none
-    """
-    try:
-        return plain_lines(path.read_bytes())
-    except OSError:
-        from envbox.lockfile.conda_lock_v1 import read_lockfile
-
-        read_lockfile(path)  # says why in words
-        raise
-
-
 def _memo(name: str, lock_digest: Digest, platform: str, settings: Settings) -> Memo[BuiltImage]:
     key = memo_key(MEMO_VERSION, __version__, name, lock_digest, platform)
     return Memo(
@@ -159,37 +143,6 @@ def _tag(built: BuiltImage, engine: Engine) -> None:
 
 
 # --- from the lock to an image ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LockWithBase:
-    """A lock, the bytes that say it, and the base that it stands on."""
-
-    lock: Lock
-    data: bytes
-    base: Base
-
-
-def read_locked(
-    environment: Environment, data: bytes, platform: str, settings: Settings, report: Reporter
-) -> LockWithBase:
-    """Parse a lockfile, and see that the platform and the base are fit for it.
-
-    :raises LockfileError: when it is damaged, or has nothing for the platform
-    :raises ImageError: when it names no base and the one that is set is not there, or the base is too old
-    """
-    from envbox.lockfile.conda_lock_v1 import loads
-    from envbox.registry.base import check_glibc, resolve_base
-
-    lock = loads(data, environment.lock_path)
-    packages = lock.for_platform(platform)
-    base = lock.base
-    if base is None:
-        reference = settings.for_environment(environment.name).base or settings.base
-        report.say(f"the lockfile pins no base: taking {reference} as it is now")
-        base = resolve_base(reference, [platform], settings, report)
-    check_glibc(packages, base, platform)
-    return LockWithBase(lock, data, base)
 
 
 class BuildObserver(Protocol):
@@ -241,7 +194,7 @@ def make_image(
     from envbox.packages.link.packages import Installation, link_lock
 
     lock, platform = locked.lock, base.platform
-    with working_beside(meanwhile.work) as finish:
+    with in_background(meanwhile.work) as finish:
         archives = fetch_archives(lock.for_platform(platform), settings, report)
         meanwhile.begin(plan_groups(archive_sizes(lock.for_platform(platform), archives)))
         maker = fragment_maker(meanwhile.see)
@@ -255,19 +208,6 @@ def make_image(
         layers = build_layers(fragments, own, settings, report)
         finish()
     return assemble(lock, Parts(base, layers, activation, created))
-
-
-@contextmanager
-def working_beside(work: Callable[[threading.Event], None]) -> Iterator[Callable[[], None]]:
-    """Do work in another thread while the block runs, and call it off when the block fails."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(1, "beside") as pool:
-        future = pool.submit(work, stop)
-        try:
-            yield future.result
-        except BaseException:
-            stop.set()
-            raise
 
 
 def _variables_files(fragments: Sequence[Fragment]) -> Mapping[str, bytes]:

@@ -115,13 +115,17 @@ def explain(
     :raises EnvboxError: what `build` raises
     """
     from envbox.images.archive import ImageArchive
-    from envbox.images.build import make_image, read_bytes, read_locked, repository
+    from envbox.images.build import make_image, repository
     from envbox.images.record import recall_record, record_of
+    from envbox.lockfile.file import read_lock_bytes
     from envbox.registry.base import pull_base
+    from envbox.registry.lock_with_base import read_lock_with_base
 
     platform = platform or engine.platform
     previous = engine.image_id(f"{repository(environment.name)}:latest")
-    locked = read_locked(environment, read_bytes(environment.lock_path), platform, settings, report)
+    locked = read_lock_with_base(
+        environment, read_lock_bytes(environment.lock_path), platform, settings, report
+    )
     base = pull_base(locked.base, platform, settings)
     image = make_image(locked, base, settings, report)
     parcel = ImageArchive(image, "explained:1", engine.present(), engine.reads_zstd)

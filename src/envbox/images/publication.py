@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from envbox import __version__
 from envbox.cache import Memo, memo_key
 from envbox.errors import LockfileError
-from envbox.images.build import read_bytes
+from envbox.lockfile.file import read_lock_bytes
 from envbox.oci import (
     CONFIG_TYPE,
     INDEX_TYPE,
@@ -143,16 +143,17 @@ def make(wanted: PublishRequest, settings: Settings, report: Reporter) -> Public
 
     :raises EnvboxError: what `image.build` can raise
     """
-    from envbox.images.build import make_image, read_locked
+    from envbox.images.build import make_image
     from envbox.registry.base import pull_base
+    from envbox.registry.lock_with_base import read_lock_with_base
 
     environment = wanted.environment
-    data = read_bytes(environment.lock_path)
+    data = read_lock_bytes(environment.lock_path)
     made: list[tuple[PlatformImage, list[Blob], BaseImage]] = []
     is_pinned = True
     for platform in _platforms(wanted, data):
         report.detail(f"making the image for {platform}")
-        locked = read_locked(environment, data, platform, settings, report)
+        locked = read_lock_with_base(environment, data, platform, settings, report)
         is_pinned = is_pinned and locked.lock.base is not None
         base = pull_base(locked.base, platform, settings)
         image = make_image(locked, base, settings, report)
@@ -237,7 +238,7 @@ def _memo(wanted: PublishRequest, settings: Settings) -> Memo[tuple[PlatformImag
         from envbox.images.gzip_layers import gzip_codec
 
         codec = gzip_codec()
-    lock = digest_of(read_bytes(wanted.environment.lock_path))
+    lock = digest_of(read_lock_bytes(wanted.environment.lock_path))
     platforms = sorted(set(wanted.platforms))
     key = memo_key(MEMO_VERSION, __version__, "publication", wanted.environment.name, lock, platforms, codec)
     return Memo(settings.cache_dir / "builds" / f"{key}.json", _images, _said)

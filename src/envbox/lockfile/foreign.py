@@ -2,7 +2,7 @@
 
 Formats differ in what they leave out: explicit files have no dependencies and often no hashes, old conda-lock
 files no sha256, an export nothing but names. What is missing is `None` here, and is found out later
-(`envbox.locks.convert.complete`). All that a reader checks is checked here, so that a fault has the same words in
+(`locks/convert/complete`). All that a reader checks is checked here, so that a fault has the same words in
 each: the file, the line or the key, the value.
 """
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path("prefixes") / "unfinished"
 _LOCK = FOLDER / ".lock"  # held by who is at work
-_BOOT = "import sys; sys.path[:] = {path!r}; from envbox.prefixes.background_worker import finish; finish({handle})"
+_BOOT = (
+    "import sys; sys.path[:] = {path!r};"
+    " from envbox.prefixes.background_worker import finish; finish({handle})"
+)
 
 
 @dataclass(frozen=True, slots=True)

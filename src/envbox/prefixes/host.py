@@ -55,9 +55,9 @@ def path_here(environment: Environment, settings: Settings) -> str:
     :raises LockfileError: when there is no lockfile
     :raises ToolError: when the cache's path could not stand in a script or in PATH
     """
-    from envbox.images.build import read_bytes
+    from envbox.lockfile.file import read_lock_bytes
 
-    lock_digest = digest_of(read_bytes(environment.lock_path))
+    lock_digest = digest_of(read_lock_bytes(environment.lock_path))
     return path_for(environment.name, settings, lock_digest, container_platform())
 
 
@@ -67,9 +67,9 @@ def find_here(environment: Environment, settings: Settings, seen_at: str) -> Hos
     :param seen_at: the image's `PREFIX`, or `path_here`
     :raises LockfileError: when there is no lockfile
     """
-    from envbox.images.build import read_bytes
+    from envbox.lockfile.file import read_lock_bytes
 
-    found = _memo(environment, digest_of(read_bytes(environment.lock_path)), settings, seen_at).read()
+    found = _memo(environment, digest_of(read_lock_bytes(environment.lock_path)), settings, seen_at).read()
     if found is None:
         return None
     tree = find_tree(settings.cache_dir, found.key)
@@ -91,14 +91,15 @@ def obtain_here(
     :raises PackageError: when a package is not what the lock says
     :raises ToolError: when a channel or the disk fails
     """
-    from envbox.images.build import LockWithBase, read_bytes
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
+    from envbox.lockfile.file import read_lock_bytes
     from envbox.prefixes.obtain import obtain_tree
     from envbox.prefixes.request import PrefixRequest
     from envbox.registry.base import newer_glibc
+    from envbox.registry.lock_with_base import LockWithBase
 
-    data = read_bytes(environment.lock_path)
+    data = read_lock_bytes(environment.lock_path)
     lock, platform = loads(data, environment.lock_path), container_platform()
     if words := newer_glibc(lock.for_platform(platform), machine_glibc()):
         raise ImageError(

@@ -12,8 +12,8 @@ from envbox.packages.link.packages import Installation
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.images.build import LockWithBase
     from envbox.packages.link.fragments import FileEntry
+    from envbox.registry.lock_with_base import LockWithBase
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def ready_environment(
     ensure_locked(environment, settings, report, frozen=frozen)
     if road != "image":
         from envbox.images.build import find_built
-        from envbox.prefixes import find_mounted, mount
+        from envbox.sessions.mounted import find_mounted, mount
 
         if built := find_built(environment, settings, engine, engine.platform):
             return Prepared(built.id, labels={LOCK_LABEL: built.lock_digest})

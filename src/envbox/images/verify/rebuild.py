@@ -25,7 +25,7 @@ from envbox.files import disk_error, make_folder, open_file, read_file, write_wh
 from envbox.image_paths import FORMAT_LABEL
 from envbox.images.archive import load_manifest
 from envbox.images.assemble import CODEC_ANNOTATION, IMAGE_FORMAT, Image
-from envbox.images.build import LockWithBase, make_image
+from envbox.images.build import make_image
 from envbox.images.saved import Entry, SavedImage, SavedLayer, read_layer
 from envbox.images.saved_tree import overlay
 from envbox.images.verify.compare import (
@@ -44,6 +44,7 @@ from envbox.packages.link.frames import CODEC
 from envbox.project import LOCK_SUFFIX
 from envbox.registry import blob_path
 from envbox.registry.base import BaseLayer, fetch_layers, pull_base
+from envbox.registry.lock_with_base import LockWithBase
 from envbox.report import Reporter
 from envbox.settings import Settings
 

@@ -2,7 +2,7 @@
 
 Nothing is trusted but the hash. A transfer is hashed as it is written aside; only when the hash is the lock's
 does the file get its name, so what lies in the cache under a name has been right once. Where another tool's
-lockfile has no sha256, it is told what came (`fetch_unhashed`). How bytes come: `envbox.packages.fetch.download`.
+lockfile has no sha256, it is told what came (`fetch_unhashed`). How bytes come: `download`.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from envbox.images.build import LockWithBase
     from envbox.packages.link.fragments import FileEntry
     from envbox.prefixes.tree import Tree
+    from envbox.registry.lock_with_base import LockWithBase
 
 NAME = "envbox-jupyter"
 PLACE = "jupyter"
@@ -55,7 +55,7 @@ def obtain_jupyter(where: JupyterTarget, settings: Settings, report: Reporter) -
     :raises PackageError: when a package is not what the lock says
     :raises ToolError: when a channel or the disk fails
     """
-    from envbox.images.build import read_bytes
+    from envbox.lockfile.file import read_lock_bytes
     from envbox.prefixes.links import path_for
     from envbox.prefixes.obtain import obtain_tree
     from envbox.prefixes.request import PrefixRequest
@@ -68,7 +68,7 @@ def obtain_jupyter(where: JupyterTarget, settings: Settings, report: Reporter) -
         with only_one(lock_path.parent / ".lock"):
             if not is_regular(lock_path):
                 _lock(spec_path, lock_path, where, settings, report)
-    data = read_bytes(lock_path)
+    data = read_lock_bytes(lock_path)
     digest = digest_of(data)
     seen_at = JUPYTER if where.is_mounted else path_for(NAME, settings, digest, where.platform)
     made_of = (__version__, MEMO_VERSION, "jupyter", digest, where.platform, seen_at, _read(CONFIGURATION))
@@ -119,9 +119,9 @@ def _lock(
 
 
 def _locked(path: Path, data: bytes) -> LockWithBase:
-    from envbox.images.build import LockWithBase
     from envbox.lockfile import Base
     from envbox.lockfile.conda_lock_v1 import loads
+    from envbox.registry.lock_with_base import LockWithBase
 
     try:
         return LockWithBase(loads(data, path), data, Base("", {}, {}))

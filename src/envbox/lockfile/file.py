@@ -1,0 +1,19 @@
+"""A lockfile as it lies on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_lock_bytes(path: Path) -> bytes:
+    """A lockfile's bytes, with plain line ends.
+
+    :raises LockfileError: when there are none
+    """
+    try:
+        return plain_lines(path.read_bytes())
+    except OSError:
+        from envbox.lockfile.conda_lock_v1 import read_lockfile
+
+        read_lockfile(path)  # says why in words
+        raise
