@@ -14,7 +14,7 @@ DEEPEST = 200  # lists and objects in each other; real documents have ten
 
 
 def read_json(data: bytes | str) -> Any:
-    """The value of a document.
+    """Return the value of a document.
 
     :raises json.JSONDecodeError: when it is none, or nested without end; a UnicodeDecodeError, as ever, when
         it is no text: both are a ValueError
@@ -37,7 +37,7 @@ def _too_deep() -> json.JSONDecodeError:
 
 
 def _depth(value: Any) -> int:
-    """How many lists and objects are in each other, at most."""
+    """Return how many lists and objects are in each other, at most."""
     depth, level = 0, [value] if isinstance(value, dict | list) else []
     while level:
         depth += 1

@@ -61,7 +61,7 @@ class ToolError(EnvboxError):
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.75) -> str | None:
-    """A hint with the names that a misspelt one is near to; None when there is none.
+    """Return a hint with the names that a misspelt one is near to; None when there is none.
 
     :param cutoff: how alike they must be, from 0 to 1
     """
@@ -72,7 +72,7 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.75) -> str |
 
 
 def listed(head: str, faults: list[str], most: int = 10) -> str:
-    """Several faults as one message: the only one on the head's line, else one below another.
+    """Return several faults as one message: the only one on the head's line, else one below another.
 
     :param most: more than a screen of them helps nobody, and no more of each than a few lines
     """

@@ -91,7 +91,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644, is_cache: bool = Tru
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether it was written aside, and so long ago that nobody can be at it any more.
+    """Return whether it was written aside, and so long ago that nobody can be at it any more.
 
     What is as far ahead was written before the clock was set back.
     """
@@ -102,7 +102,8 @@ def is_leftover(path: Path) -> bool:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file that a person saved: UTF-8, or UTF-16 as PowerShell's `>` writes it, with its mark.
+    """Return the text of a file that a person saved: UTF-8, or UTF-16 as PowerShell's `>` writes it, with its
+    mark.
 
     :raises UnicodeDecodeError: when it is neither
     """
@@ -110,7 +111,7 @@ def decoded(data: bytes) -> str:
 
 
 def conflict_line(data: bytes) -> int:
-    """The line of the first of git's conflict markers in a text file; 0 when there is none."""
+    """Return the line of the first of git's conflict markers in a text file; 0 when there is none."""
     found = _CONFLICT.search(data)
     return data.count(b"\n", 0, found.start()) + 1 if found else 0
 
@@ -219,7 +220,9 @@ def read_file(path: Path) -> bytes:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a regular file with something in it is there: no link, no FIFO, nothing cut off at once."""
+    """Return whether a regular file with something in it is there: no link, no FIFO, nothing cut off at
+    once.
+    """
     try:
         found = path.lstat()
     except OSError:
@@ -228,7 +231,7 @@ def is_regular(path: Path) -> bool:
 
 
 def is_only_read(folder: Path) -> bool:
-    """Whether a folder of a cache is there that the caller cannot write to."""
+    """Return whether a folder of a cache is there that the caller cannot write to."""
     with suppress(OSError):
         clear_way(folder, is_folder=True)
     return os.path.isdir(folder) and not os.access(folder, os.W_OK)  # noqa: PTH112  # never raises
@@ -365,7 +368,7 @@ def lock_file(path: Path) -> int:
 
 
 def _lock(handle: int, how: int, path: Path) -> None:
-    """flock(2).
+    """Call flock(2).
 
     :raises ToolError: when the filesystem has no locks, as Lustre without its option
     """
@@ -396,7 +399,7 @@ def held(path: Path) -> int:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds a file; one that is not there is held by nobody."""
+    """Return whether somebody holds a file; one that is not there is held by nobody."""
     import fcntl
 
     try:

@@ -37,11 +37,11 @@ class Mirrors:
     rules: Mapping[str, str] = field(default_factory=dict)
 
     def rewrite(self, url: str) -> str:
-        """The address to fetch `url` from: its mirror's, or itself."""
+        """Return the address to fetch `url` from: its mirror's, or itself."""
         return _substitute(url, self._pairs())
 
     def canonical(self, url: str) -> str:
-        """The address that a lock may hold for `url`: the inverse of `rewrite`."""
+        """Return the address that a lock may hold for `url`: the inverse of `rewrite`."""
         return _substitute(url, ((without_credentials(there), here) for here, there in self._pairs()))
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
@@ -57,7 +57,7 @@ def _substitute(url: str, pairs: Iterator[tuple[str, str]]) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL without user, password and anaconda's `/t/TOKEN/`: none of them may reach a lockfile.
+    """Return the URL without user, password and anaconda's `/t/TOKEN/`: none of them may reach a lockfile.
 
     A wheel's index has no tokens, but folders named after letters.
     """
@@ -67,22 +67,22 @@ def without_credentials(url: str) -> str:
 
 
 def expanded(text: str, environ: Mapping[str, str]) -> str:
-    """A text with `$NAME` and `${NAME}` replaced by the variables that there are."""
+    """Return a text with `$NAME` and `${NAME}` replaced by the variables that there are."""
     return VARIABLE.sub(lambda found: environ.get(found[1] or found[2], found[0]), text)
 
 
 def unset(text: str, environ: Mapping[str, str]) -> list[str]:
-    """The variables that a text names and that are not there."""
+    """Return the variables that a text names and that are not there."""
     return [name for a, b in VARIABLE.findall(text) if (name := a or b) not in environ]
 
 
 def public_channel(channel: str) -> str:
-    """A channel by its name, or by its URL without credentials, as a lock may hold it."""
+    """Return a channel by its name, or by its URL without credentials, as a lock may hold it."""
     return without_credentials(channel) if "://" in channel else channel
 
 
 def public(text: str) -> str:
-    """A URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
+    """Return a URL, or a text with URLs in it, that may be shown: without credentials, query and fragment."""
     return _SECRET.sub(lambda found: _public_url(found[0]) if "://" in found[0] else "", text)
 
 
@@ -97,7 +97,7 @@ def _without_login(urls: str) -> str:
 
 
 def secret_parts(mirrors: Mirrors) -> frozenset[str]:
-    """What in the paths of mirrors may be a secret, as in `https://HOST/SECRET/conda-forge`.
+    """Return what in the paths of mirrors may be a secret, as in `https://HOST/SECRET/conda-forge`.
 
     Nothing tells a secret from a folder's name. So all of it is one that the canonical address does not have
     as well, and that is no usual word of such paths.
@@ -128,7 +128,7 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: object) -> str:
-    """A value from a file as it may be printed: short, whatever it is, and without credentials."""
+    """Return a value from a file as it may be printed: short, whatever it is, and without credentials."""
     said = _Short().repr(value)
     return said if len(said) < 100 else said[:97] + "..."
 

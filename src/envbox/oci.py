@@ -42,7 +42,7 @@ _OCI_TYPES = {
 
 
 def digest_of(data: bytes) -> Digest:
-    """The digest of stored bytes."""
+    """Return the digest of stored bytes."""
     return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
 
@@ -68,7 +68,7 @@ class Descriptor:
     size: int
 
     def to_json(self) -> dict[str, Any]:
-        """The descriptor as the specification writes it."""
+        """Return the descriptor as the specification writes it."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -81,7 +81,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
-        """The manifest as it is stored."""
+        """Return the manifest as it is stored."""
         value: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
@@ -134,12 +134,12 @@ def _parse_descriptor(value: Mapping[str, Any]) -> Descriptor:
 
 
 def canonical_json(value: object) -> bytes:
-    """JSON that is the same bytes for the same value: sorted keys, no spaces, UTF-8."""
+    """Write JSON that is the same bytes for the same value: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
-    """What each layer is together with all below it: the identity of an unpacked layer in an engine.
+    """Return what each layer is together with all below it: the identity of an unpacked layer in an engine.
 
     https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
     """

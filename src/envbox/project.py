@@ -62,7 +62,7 @@ class Project:
     passed_over: tuple[str, ...] = ()
 
     def environment(self, name: str | None = None) -> Environment:
-        """The environment of that name; without one, the default, or the only one there is.
+        """Return the environment of that name; without one, the default, or the only one there is.
 
         :raises SpecError: when the name is not a name, or there is no such environment, or none can be chosen
         """
@@ -92,7 +92,8 @@ class Project:
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name on a command line means an image in a registry: it has a tag, a digest or a registry.
+    """Return whether a name on a command line means an image in a registry: it has a tag, a digest or a
+    registry.
 
     So `a/b`, which is as likely a path, is not one, and `docker.io/a/b` is.
     """
@@ -103,12 +104,14 @@ def is_reference(name: str) -> bool:
 
 
 def is_lockfile_path(name: str) -> bool:
-    """Whether a name on a command line is a file's, where there is one; no environment's is like this."""
+    """Return whether a name on a command line is a file's, where there is one; no environment's is like
+    this.
+    """
     return "/" in name or name.endswith((".yml", ".yaml", ".txt", ".lock"))
 
 
 def is_sound_name(name: str) -> bool:
-    """Whether a text can be an environment's name: no path and no option."""
+    """Return whether a text can be an environment's name: no path and no option."""
     return bool(_NAME.fullmatch(name)) and ".." not in name
 
 
@@ -126,7 +129,7 @@ def check_name(name: str) -> str:
 
 
 def find_root(directory: Path) -> Path:
-    """The nearest directory, from `directory` upwards, that has environments; else `directory` itself.
+    """Return the nearest directory, from `directory` upwards, that has environments; else `directory` itself.
 
     The search ends at a repository's root and at the home folder, so a stray file above cannot capture a
     project.
@@ -156,7 +159,7 @@ def read_project(root: Path, default: str | None = None) -> Project:
 
 
 def single_spec(root: Path) -> Path | None:
-    """The spec of a directory that has one, and no environments/.
+    """Return the spec of a directory that has one, and no environments/.
 
     :raises SpecError: when there are two of one name
     """
@@ -166,7 +169,7 @@ def single_spec(root: Path) -> Path | None:
 
 
 def foreign_environment(path: Path, name: str | None = None) -> Environment:
-    """The environment that a lockfile is, which has no spec."""
+    """Return the environment that a lockfile is, which has no spec."""
     name = name or name_of_foreign(path)
     return Environment(
         name, path.with_name(f"{name}.yml"), path.with_name(name + LOCK_SUFFIX), path.absolute()
@@ -174,7 +177,7 @@ def foreign_environment(path: Path, name: str | None = None) -> Environment:
 
 
 def environment_at(path: Path, *, is_spec: bool) -> Environment:
-    """The environment that a file is, wherever it lies: as its own directory has it, or by itself.
+    """Return the environment that a file is, wherever it lies: as its own directory has it, or by itself.
 
     :param is_spec: what the file holds, which its name does not tell
     :raises SpecError: when a spec has a name that no environment can have
@@ -204,7 +207,7 @@ def _spec_by_itself(path: Path) -> Environment:
 
 
 def lock_path_of(project: Project, name: str) -> Path:
-    """Where an environment's lockfile is, or would be if there were one of that name.
+    """Return where an environment's lockfile is, or would be if there were one of that name.
 
     :raises SpecError: when that is no name
     """
@@ -214,7 +217,9 @@ def lock_path_of(project: Project, name: str) -> Path:
 
 
 def name_of_foreign(path: Path) -> str:
-    """What the environment of a lockfile is called: as the file, or as its folder where that says more."""
+    """Return what the environment of a lockfile is called: as the file, or as its folder where that says
+    more.
+    """
     path = path.absolute()
     name = path.name.removesuffix(LOCK_SUFFIX)
     for suffix in (*FOREIGN_SUFFIXES, ".txt", ".yml", ".yaml"):
@@ -260,7 +265,9 @@ def _in_folder(folder: Path, name: str) -> Environment:
 
 
 def image_name(name: str) -> str:
-    """An environment's name as images have it, where only lower case and single separators are allowed."""
+    """Return an environment's name as images have it, where only lower case and single separators are
+    allowed.
+    """
     return re.sub(r"[._-]{2,}|[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "environment"
 
 

@@ -55,5 +55,5 @@ SILENT: Reporter = _Silent()
 
 
 def counted(number: int, noun: str = "package") -> str:
-    """A number of things in words: `1 package`, `2 packages`."""
+    """Return a number of things in words: `1 package`, `2 packages`."""
     return f"{number} {noun}" + "s" * (number != 1)

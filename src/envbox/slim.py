@@ -37,7 +37,7 @@ Modules = Callable[[], Iterable[tuple[str, bytes | bytearray]]]
 
 
 def kind_of(path: str, site_packages: str | None) -> str | None:
-    """Which of KINDS a file is by its path alone; a test folder may still be one that must stay.
+    """Return which of KINDS a file is by its path alone; a test folder may still be one that must stay.
 
     :param path: relative to the prefix
     :param site_packages: relative to the prefix; None where there is no Python
@@ -52,7 +52,9 @@ def kind_of(path: str, site_packages: str | None) -> str | None:
 
 
 def test_folder(path: str, site_packages: str | None) -> str | None:
-    """The outermost test folder that a path lies in; in site-packages one of a package, not a package."""
+    """Return the outermost test folder that a path lies in; in site-packages one of a package, not a
+    package.
+    """
     if site_packages is None:
         return None
     for root, first in ((f"{site_packages}/", 1), (f"{site_packages.rsplit('/', 1)[0]}/", 0)):
@@ -71,7 +73,7 @@ def test_folder(path: str, site_packages: str | None) -> str | None:
 def left_out(
     paths: Collection[str], kinds: Collection[str], site_packages: str | None, modules: Modules
 ) -> dict[str, str]:
-    """The files of one package that are left out, each with its kind.
+    """Return the files of one package that are left out, each with its kind.
 
     :param paths: of all files of the package, relative to the prefix; an empty folder's ends in `/`
     :param kinds: of KINDS
@@ -87,7 +89,7 @@ def left_out(
 
 
 def imported_tests(path: str, source: bytes | bytearray, site_packages: str) -> frozenset[str]:
-    """The test folders that a module imports from, itself or a function in it.
+    """Return the test folders that a module imports from, itself or a function in it.
 
     :param path: of the module, relative to the prefix
     """
@@ -104,7 +106,7 @@ def imported_tests(path: str, source: bytes | bytearray, site_packages: str) -> 
 
 
 def _needed(imports: Mapping[str, frozenset[str]], site_packages: str) -> set[str]:
-    """The test folders that modules need which are not tests themselves, or which such ones need."""
+    """Return the test folders that modules need which are not tests themselves, or which such ones need."""
     needed: set[str] = set()
     while True:
         reached = {
@@ -119,7 +121,7 @@ def _needed(imports: Mapping[str, frozenset[str]], site_packages: str) -> set[st
 
 
 def _imports(path: str, text: str, roots: Iterable[str]) -> Iterator[str]:
-    """The paths of what a module imports, as if all were folders."""
+    """Yield the paths of what a module imports, as if all were folders."""
     for found in _IMPORT.finditer(text):
         if modules := found["modules"]:
             dotted = [word.split()[0] for word in modules.split(",") if word.split()]

@@ -33,7 +33,7 @@ class Holding:
 
 
 def holdings(cache_dir: Path) -> tuple[Holding, ...]:
-    """What the cache holds, by folder, the largest first.
+    """Return what the cache holds, by folder, the largest first.
 
     :raises ToolError: when a folder in it cannot be read
     """
@@ -45,7 +45,7 @@ def holdings(cache_dir: Path) -> tuple[Holding, ...]:
 
 
 def foreign(cache_dir: Path) -> tuple[str, ...]:
-    """What is in the cache's folder and is not envbox's, which stays."""
+    """Return what is in the cache's folder and is not envbox's, which stays."""
     known = (*NAMES, *FILES)
     return tuple(
         sorted(p.name for p in _entries(cache_dir) if p.name not in known and not ASIDE.fullmatch(p.name))
@@ -120,7 +120,7 @@ class Removal:
 
 
 def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
-    """What must go for everything in a folder to go but what is kept."""
+    """Yield what must go for everything in a folder to go but what is kept."""
     if not os.path.lexists(path):
         return
     if not kept:
@@ -134,7 +134,7 @@ def _outside(path: Path, kept: Collection[Path]) -> Iterator[Path]:
 
 
 def _folders(cache_dir: Path) -> list[Path]:
-    """The kinds' folders; a link with such a name has nothing in it that is the cache's."""
+    """Return the kinds' folders; a link with such a name has nothing in it that is the cache's."""
     names = NAMES - set(LIVE)
     return [
         path for path in _entries(cache_dir) if path.name in names and (path.is_symlink() or path.is_dir())
@@ -149,7 +149,7 @@ def _entries(cache_dir: Path) -> list[Path]:
 
 
 def _leftovers(cache_dir: Path) -> list[Path]:
-    """What killed runs left, in all folders of envbox's own names."""
+    """Return what killed runs left, in all folders of envbox's own names."""
     found = [path for path in _entries(cache_dir) if is_leftover(path)]
     for folder in _entries(cache_dir):
         if folder.name in NAMES:
@@ -158,7 +158,7 @@ def _leftovers(cache_dir: Path) -> list[Path]:
 
 
 def _content(folder: Path) -> Iterator[Path]:
-    """What is in a kind's folder and is no leftover."""
+    """Yield what is in a kind's folder and is no leftover."""
     return (path for path in _walk(folder, into_leftovers=False) if not is_leftover(path))
 
 
@@ -173,7 +173,7 @@ def _weigh(paths: Iterable[Path]) -> tuple[int, int]:
 
 
 def _walk(top: Path, into_leftovers: bool = True) -> Iterator[Path]:
-    """All that is in a folder."""
+    """Yield all that is in a folder."""
 
     def fail(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -64,7 +64,7 @@ class Memo(Generic[Value]):
 
 
 def memo_key(*parts: object) -> str:
-    """A hash over everything that a note is a function of, as JSON has it."""
+    """Return a hash over everything that a note is a function of, as JSON has it."""
     return sha256(canonical_json(list(parts))).hexdigest()
 
 

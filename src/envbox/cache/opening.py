@@ -77,7 +77,7 @@ def _make(path: Path, owners: Iterable[int]) -> None:
 
 
 def _protected(project: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """What no cache may contain."""
+    """Yield what no cache may contain."""
     homes = [os.path.normpath(environ.get("HOME", "") or ".")]
     with suppress(ImportError, KeyError):
         import pwd
@@ -107,7 +107,7 @@ def _up(path: str) -> Iterator[str]:
 
 
 def _identity(path: Path | str) -> tuple[int, int] | None:
-    """What tells whether two paths lead to one folder: through links, or by another mount of it."""
+    """Return what tells whether two paths lead to one folder: through links, or by another mount of it."""
     try:
         found = os.stat(path)  # noqa: PTH116  # as above
     except OSError:
@@ -116,7 +116,7 @@ def _identity(path: Path | str) -> tuple[int, int] | None:
 
 
 def _folders(path: Path) -> list[Path]:
-    """The known folders that are there; what is none, and has such a name, is removed."""
+    """Return the known folders that are there; what is none, and has such a name, is removed."""
     found = []
     for name in NAMES:
         each = path / name
@@ -137,7 +137,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _format(path: Path) -> int | None:
-    """The format that a cache's marker names; None without a sound one, and without our tag.
+    """Return the format that a cache's marker names; None without a sound one, and without our tag.
 
     Where the marker is damaged, the tag tells that the folder is ours.
     """
@@ -182,7 +182,7 @@ def _clear(path: Path) -> None:
 
 
 def _foreign(path: Path) -> Iterator[str]:
-    """What is in a folder without a marker that no envbox has put there."""
+    """Yield what is in a folder without a marker that no envbox has put there."""
     for entry in os.scandir(path):
         if not is_known(entry.name):
             yield entry.name

@@ -20,7 +20,7 @@ _MOST_LINKS = 40  # as the kernel
 
 
 def trusted_owners(said: str) -> frozenset[int]:
-    """The users whose caches are trusted: the caller, root, and those that are named.
+    """Return the users whose caches are trusted: the caller, root, and those that are named.
 
     :param said: names or numbers, with commas or blanks
     :raises ToolError: when there is no such user
@@ -78,7 +78,7 @@ def _the(each: Path, cache: Path) -> str:
 
 
 def _on_the_way(path: Path) -> Iterator[Path]:
-    """Each folder above a path and each link, as they are followed; not the folder itself."""
+    """Yield each folder above a path and each link, as they are followed; not the folder itself."""
     todo = list(reversed(path.parts[1:]))
     at, links = Path(path.anchor), 0
     yield at
@@ -101,7 +101,9 @@ def _on_the_way(path: Path) -> Iterator[Path]:
 
 
 def _is_nobodys(uid: int) -> bool:
-    """Whether it is the number of all who have none in this user namespace, root outside of it first."""
+    """Return whether it is the number of all who have none in this user namespace, root outside of it
+    first.
+    """
     try:
         mapped = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
         overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
@@ -111,7 +113,7 @@ def _is_nobodys(uid: int) -> bool:
 
 
 def _has_others(gid: int, owners: Collection[int]) -> bool:
-    """Whether a group has members besides trusted owners."""
+    """Return whether a group has members besides trusted owners."""
     import grp
     import pwd
 

@@ -80,10 +80,10 @@ _PATTERNS = {name: re.compile(pattern) for name, pattern in _INSIDE.items()}
 
 
 def is_known(name: str) -> bool:
-    """Whether envbox makes such an entry in a cache."""
+    """Return whether envbox makes such an entry in a cache."""
     return name in NAMES or name in FILES or bool(ASIDE.fullmatch(name))
 
 
 def is_known_inside(folder: str, name: str) -> bool:
-    """Whether envbox makes such an entry in a folder of a cache."""
+    """Return whether envbox makes such an entry in a folder of a cache."""
     return bool(_PATTERNS[folder].fullmatch(name) or ASIDE.fullmatch(name))

@@ -78,7 +78,7 @@ def alone(cache: Path) -> Iterator[Use]:
 
 
 def users(cache: Path) -> list[str]:
-    """What the other processes are that use a cache, as far as this machine tells."""
+    """Return what the other processes are that use a cache, as far as this machine tells."""
     try:
         inode = (cache / IN_USE).stat().st_ino
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
@@ -102,7 +102,7 @@ def fault_in_cache(error: OSError) -> ToolError | None:
 
 
 def _opened(cache: Path) -> int | None:
-    """The file to be locked; None where there is none and none can be made."""
+    """Return the file to be locked; None where there is none and none can be made."""
     path = cache / IN_USE
     if os.access(cache, os.W_OK):
         with suppress(ToolError):

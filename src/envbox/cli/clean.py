@@ -79,7 +79,7 @@ def _freed(invocation: Invocation, kinds: tuple[str, ...]) -> int:
 
 
 def _in_use(invocation: Invocation) -> list[Path]:
-    """The prefixes that sessions have; no container's where no engine answers: then none runs."""
+    """Return the prefixes that sessions have; no container's where no engine answers: then none runs."""
     from envbox.errors import ToolError
     from envbox.prefixes.in_use import prefixes_in_use
     from envbox.prefixes.tree import PLACE, trees_in_use

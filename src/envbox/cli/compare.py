@@ -130,6 +130,6 @@ def _print(found: list[LockDifference], invocation: Invocation, *, markdown: boo
 
 
 def _coloured(line: str) -> str:
-    """The line with its first word in the colour of what happened."""
+    """Return the line with its first word in the colour of what happened."""
     word = line.strip().partition(" ")[0]
     return line.replace(word, click.style(word, fg=_COLOURS[word]), 1) if word in _COLOURS else line

@@ -134,7 +134,7 @@ class Invocation:
         return engine
 
     def for_notebook(self, name: str | None) -> tuple[Invocation, Path] | None:
-        """Where a NAME is a notebook's: the session of its own project, and its path."""
+        """Return where a NAME is a notebook's: the session of its own project, and its path."""
         if name is None or not name.endswith(".ipynb"):
             return None
         path = Path(os.path.abspath(self.here / name))  # noqa: PTH100  # `..` must go, symlinks stay
@@ -142,7 +142,7 @@ class Invocation:
         return (self if invocation.root == self.root else invocation), path
 
     def at(self, directory: Path) -> Invocation:
-        """The same invocation in another directory."""
+        """Return the same invocation in another directory."""
         said = {key: getattr(self, key) for key in ("quiet", "verbose", "offline", "trust_python")}
         invocation = Invocation(str(directory), **said, trust=self.trusts)
         invocation.__dict__["report"] = self.report  # one screen has one
@@ -204,14 +204,16 @@ class Invocation:
         return environment_at(path, is_spec=is_spec(path))
 
     def locked(self, name: str | None, *, use: Use = "fetch") -> Environment:
-        """The same, with a lockfile of ours: another tool's is taken over, and never solved.
+        """Return the same, with a lockfile of ours: another tool's is taken over, and never solved.
 
         :raises TrustError: as `environment`
         """
         return self.taken(self.environment(name, use=use))
 
     def looked_at(self, name: str | None) -> Environment:
-        """The same, for who only reads its lockfile: nobody is asked, unless it has to be taken over."""
+        """Return the same, for who only reads its lockfile: nobody is asked, unless it has to be taken
+        over.
+        """
         environment = self.named(name)
         if environment.has_spec or environment.foreign is None:
             return environment
@@ -224,7 +226,7 @@ class Invocation:
         return self.locked(name)
 
     def taken(self, environment: Environment) -> Environment:
-        """The environment, with a lockfile of ours where it is only another tool's."""
+        """Return the environment, with a lockfile of ours where it is only another tool's."""
         if environment.has_spec:
             return environment
         from envbox.locks.convert.importing import adopt
@@ -270,7 +272,7 @@ frozen_option = click.option(
 
 
 def split_commas(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """The parts of an option that may be given several times, or once with commas; each part once."""
+    """Return the parts of an option that may be given several times, or once with commas; each part once."""
     del ctx, param
     return tuple(dict.fromkeys(part for text in value for part in text.replace(",", " ").split()))
 
@@ -309,7 +311,7 @@ def print_json(value: object) -> None:
 
 
 def image_json(image: BuiltImage) -> dict[str, Any]:
-    """What programs are told of an image in the engine."""
+    """Return what programs are told of an image in the engine."""
     return {
         "name": image.name,
         "id": image.id,

@@ -110,7 +110,7 @@ def _jobs(
     where: tuple[str | None, bool],
     options: dict[str, Any],
 ) -> list[Job]:
-    """What is to run, each in its environment, which is made ready once."""
+    """Return what is to run, each in its environment, which is made ready once."""
     from envbox.sessions.execution.batch import plan_results
     from envbox.sessions.execution.run import Job
 
@@ -136,7 +136,7 @@ def _jobs(
 
 
 def _environment(invocation: Invocation, notebook: str, name: str | None) -> tuple[Invocation, str]:
-    """The project of a notebook, and the environment that it shall run in."""
+    """Return the project of a notebook, and the environment that it shall run in."""
     if name is not None:
         return invocation, name
     found = invocation.for_notebook(notebook)

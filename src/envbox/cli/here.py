@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def answers_none(invocation: Invocation, name: str) -> bool:
-    """Whether there is no engine, but this machine itself will do, which is then said."""
+    """Return whether there is no engine, but this machine itself will do, which is then said."""
     from envbox.engine.find import find_engine
     from envbox.errors import ToolError
     from envbox.sessions.launch.host import is_possible
@@ -52,7 +52,9 @@ def prepare_here(invocation: Invocation, environment: Environment, launch: Launc
 
 
 def _seen_at(invocation: Invocation, environment: Environment) -> str:
-    """Where a session on this machine sees its environment: as in the image, if it can be mounted there."""
+    """Return where a session on this machine sees its environment: as in the image, if it can be mounted
+    there.
+    """
     from envbox.image_paths import PREFIX
     from envbox.prefixes.host import path_here
     from envbox.sessions.launch.host import obstacle

@@ -122,7 +122,7 @@ def _graph(invocation: Invocation, name: str | None, platform: str | None) -> Gr
 
 
 def _as_json(graph: Graph) -> dict[str, object]:
-    """All edges, for a program to walk."""
+    """Return all edges, for a program to walk."""
     return {
         "name": graph.name,
         "platform": graph.platform,

@@ -50,7 +50,7 @@ env_option = click.option(
 
 
 def _passed(name: str) -> str:
-    """A variable's name; a value would be in a file that others can read."""
+    """Return a variable's name; a value would be in a file that others can read."""
     if not name or "=" in name:
         raise click.BadParameter("write NAME alone; a value that is fixed belongs to `env` in envbox.toml")
     return name

@@ -163,7 +163,7 @@ def _lock(
 
 
 def _with(packages: frozenset[str], environments: Sequence[Environment]) -> list[Environment]:
-    """The environments that have one of the packages; all, where none has or no package is named."""
+    """Return the environments that have one of the packages; all, where none has or no package is named."""
     from envbox.locks.lock import sides_before
 
     locks = {e: sides_before(e) for e in environments} if packages and len(environments) > 1 else {}

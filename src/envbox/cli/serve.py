@@ -154,7 +154,7 @@ def stop(invocation: Invocation, names: tuple[str, ...], everything: bool, forge
 
 
 def server_json(server: Server) -> dict[str, Any]:
-    """What programs are told of a server."""
+    """Return what programs are told of a server."""
     return {
         "name": server.name,
         "url": server.url,
@@ -168,7 +168,7 @@ def server_json(server: Server) -> dict[str, Any]:
 
 
 def page_of(url: str, notebook: str) -> str:
-    """The address of a notebook on a server.
+    """Return the address of a notebook on a server.
 
     :param url: of the page that the server itself shows first
     :param notebook: relative to the server's root

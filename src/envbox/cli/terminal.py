@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether to colour: FORCE_COLOR, NO_COLOR (https://no-color.org), else only on a terminal that can."""
+    """Return whether to colour: FORCE_COLOR, NO_COLOR (https://no-color.org), else only on a terminal that
+    can.
+    """
     if environ.get("NO_COLOR"):
         return False
     if environ.get("FORCE_COLOR"):

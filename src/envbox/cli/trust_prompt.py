@@ -27,7 +27,7 @@ _SHOWN = 100
 
 
 def place_of(invocation: Invocation) -> Place:
-    """The project, as one that asks."""
+    """Return the project, as one that asks."""
     from envbox.trust.addresses import own_of
     from envbox.trust.rules import Place
 
@@ -35,7 +35,7 @@ def place_of(invocation: Invocation) -> Place:
 
 
 def project_asks(invocation: Invocation) -> Iterator[Ask]:
-    """What a project asks for before any of its environments is named."""
+    """Yield what a project asks for before any of its environments is named."""
     from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks
     from envbox.trust.rules import settings_asks
 
@@ -48,7 +48,7 @@ def project_asks(invocation: Invocation) -> Iterator[Ask]:
 
 
 def environment_asks(invocation: Invocation, environment: Environment) -> Iterator[Ask]:
-    """What one environment asks for: its files, and its table in the settings."""
+    """Yield what one environment asks for: its files, and its table in the settings."""
     from envbox.settings import EnvironmentSettings
     from envbox.trust import allowances as allowing
     from envbox.trust.content import content_asks
@@ -65,7 +65,7 @@ def environment_asks(invocation: Invocation, environment: Environment) -> Iterat
 
 
 def file_asks(invocation: Invocation, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
-    """What files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
+    """Yield what files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
 
     :param written: where results will be
     """
@@ -82,7 +82,7 @@ def file_asks(invocation: Invocation, paths: Iterable[Path], written: Iterable[P
 
 
 def everything(invocation: Invocation) -> tuple[Ask, ...]:
-    """All that a project asks for, for whatever use."""
+    """Return all that a project asks for, for whatever use."""
     from envbox.trust import united
 
     own = (ask for one in invocation.project.environments for ask in environment_asks(invocation, one))
@@ -122,12 +122,12 @@ def require(invocation: Invocation, asks: Sequence[Ask], use: Use, files: Sequen
 
 
 def is_terminal() -> bool:
-    """Whether there is a person to ask: who can read a question, and answer it."""
+    """Return whether there is a person to ask: who can read a question, and answer it."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def lines(asks: Sequence[Ask]) -> Iterator[str]:
-    """What is asked for, a line each."""
+    """Yield what is asked for, a line each."""
     return (f"  {one.words}" for one in asks)
 
 

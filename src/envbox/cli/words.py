@@ -69,18 +69,18 @@ class Foreign:
             self._secret = re.compile(rf"(?<=/)(?:{listed})(?=[/?#\s\"'<>(),;:]|$)")
 
     def __call__(self, text: str) -> str:
-        """The text as it may be printed."""
+        """Return the text as it may be printed."""
         text = without_logins(text)
         if self._secret is not None:
             text = self._secret.sub("…", text)
         return HIDDEN.sub(_escape, text.replace("\r\n", "\n"))
 
     def line(self, text: str) -> str:
-        """The text as one line of a table."""
+        """Return the text as one line of a table."""
         return self(text).replace("\n", "\\n").replace("\t", "\\t")
 
     def message(self, text: str) -> str:
-        """The text as one message, in which no line looks like another message of ours."""
+        """Return the text as one message, in which no line looks like another message of ours."""
         return _FORGED.sub("\n  ", self(text))
 
 
@@ -120,15 +120,15 @@ class WordStream(io.TextIOBase):
         return self._beneath.errors
 
     def writable(self) -> bool:
-        """Whether it takes words: always."""
+        """Return whether it takes words: always."""
         return True
 
     def fileno(self) -> int:
-        """The number of the file beneath."""
+        """Return the number of the file beneath."""
         return self._beneath.fileno()
 
     def isatty(self) -> bool:
-        """Whether a person reads."""
+        """Return whether a person reads."""
         return self._beneath.isatty()
 
     def write(self, text: str | bytes) -> int:
@@ -216,7 +216,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def painted(stream: TextIO) -> TextIO:
-    """The stream for text with our own colours, the foreign parts of which were filtered."""
+    """Return the stream for text with our own colours, the foreign parts of which were filtered."""
     return cast(TextIO, stream.painted) if isinstance(stream, WordStream) else stream
 
 
@@ -235,7 +235,9 @@ def write_data(data: bytes | str) -> None:
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """What comes in pieces of any size, cut between lines, so that a terminal is shown no half character."""
+    """Yield what comes in pieces of any size, cut between lines, so that a terminal is shown no half
+    character.
+    """
     kept = b""
     for chunk in chunks:
         lines, newline, kept = (kept + chunk).rpartition(b"\n")
@@ -249,7 +251,9 @@ def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def escaped_json(text: str) -> str:
-    """A JSON document in which what nobody sees is escaped, as is all that stdout's encoding has not."""
+    """Return a JSON document in which what nobody sees is escaped, as is all that stdout's encoding has
+    not.
+    """
     import json
 
     hidden = HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)

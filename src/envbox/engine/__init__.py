@@ -33,7 +33,7 @@ class EngineContents:
     keeps_layers: bool = False
 
     def has(self, chain_id: Digest, blob: Digest) -> bool:
-        """Whether a layer is there, on what lies below it, or as a blob."""
+        """Return whether a layer is there, on what lies below it, or as a blob."""
         return chain_id in self.chain_ids or blob in self.blobs
 
 
@@ -128,22 +128,22 @@ class Engine(Protocol):
         """How containers are asked of it, through its client."""
 
     def client_argv(self) -> tuple[str, ...]:
-        """The engine's own command-line client, found and ready to be run."""
+        """Return the engine's own command-line client, found and ready to be run."""
 
     def has_image(self, image: str) -> bool:
-        """Whether an image, by ID or reference, is there."""
+        """Return whether an image, by ID or reference, is there."""
 
     def image_id(self, image: str) -> str | None:
-        """What the engine calls an image, given by ID or reference; None when it is not there."""
+        """Return what the engine calls an image, given by ID or reference; None when it is not there."""
 
     def save(self, image: str) -> Iterator[bytes]:
-        """An image as an archive, as `docker save` gives it, streamed."""
+        """Yield an image as an archive, as `docker save` gives it, streamed."""
 
     def is_whole(self, image: str) -> bool:
-        """Whether an image is there, by ID, and all that it consists of."""
+        """Return whether an image is there, by ID, and all that it consists of."""
 
     def present(self) -> EngineContents:
-        """What may be left out of an archive to load. It may be wrong: look at what was loaded."""
+        """Return what may be left out of an archive to load. It may be wrong: look at what was loaded."""
 
     def remember(self, image: str, blobs: Collection[Digest]) -> None:
         """Note of an image that was loaded, and is whole, which layers it was sent as."""
@@ -158,10 +158,10 @@ class Engine(Protocol):
         """Remove a name, and the image with its last one; nothing when it is not there."""
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """All containers, dead ones too, that have these labels; the oldest first."""
+        """Return all containers, dead ones too, that have these labels; the oldest first."""
 
     def container(self, name: str) -> Container | None:
-        """The container of that name or ID."""
+        """Return the container of that name or ID."""
 
     def start(self, container: str) -> None:
         """Start a created container."""
@@ -170,10 +170,10 @@ class Engine(Protocol):
         """Wait for a container's process to end, and give its exit code."""
 
     def ending(self, container: str) -> ExitState | None:
-        """How a container ended; None while it runs."""
+        """Return how a container ended; None while it runs."""
 
     def logs(self, container: str, tail: int | None = None, *, follow: bool = False) -> Iterator[bytes]:
-        """What a container has written, stdout and stderr as they came."""
+        """Yield what a container has written, stdout and stderr as they came."""
 
     def stop(self, container: str, grace: int) -> None:
         """Ask a container to end, and end it after `grace` seconds."""
@@ -182,7 +182,7 @@ class Engine(Protocol):
         """End and remove a container; nothing when it is not there."""
 
     def has_volume(self, name: str) -> bool:
-        """Whether there is a volume of that name."""
+        """Return whether there is a volume of that name."""
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume and all that is in it; nothing when it is not there."""

@@ -73,7 +73,7 @@ def find_address(environ: Mapping[str, str]) -> Address:
 
 
 def podman_addresses(environ: Mapping[str, str]) -> Iterator[Address]:
-    """Where podman's own command looks, the caller's engine before root's."""
+    """Yield where podman's own command looks, the caller's engine before root's."""
     if (said := environ.get("CONTAINER_HOST", "")).startswith("unix://"):
         yield Address(said, "from CONTAINER_HOST", is_found=True)
     if hasattr(os, "getuid"):
@@ -83,7 +83,7 @@ def podman_addresses(environ: Mapping[str, str]) -> Iterator[Address]:
 
 
 def _listens(address: Address) -> bool:
-    """Whether somebody is behind a socket, and lets us in. Nothing is sent."""
+    """Return whether somebody is behind a socket, and lets us in. Nothing is sent."""
     if address.socket_path is None or not hasattr(socket, "AF_UNIX"):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

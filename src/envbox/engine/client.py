@@ -53,7 +53,7 @@ class EngineInfo:
     runtime: str = ""
 
     def dumps(self) -> str:
-        """As `loads` reads it."""
+        """Write it as `loads` reads it."""
         return f"{'rootless' if self.is_rootless else 'rootful'} {self.runtime}"
 
     @classmethod
@@ -78,7 +78,7 @@ def facts_of(info: Mapping[str, Any]) -> EngineInfo:
 
 
 def ways_of(facts: EngineInfo, *, is_podman: bool, of_podman: bool = False) -> RunPolicy:
-    """How containers are asked for.
+    """Return how containers are asked for.
 
     A rootless engine is the user's own, and its containers have the user's rights as root; any other uid in
     there is one of those lent to him (subuid), whose files are not his. Podman can be asked to have it

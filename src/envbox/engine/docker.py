@@ -127,7 +127,7 @@ class DockerEngine:
         return facts
 
     def client_argv(self) -> tuple[str, ...]:
-        """The docker command, or podman's.
+        """Return the docker command, or podman's.
 
         :raises ToolError: when it is not installed
         """
@@ -140,16 +140,16 @@ class DockerEngine:
     # --- images
 
     def has_image(self, image: str) -> bool:
-        """Whether an image, by ID or reference, is there."""
+        """Return whether an image, by ID or reference, is there."""
         return self._json(f"/images/{quote(image)}/json") is not None
 
     def image_id(self, image: str) -> str | None:
-        """What the engine calls an image, given by ID or reference; None when it is not there."""
+        """Return what the engine calls an image, given by ID or reference; None when it is not there."""
         inspected = self._json(f"/images/{quote(image)}/json")
         return None if inspected is None else str(inspected["Id"])
 
     def save(self, image: str) -> Iterator[bytes]:
-        """An image as an archive, as `docker save` gives it, streamed.
+        """Yield an image as an archive, as `docker save` gives it, streamed.
 
         :raises ToolError: when it is not there, or the transfer breaks off
         """
@@ -157,11 +157,11 @@ class DockerEngine:
             yield from self._sdk(seconds=None).get_image(image, chunk_size=1 << 20)
 
     def is_whole(self, image: str) -> bool:
-        """Whether an image is there, by ID, and all that it consists of."""
+        """Return whether an image is there, by ID, and all that it consists of."""
         return self._store.is_whole(image)
 
     def present(self) -> EngineContents:
-        """What may be left out of an archive to load."""
+        """Return what may be left out of an archive to load."""
         return self._store.present()
 
     def remember(self, image: str, blobs: Collection[Digest]) -> None:
@@ -196,13 +196,13 @@ class DockerEngine:
     # --- containers
 
     def containers(self, labels: Mapping[str, str]) -> tuple[Container, ...]:
-        """All containers, dead ones too, that have these labels; the oldest first."""
+        """Return all containers, dead ones too, that have these labels; the oldest first."""
         filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})
         listed = self._json(f"/containers/json?all=1&filters={quote(filters)}")
         return tuple(sorted(map(_listed, listed), key=lambda c: (c.created, c.name)))
 
     def container(self, name: str) -> Container | None:
-        """The container of that name or ID."""
+        """Return the container of that name or ID."""
         inspected = self._json(f"/containers/{quote(name)}/json")
         if inspected is None:
             return None
@@ -223,7 +223,7 @@ class DockerEngine:
             return int(self._sdk(seconds=None).wait(container)["StatusCode"])
 
     def ending(self, container: str) -> ExitState | None:
-        """How a container ended; None while it runs."""
+        """Return how a container ended; None while it runs."""
         inspected = self._json(f"/containers/{quote(container)}/json")
         if inspected is None:
             return ExitState(137, error="it was removed")
@@ -235,7 +235,7 @@ class DockerEngine:
         )
 
     def logs(self, container: str, tail: int | None = None, *, follow: bool = False) -> Iterator[bytes]:
-        """What a container has written, stdout and stderr as they came."""
+        """Yield what a container has written, stdout and stderr as they came."""
         with self._errors("read the logs"):
             api = self._sdk(seconds=None)
             if follow:
@@ -271,7 +271,7 @@ class DockerEngine:
     # --- volumes
 
     def has_volume(self, name: str) -> bool:
-        """Whether there is a volume of that name."""
+        """Return whether there is a volume of that name."""
         return self._json(f"/volumes/{quote(name)}") is not None
 
     def remove_volume(self, name: str) -> None:
@@ -295,7 +295,7 @@ class DockerEngine:
         return tuple(int(part) for part in self._version.split(".")[:2])
 
     def _json(self, path: str) -> Any:
-        """What the engine answers to a GET, None when it has no such thing."""
+        """Return what the engine answers to a GET, None when it has no such thing."""
         status, _, body = self._ask("GET", path)
         if status == NOT_FOUND:
             return None

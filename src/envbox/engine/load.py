@@ -36,7 +36,7 @@ def load(api: Any, stream: Iterator[bytes]) -> None:
 
 
 def _readable(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """A stream whose own faults are not taken for the engine's."""
+    """Yield a stream whose own faults are not taken for the engine's."""
     try:
         yield from stream
     except OSError as error:

@@ -7,14 +7,15 @@ from typing import Any
 
 
 def kernel_and_name() -> tuple[str, str]:
-    """The release of the kernel that we run on, and the name of the host."""
+    """Return the release of the kernel that we run on, and the name of the host."""
     import platform
 
     return platform.release(), platform.node()
 
 
 def obstacle(info: Mapping[str, Any], release: str, hostname: str) -> str | None:
-    """What keeps an engine on a local socket from mounting our files as they are; None when nothing does.
+    """Return what keeps an engine on a local socket from mounting our files as they are; None when nothing
+    does.
 
     :param info: what it says of itself (`GET /info`)
     :param release: of the kernel that we run on

@@ -25,7 +25,7 @@ class EngineMemo:
     server: str | None
 
     def read(self, subject: str) -> str | None:
-        """What was kept; None when nothing was, or it cannot be read."""
+        """Return what was kept; None when nothing was, or it cannot be read."""
         note = self._note(subject)
         return note.read() if note else None
 

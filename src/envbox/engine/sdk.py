@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_client(address: Address, version: str | None) -> APIClient:
-    """The SDK's client of the engine at an address, with the TLS material that belongs to it.
+    """Return the SDK's client of the engine at an address, with the TLS material that belongs to it.
 
     :param version: the API's, None to ask the engine for its newest
     :raises ToolError: when it does not answer, or is reached over ssh and the SDK's part for that is missing
@@ -70,7 +70,7 @@ def engine_errors(address: Address, deed: str, *accepted: int) -> Iterator[None]
 
 
 def _was_reached(error: BaseException) -> bool:
-    """Whether a connection stood, and broke."""
+    """Return whether a connection stood, and broke."""
     import requests
 
     aborted = isinstance(error, requests.exceptions.ChunkedEncodingError)
@@ -107,7 +107,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that are wrapped in it."""
+    """Yield the error, and all that are wrapped in it."""
     seen: list[BaseException] = []
     todo = [error]
     while todo:

@@ -45,7 +45,7 @@ class Store:
         return _BLOB_STORE in (self._info.get("DriverStatus") or [])
 
     def present(self) -> EngineContents:
-        """What may be left out of an archive to load."""
+        """Return what may be left out of an archive to load."""
         images = self._images()
         if self.keeps_blobs:
             loaded = (self._loads(image).read() for image, is_whole in images.items() if is_whole)
@@ -56,7 +56,7 @@ class Store:
         )
 
     def is_whole(self, image: str) -> bool:
-        """Whether all of an image is there, by its ID."""
+        """Return whether all of an image is there, by its ID."""
         if self.keeps_blobs:
             return self._images().get(image, False)
         return self.ask(f"/images/{image}/json") is not None
@@ -67,16 +67,18 @@ class Store:
             self._loads(image).write(list(blobs))
 
     def _images(self) -> dict[str, bool]:
-        """The IDs of all images, and whether all of each is there."""
+        """Return the IDs of all images, and whether all of each is there."""
         return {image["Id"]: _is_whole(image) for image in self.ask("/images/json?manifests=1") or ()}
 
     def _loads(self, image: str) -> Memo[list[Digest]]:
-        """Where it is noted what an image of this engine, and no other, was loaded with."""
+        """Return where it is noted what an image of this engine, and no other, was loaded with."""
         engine = sha256(str(self._info.get("ID")).encode()).hexdigest()[:16]
         return _digests(self.folder / "loads" / engine / image.removeprefix("sha256:"))
 
     def _diff_ids(self, image: str) -> list[Digest]:
-        """An image's layers: its ID is the digest of what says so, so that asked once is asked for good."""
+        """Return an image's layers: its ID is the digest of what says so, so that asked once is asked for
+        good.
+        """
         memo = _digests(self.folder / "images" / image.removeprefix("sha256:"))
         if (known := memo.read()) is not None:
             return known
@@ -88,7 +90,9 @@ class Store:
 
 
 def _is_whole(image: dict[str, Any]) -> bool:
-    """Up to 26 an image of which a blob is missing is not listed; from 27 on it is, and says so."""
+    """Tell whether an image is whole. Up to 26 an image of which a blob is missing is not listed; from 27
+    on it is, and says so.
+    """
     manifests = image.get("Manifests") or ()
     return all(manifest.get("Available") for manifest in manifests if manifest.get("Kind") == "image")
 

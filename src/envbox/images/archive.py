@@ -74,7 +74,7 @@ class ImageArchive:
         return sum(self.size_of(layer) for layer in self.layers)
 
     def stream(self) -> Iterator[bytes]:
-        """The archive.
+        """Yield the archive.
 
         :raises ToolError: when something in the cache is damaged; it is removed, to be made again
         """
@@ -98,7 +98,7 @@ class ImageArchive:
         yield END
 
     def _is_unpacked(self, layer: BaseLayer | Layer) -> bool:
-        """Whether a layer of the base is sent raw, that is not so stored."""
+        """Return whether a layer of the base is sent raw, that is not so stored."""
         is_zstd = isinstance(layer, BaseLayer) and layer.blob.media_type == LAYER_ZSTD_TYPE
         return is_zstd and not self.reads_zstd
 
@@ -106,7 +106,7 @@ class ImageArchive:
         return layer.diff_id if self._is_unpacked(layer) else _shipped(layer).digest
 
     def size_of(self, layer: BaseLayer | Layer) -> int:
-        """The bytes of a layer as it is sent."""
+        """Return the bytes of a layer as it is sent."""
         if isinstance(layer, BaseLayer) and self._is_unpacked(layer):
             return _unpacked_size(layer)
         return _shipped(layer).size
@@ -118,13 +118,15 @@ class ImageArchive:
 
 
 def load_manifest(image: Image) -> bytes:
-    """The manifest of what is loaded: an engine with the containerd store calls the image by its digest."""
+    """Return the manifest of what is loaded: an engine with the containerd store calls the image by its
+    digest.
+    """
     config = Descriptor(CONFIG_TYPE, image.id, len(image.config))
     return Manifest(config, tuple(_shipped(layer) for layer in image.layers)).dumps()
 
 
 def _shipped(layer: BaseLayer | Layer) -> Descriptor:
-    """A layer as it is in an archive for an engine that reads whatever there is."""
+    """Return a layer as it is in an archive for an engine that reads whatever there is."""
     if isinstance(layer, BaseLayer):
         return layer.blob
     return Descriptor(LAYER_TAR_TYPE, layer.diff_id, layer.raw_size)
@@ -152,7 +154,9 @@ def _unpacked(layer: BaseLayer) -> Iterator[bytes]:
 
 @contextmanager
 def _checked(layer: BaseLayer) -> Iterator[HashingReader]:
-    """A base's layer in the cache, to be read to its end: an engine's refusal would not mend a bad one."""
+    """Give a base's layer in the cache, to be read to its end: an engine's refusal would not mend a bad
+    one.
+    """
     import zstandard
 
     with suppress(zstandard.ZstdError, OSError), open_file(layer.path) as file:
@@ -170,7 +174,9 @@ def _checked(layer: BaseLayer) -> Iterator[HashingReader]:
 
 @cache
 def _unpacked_size(layer: BaseLayer) -> int:
-    """Of the raw tar: a tar says an entry's size before its bytes, so that they are unpacked twice."""
+    """Return the size of the raw tar: a tar says an entry's size before its bytes, so that they are
+    unpacked twice.
+    """
     return sum(map(len, _unpacked(layer)))
 
 

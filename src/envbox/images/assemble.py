@@ -93,7 +93,7 @@ def assemble(lock: Lock, parts: Parts) -> Image:
 
 
 def image_config(lock: Lock, parts: Parts) -> dict[str, Any]:
-    """The image's config as the specification has it."""
+    """Return the image's config as the specification has it."""
     created = timestamp_text(parts.created)
     packages = {
         ("pip:" if p.manager == "pip" else "") + p.name: p for p in lock.for_platform(parts.base.platform)
@@ -107,7 +107,7 @@ def image_config(lock: Lock, parts: Parts) -> dict[str, Any]:
 
 
 def assemble_bare(base: BaseImage, layer: Layer) -> Image:
-    """The base as an image that a prefix can be mounted into: the same for every environment. Pure.
+    """Return the base as an image that a prefix can be mounted into: the same for every environment. Pure.
 
     Entrypoint and working directory are an environment's; what differs between environments is not in it.
 
@@ -122,7 +122,9 @@ def assemble_bare(base: BaseImage, layer: Layer) -> Image:
 
 
 def assemble_part(base: BaseImage, layers: Sequence[Layer]) -> Image:
-    """The lower part of an image, to be loaded before there is the rest. Nothing is run from it. Pure."""
+    """Return the lower part of an image, to be loaded before there is the rest. Nothing is run from it.
+    Pure.
+    """
     created = timestamp_text(0)
     history = [{"created": created, "created_by": "envbox: a part of an image"} for _ in layers]
     config = canonical_json(_config(base, layers, created, {}, history))
@@ -166,12 +168,12 @@ def _base_config(base: BaseImage) -> Mapping[str, Any]:
 
 
 def timestamp_text(seconds: int) -> str:
-    """Seconds since 1970 as RFC 3339, in UTC."""
+    """Return seconds since 1970 as RFC 3339, in UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def image_labels(lock: Lock, base: BaseImage, created: int) -> dict[str, str]:
-    """The base's labels, but those that describe the base itself, and ours.
+    """Return the base's labels, but those that describe the base itself, and ours.
 
     :param created: seconds since 1970
     """
@@ -191,7 +193,7 @@ def _kept_labels(base: BaseImage) -> dict[str, str]:
 
 
 def _base_history(config: Mapping[str, Any], base: BaseImage) -> Sequence[Mapping[str, Any]]:
-    """The base's history, if it has an entry for each layer: engines refuse what does not add up."""
+    """Return the base's history, if it has an entry for each layer: engines refuse what does not add up."""
     history: Sequence[Mapping[str, Any]] = config.get("history") or []
     if sum(not entry.get("empty_layer") for entry in history) == len(base.layers):
         return history

@@ -103,7 +103,7 @@ def build(
 def find_built(
     environment: Environment, settings: Settings, engine: Engine, platform: str
 ) -> BuiltImage | None:
-    """The image of an environment's lockfile if it is in the engine; asking costs next to nothing.
+    """Return the image of an environment's lockfile if it is in the engine; asking costs next to nothing.
 
     :raises LockfileError: when there is no lockfile
     """
@@ -116,12 +116,14 @@ def find_built(
 
 
 def image_reference(name: str, image_id: Digest) -> str:
-    """The name that an environment's image has in an engine: by content, so it never means another image."""
+    """Return the name that an environment's image has in an engine: by content, so it never means another
+    image.
+    """
     return f"{repository(name)}:{image_id.removeprefix('sha256:')[:12]}"
 
 
 def repository(name: str) -> str:
-    """The repository of an environment's images. No two environments of a project have the same."""
+    """Return the repository of an environment's images. No two environments of a project have the same."""
     return f"envbox/{image_name(name)}"
 
 
@@ -211,7 +213,7 @@ def make_image(
 
 
 def _variables_files(fragments: Sequence[Fragment]) -> Mapping[str, bytes]:
-    """The env_vars.d files of the packages; few have one, so hardly ever is a fragment read."""
+    """Return the env_vars.d files of the packages; few have one, so hardly ever is a fragment read."""
     from envbox.packages.activation import is_variables_file
 
     wanted = [(f, path) for f in fragments for path in f.paths if is_variables_file(path)]

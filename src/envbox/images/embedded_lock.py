@@ -30,7 +30,7 @@ _PATH = LOCKFILE.lstrip("/")
 
 
 def lockfile_in_engine(name: str, project: Project, engine: Engine, report: Reporter) -> bytes:
-    """The lockfile of an image in the engine: an environment's name, an image's name or its ID.
+    """Return the lockfile of an image in the engine: an environment's name, an image's name or its ID.
 
     :raises ImageError: when there is no such image, or no lockfile in it
     """
@@ -39,7 +39,7 @@ def lockfile_in_engine(name: str, project: Project, engine: Engine, report: Repo
 
 
 def lockfile_in_registry(name: str, platform: str | None, settings: Settings, report: Reporter) -> bytes:
-    """The lockfile of an image in a registry.
+    """Return the lockfile of an image in a registry.
 
     :param platform: of several that a reference can be for; the lockfile is the same in each that envbox made
     :raises ImageError: when there is no such image, or no lockfile in it
@@ -60,7 +60,8 @@ def lockfile_in_registry(name: str, platform: str | None, settings: Settings, re
 def find_lockfile(
     name: str, project: Project, connect: Callable[[], Engine], settings: Settings, report: Reporter
 ) -> bytes:
-    """The lockfile inside an image: of the engine, or a registry where that has none of this reference.
+    """Return the lockfile inside an image: of the engine, or a registry where that has none of this
+    reference.
 
     :param name: an environment's, an image's or its ID; `docker://…` is looked for in its registry only
     :param connect: gives the engine; a registry needs none

@@ -85,11 +85,11 @@ class Explanation:
     layers: tuple[LayerStory, ...]
 
     def of(self, state: str) -> tuple[LayerStory, ...]:
-        """The layers of one state."""
+        """Return the layers of one state."""
         return tuple(layer for layer in self.layers if layer.state == state)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for a program to read."""
+        """Return all of it, for a program to read."""
         sums = {
             state: {
                 "layers": len(found := self.of(state)),
@@ -177,7 +177,7 @@ def _causes(layer: LayerRecord, now: ImageRecord, before: ImageRecord) -> Iterat
 
 
 def _gone(old: LayerRecord, now: ImageRecord) -> Iterator[Cause]:
-    """What was in a layer, and is not in the same one now."""
+    """Yield what was in a layer, and is not in the same one now."""
     for package in old.packages:
         if package.name not in now.packages:
             yield Cause(package.name, REMOVED, package.version, None, "", 0)
@@ -213,7 +213,7 @@ def _place(layer: LayerRecord) -> str:
 
 
 def _why(old: PackageRecord, new: PackageRecord, layer: LayerRecord) -> str:
-    """Why a package has another home than before."""
+    """Return why a package has another home than before."""
     from envbox.images.layers import LARGE
 
     if layer.home == OWN:
@@ -222,7 +222,7 @@ def _why(old: PackageRecord, new: PackageRecord, layer: LayerRecord) -> str:
 
 
 def _relinked(now: ImageRecord, before: ImageRecord) -> str:
-    """Why the same package was linked to other bytes."""
+    """Return why the same package was linked to other bytes."""
     if now.slim != before.slim:
         return f"slim leaves out {', '.join(now.slim) or 'nothing'} now"
     pythons = [image.packages["python"][1].version for image in (before, now) if "python" in image.packages]

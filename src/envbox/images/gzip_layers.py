@@ -31,7 +31,7 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # deflate, no name, no time, no syste
 
 @cache
 def gzip_codec() -> str:
-    """The name of what compresses here: COMMON_CODEC where it writes what zlib writes elsewhere."""
+    """Return the name of what compresses here: COMMON_CODEC where it writes what zlib writes elsewhere."""
     text = b"".join(b"line %d of %d\n" % (n, n * n) for n in range(8192))
     noise = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(512))
     found = hashlib.sha256(b"".join(compressed([text + noise + bytes(100_000)]))).hexdigest()
@@ -39,7 +39,7 @@ def gzip_codec() -> str:
 
 
 def gzip_layer(diff_id: Digest, open_raw: Callable[[], Iterable[bytes]], settings: Settings) -> Descriptor:
-    """What a layer is as gzip; it is compressed when that is not known yet.
+    """Return what a layer is as gzip; it is compressed when that is not known yet.
 
     :param open_raw: its uncompressed tar
     """
@@ -49,7 +49,7 @@ def gzip_layer(diff_id: Digest, open_raw: Callable[[], Iterable[bytes]], setting
 def open_gzip(
     diff_id: Digest, open_raw: Callable[[], Iterable[bytes]], settings: Settings
 ) -> Iterator[bytes]:
-    """The compressed layer, streamed; compressed again when it is no longer in the cache.
+    """Yield the compressed layer, streamed; compressed again when it is no longer in the cache.
 
     :raises ToolError: when what is in the cache is damaged; it is removed, to be made again
     """
@@ -61,7 +61,7 @@ def open_gzip(
 
 
 def verified(path: Path, digest: Digest) -> Iterator[bytes]:
-    """A file of the cache, streamed; it is removed when it turns out not to be what its digest says.
+    """Yield a file of the cache, streamed; it is removed when it turns out not to be what its digest says.
 
     :raises ToolError: then, at the end
     """
@@ -77,7 +77,7 @@ def verified(path: Path, digest: Digest) -> Iterator[bytes]:
 
 
 def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """One gzip member of what is given."""
+    """Yield one gzip member of what is given."""
     deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     check = size = 0
     yield _HEADER

@@ -50,7 +50,7 @@ class Layer:
     fragments: tuple[Fragment, ...] = field(repr=False)
 
     def open_raw(self) -> Iterator[bytes]:
-        """The uncompressed tar, streamed.
+        """Yield the uncompressed tar, streamed.
 
         :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
         """
@@ -60,7 +60,7 @@ class Layer:
         yield END
 
     def open_blob(self) -> Iterator[bytes]:
-        """The compressed tar, streamed.
+        """Yield the compressed tar, streamed.
 
         :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
         """
@@ -89,7 +89,7 @@ def plan_groups(sizes: Mapping[str, int], budget: int = BUDGET) -> tuple[tuple[s
 
 
 def plan_homes(sizes: Mapping[str, int], budget: int = BUDGET) -> dict[str, int | None]:
-    """Where each package goes: None for a layer of its own, else the number of its bucket.
+    """Return where each package goes: None for a layer of its own, else the number of its bucket.
 
     :param sizes: package → its archive's size in bytes
     """
@@ -140,7 +140,7 @@ def build_layers(
 
 
 def measured(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
-    """One layer, with its digests.
+    """Return one layer, with its digests.
 
     :raises ToolError: when a fragment in the cache is damaged; it is removed, to be made again
     """
@@ -205,7 +205,7 @@ def _remembered(fragments: tuple[Fragment, ...], settings: Settings) -> Layer | 
 
 
 def _layer(known: Mapping[str, Any]) -> Layer:
-    """A layer of what was noted, without its fragments."""
+    """Return a layer of what was noted, without its fragments."""
     return Layer(
         diff_id=Digest(known["diff_id"]),
         blob=Descriptor(LAYER_ZSTD_TYPE, Digest(known["digest"]), known["size"]),
@@ -225,7 +225,7 @@ def _said(layer: Layer) -> Mapping[str, Any]:
 
 
 def _measure(fragments: tuple[Fragment, ...], settings: Settings) -> Layer:
-    """Both digests in one pass over the fragments."""
+    """Return both digests in one pass over the fragments."""
     raw, blob = hashlib.sha256(), hashlib.sha256()
     raw_size = size = 0
 

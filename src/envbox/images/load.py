@@ -26,7 +26,7 @@ Gate = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 def known_id(image: Image, engine: Engine) -> str | None:
-    """What the engine calls the image, if all of it is there: by its config, or a manifest."""
+    """Return what the engine calls the image, if all of it is there: by its config, or a manifest."""
     names = (image.id, digest_of(load_manifest(image)))
     return next((name for name in names if engine.is_whole(name)), None)
 
@@ -51,7 +51,7 @@ class Loading:
         self._fetch(base, self.present, stop)
 
     def pack_part(self, part: Image) -> ImageArchive:
-        """What is to be sent of an image's lower part. It counts as present at once."""
+        """Return what is to be sent of an image's lower part. It counts as present at once."""
         parcel = ImageArchive(part, "", self.present, self.engine.reads_zstd)
         self.ahead |= {layer.diff_id: parcel.size_of(layer) for layer in parcel.layers}
         self.present = replace(self.present, chain_ids=self.present.chain_ids.union(chain_ids(part.diff_ids)))
@@ -67,7 +67,7 @@ class Loading:
             self.engine.load(gate(_counted(parcel, task)))
 
     def find(self, image: Image) -> str | None:
-        """What the engine calls the image, if all of it is there, whoever put it there."""
+        """Return what the engine calls the image, if all of it is there, whoever put it there."""
         found = known_id(image, self.engine)
         if found is not None:
             self.engine.remember(found, ImageArchive(image, "").blobs)

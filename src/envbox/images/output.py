@@ -77,7 +77,9 @@ def check_output(path: Path) -> None:
 
 
 def layout_files(publication: Publication) -> dict[str, bytes]:
-    """The files of a layout but its blobs of layers and configs: relative path → bytes, in their order."""
+    """Return the files of a layout but its blobs of layers and configs: relative path → bytes, in their
+    order.
+    """
     files = {
         "oci-layout": canonical_json({"imageLayoutVersion": "1.0.0"}),
         "index.json": canonical_json(_index(publication)),
@@ -105,7 +107,9 @@ def _index(publication: Publication) -> dict[str, Any]:
 
 
 def _docker_manifest(publication: Publication) -> list[dict[str, Any]]:
-    """What `docker load` reads where it knows no OCI layout: every platform's image, named by its ID."""
+    """Return what `docker load` reads where it knows no OCI layout: every platform's image, named by its
+    ID.
+    """
     return [
         {
             "Config": _path(image.parts.config),
@@ -173,7 +177,7 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _checked(blob: Blob, task: Task) -> Iterator[bytes]:
-    """A blob's bytes. What is not what its digest says never becomes an output."""
+    """Yield a blob's bytes. What is not what its digest says never becomes an output."""
     found, size = hashlib.sha256(), 0
     for piece in blob.open():
         found.update(piece)

@@ -113,7 +113,7 @@ class Publication:
         return tuple({blob.digest: blob for blob in found}.values())
 
     def to_json(self) -> dict[str, Any]:
-        """What programs are told of it."""
+        """Return what programs are told of it."""
         images = [
             {"platform": i.platform, "id": i.id, "digest": i.manifest.descriptor.digest} for i in self.images
         ]
@@ -133,7 +133,7 @@ class PublicationBlobs:
 
 
 def remembered(wanted: PublishRequest, settings: Settings) -> Publication | None:
-    """A publication of which everything was made once; None when that is not known."""
+    """Return a publication of which everything was made once; None when that is not known."""
     images = _memo(wanted, settings).read()
     return Publication(wanted.environment.name, images) if images else None
 
@@ -204,7 +204,7 @@ def _platforms(wanted: PublishRequest, data: bytes) -> tuple[str, ...]:
 def _published(
     image: Image, base: BaseImage, wanted: PublishRequest, settings: Settings, report: Reporter
 ) -> tuple[PlatformImage, list[Blob]]:
-    """An image in the form in which it is given away."""
+    """Return an image in the form in which it is given away."""
     from envbox.images.publication_blobs import gzip_blobs, zstd_blobs
 
     if wanted.is_compat:

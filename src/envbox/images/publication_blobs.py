@@ -24,7 +24,7 @@ from envbox.settings import Settings
 
 
 def zstd_blobs(image: Image, base: BaseImage, settings: Settings, report: Reporter) -> list[Blob]:
-    """The layers as the image's own manifest has them."""
+    """Return the layers as the image's own manifest has them."""
     return [
         _base_blob(layer, base, settings, report)
         if isinstance(layer, BaseLayer)
@@ -34,7 +34,7 @@ def zstd_blobs(image: Image, base: BaseImage, settings: Settings, report: Report
 
 
 def gzip_blobs(image: Image, base: BaseImage, settings: Settings, report: Reporter) -> list[Blob]:
-    """The layers without zstd; compresses those that were not compressed before.
+    """Return the layers without zstd; compresses those that were not compressed before.
 
     :raises ToolError: when the disk is full
     """
@@ -73,7 +73,7 @@ def _fetched(layer: BaseLayer, base: BaseImage, settings: Settings, report: Repo
 
 
 def _raw(layer: BaseLayer, base: BaseImage, settings: Settings, report: Reporter) -> Iterator[bytes]:
-    """A zstd layer of the base, unpacked."""
+    """Yield a zstd layer of the base, unpacked."""
     import zstandard
 
     fetch_layers(base, [layer], settings, report)

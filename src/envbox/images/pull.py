@@ -90,13 +90,13 @@ def pull(
 
 
 def pulled_before(reference: Reference, settings: Settings, engine: Engine) -> PulledImage | None:
-    """What a reference meant when it was last pulled, if the engine still has it."""
+    """Return what a reference meant when it was last pulled, if the engine still has it."""
     pulled = _memo(reference, settings).read()
     return pulled if pulled and engine.has_image(pulled.id) else None
 
 
 def pull_to_launch(reference: Reference, settings: Settings, engine: Engine, report: Reporter) -> PulledImage:
-    """An image that envbox made, to start containers from; without its registry, the one pulled last.
+    """Return an image that envbox made, to start containers from; without its registry, the one pulled last.
 
     :raises ImageError: when envbox did not make it, and what `pull` can raise
     """

@@ -128,7 +128,7 @@ def remember_record(image_id: str, record: ImageRecord, settings: Settings) -> N
 
 
 def recall_record(image_id: str, settings: Settings) -> ImageRecord | None:
-    """The record of an image; None when there is none, or one of another version."""
+    """Return the record of an image; None when there is none, or one of another version."""
     return _memo(image_id, settings).read()
 
 

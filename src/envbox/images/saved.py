@@ -118,7 +118,7 @@ class SavedImage:
         return platform
 
     def kept(self, path: str) -> bytes | None:
-        """The content of a file that was asked for; the uppermost layer's."""
+        """Return the content of a file that was asked for; the uppermost layer's."""
         return next((layer.kept[path] for layer in reversed(self.layers) if path in layer.kept), None)
 
 
@@ -233,7 +233,9 @@ def _decompressed(stream: io.BufferedReader[Any]) -> Any:
 
 
 def _manifest(data: bytes | None) -> bytes | None:
-    """What an engine that keeps images by manifest has under their ID; others have the config there."""
+    """Return what an engine that keeps images by manifest has under their ID; others have the config
+    there.
+    """
     return data if data is not None and "layers" in read_json(data) else None
 
 

@@ -46,7 +46,7 @@ def tree_of(saved: SavedImage) -> ImageTree:
 
 
 def overlay(layers: Iterable[Sequence[Entry]], removed: list[str] | None = None) -> dict[str, Entry]:
-    """What is at each path in the end.
+    """Return what is at each path in the end.
 
     :param removed: gets the paths of whiteouts that hide nothing of these layers
     """
@@ -63,12 +63,12 @@ def overlay(layers: Iterable[Sequence[Entry]], removed: list[str] | None = None)
 
 
 def is_whiteout(path: str) -> bool:
-    """Whether an entry of this name says that something is gone."""
+    """Return whether an entry of this name says that something is gone."""
     return posixpath.basename(path).startswith(_WHITEOUT)
 
 
 def hides(whiteout: str, path: str) -> bool:
-    """Whether a whiteout takes away what is at a path in the layers below."""
+    """Return whether a whiteout takes away what is at a path in the layers below."""
     target = _target(whiteout)
     is_opaque = posixpath.basename(whiteout) == _OPAQUE  # the folder stays, and is empty
     return path.startswith(f"{target}/") or (path == target and not is_opaque)

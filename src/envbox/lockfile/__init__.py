@@ -104,7 +104,7 @@ class Lock:
     virtual: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def for_platform(self, platform: str) -> tuple[LockedPackage, ...]:
-        """The packages of one platform, conda's first, then wheels, each sorted by name.
+        """Return the packages of one platform, conda's first, then wheels, each sorted by name.
 
         :raises LockfileError: when the lock has nothing for that platform
         """
@@ -119,7 +119,8 @@ class Lock:
 
 
 def plain_lines(data: bytes) -> bytes:
-    """A lockfile's bytes with the line ends that it was written with, whatever a checkout made of them.
+    """Return a lockfile's bytes with the line ends that it was written with, whatever a checkout made of
+    them.
 
     They are what is hashed and what lies in images: so git's `autocrlf` makes no other image.
     """
@@ -127,20 +128,22 @@ def plain_lines(data: bytes) -> bytes:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether an archive's name can be a file's, and leads nowhere else."""
+    """Return whether an archive's name can be a file's, and leads nowhere else."""
     return name not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", name)
 
 
 def pip_name(name: str) -> str:
-    """A project's name in the form that indexes compare names in (PEP 503)."""
+    """Return a project's name in the form that indexes compare names in (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def lock_command(name: str, platforms: Iterable[str]) -> str:
-    """The command that locks an environment for these platforms."""
+    """Return the command that locks an environment for these platforms."""
     return f"envbox lock {name} " + " ".join(f"--platform {platform}" for platform in platforms)
 
 
 def lock_anew() -> str:
-    """What to do about a lock that is fresh by its spec and cannot be used: `lock` alone would keep it."""
+    """Return what to do about a lock that is fresh by its spec and cannot be used: `lock` alone would keep
+    it.
+    """
     return "remove the lockfile (NAME.conda-lock.yml), and run: envbox lock NAME"

@@ -68,7 +68,7 @@ def loads(data: bytes, path: Path, selection: Selection = EVERYTHING) -> Foreign
 
 
 def _is_passed_over(entry: Mapping[str, Any], left_out: LeftOut) -> bool:
-    """Virtual packages, which some releases wrote without a URL, and what is not asked for."""
+    """Pass over virtual packages, which some releases wrote without a URL, and what is not asked for."""
     name, only = entry.get("name"), left_out.selection.platforms
     if (isinstance(name, str) and name.startswith("__")) or (only and entry.get("platform") not in only):
         return True

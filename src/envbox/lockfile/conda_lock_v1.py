@@ -69,7 +69,8 @@ def loads(data: bytes, path: Path) -> Lock:
 
 
 def salvaged(data: bytes, path: Path) -> Lock:
-    """What is sound of a lockfile that need not be whole: to be preferred by a solve, and for nothing else.
+    """Return what is sound of a lockfile that need not be whole: to be preferred by a solve, and for nothing
+    else.
 
     :raises LockfileError: when nothing of it is
     """
@@ -83,7 +84,7 @@ def salvaged(data: bytes, path: Path) -> Lock:
 
 
 def _way_out(path: Path, faults: list[str], again: str) -> str:
-    """What to do about faults; an old one of conda-lock's, which has MD5 alone, can be taken over."""
+    """Return what to do about faults; an old one of conda-lock's, which has MD5 alone, can be taken over."""
     if not all(NO_SHA256 in words for words in faults):
         return again
     return (
@@ -108,7 +109,7 @@ def _yaml(document: object) -> str:
 
 
 def sealed(lock: Lock) -> Lock:
-    """The lock as it will be read back: in the file's order, with the file's digest."""
+    """Return the lock as it will be read back: in the file's order, with the file's digest."""
     ordered = replace(lock, packages=tuple(_sorted(lock)), platforms=tuple(sorted(lock.platforms)))
     return replace(ordered, digest=digest_of(dumps(ordered)))
 
@@ -184,14 +185,14 @@ def _problem(error: Exception) -> str:
 
 
 def name_from(path: Path) -> str:
-    """The name of the environment whose lockfile has this path."""
+    """Return the name of the environment whose lockfile has this path."""
     if path.name.endswith(LOCK_SUFFIX):
         return path.name[: -len(LOCK_SUFFIX)]
     return path.absolute().parent.name or "environment"
 
 
 def lock_hint(path: Path) -> str:
-    """The command that locks the environment whose lockfile has this path, as a shell takes it.
+    """Return the command that locks the environment whose lockfile has this path, as a shell takes it.
 
     A name may be any file's; and a spec that lies elsewhere than projects have theirs is named by its path.
     """

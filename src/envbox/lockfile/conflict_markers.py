@@ -39,7 +39,8 @@ _STEPS = {
 
 
 def read_sides(data: bytes, path: Path) -> tuple[Lock, Lock] | None:
-    """What both sides of a conflicted lockfile have locked, ours and theirs; None where there is no conflict.
+    """Return what both sides of a conflicted lockfile have locked, ours and theirs; None where there is no
+    conflict.
 
     Git merges what it can line by line before it gives up, so a side may have a package of the other, without
     what that needs: what is sound of each is good enough to be preferred.
@@ -63,7 +64,7 @@ def read_sides(data: bytes, path: Path) -> tuple[Lock, Lock] | None:
 
 
 def sides(data: bytes) -> tuple[bytes, bytes] | None:
-    """Both sides of a conflicted file, ours and theirs; None without a conflict that is whole."""
+    """Return both sides of a conflicted file, ours and theirs; None without a conflict that is whole."""
     ours, theirs = list[bytes](), list[bytes]()
     state, count = _In.BOTH, 0
     for line in data.splitlines(keepends=True):

@@ -38,7 +38,7 @@ _REQUESTED, _VIRTUAL, _ABOUT = "envbox.requested.", "envbox.virtual.", "envbox.a
 
 
 def write_custom(lock: Lock) -> dict[str, str]:
-    """What of a lock stands in the custom metadata, sorted by key."""
+    """Return what of a lock stands in the custom metadata, sorted by key."""
     custom = {"envbox.name": lock.name}
     if lock.base is not None:
         custom["envbox.base"] = lock.base.reference
@@ -70,7 +70,7 @@ def _about_key(package: LockedPackage) -> str:
 
 
 def _about_one(packages: Mapping[str, LockedPackage]) -> dict[str, object]:
-    """The licence once, unless the platforms differ in it; the sizes by platform."""
+    """Return the licence once, unless the platforms differ in it; the sizes by platform."""
     licenses = {platform: package.license or None for platform, package in packages.items()}
     same = set(licenses.values())
     told: dict[str, object] = {}
@@ -91,7 +91,7 @@ def _json(value: object) -> str:
 
 
 def with_custom(lock: Lock, custom: Mapping[str, str], faults: list[str]) -> Lock:
-    """A lock with what its custom metadata says, and whatever is wrong with that added to `faults`."""
+    """Return a lock with what its custom metadata says, and whatever is wrong with that added to `faults`."""
     return replace(
         lock,
         name=_name(custom, faults) or lock.name,
@@ -107,7 +107,7 @@ def with_custom(lock: Lock, custom: Mapping[str, str], faults: list[str]) -> Loc
 
 
 def _name(custom: Mapping[str, str], faults: list[str]) -> str | None:
-    """The environment's name, which stands in images' names, prompts and commands that people copy."""
+    """Return the environment's name, which stands in images' names, prompts and commands that people copy."""
     name = custom.get("envbox.name")
     if name and not _NAME.fullmatch(name):
         faults.append(f"`envbox.name` is {shown(name)}; a name is made of letters, digits, `-`, `_` and `.`")
@@ -143,7 +143,9 @@ def _loaded(text: str) -> Any:
 def _with_about(
     packages: tuple[LockedPackage, ...], custom: Mapping[str, str], faults: list[str]
 ) -> tuple[LockedPackage, ...]:
-    """The packages with size and licence. What is said of a package that is not locked is nobody's matter."""
+    """Return the packages with size and licence. What is said of a package that is not locked is nobody's
+    matter.
+    """
     told = _by_platform(custom, _ABOUT, lambda key: _read_about(custom[key], key, faults))
     if not told:
         return packages
@@ -158,7 +160,7 @@ def _with_about(
 def _read_about(
     text: str, key: str, faults: list[str]
 ) -> tuple[Mapping[str, str] | str | None, Mapping[str, int]]:
-    """A package's licence, by platform where they differ, and its sizes."""
+    """Return a package's licence, by platform where they differ, and its sizes."""
     value = _loaded(text)
     license_, sizes = (
         (value.get("license"), value.get("size", {})) if isinstance(value, dict) else (None, None)

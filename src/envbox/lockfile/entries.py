@@ -95,7 +95,7 @@ def _is_sound(
     place: tuple[str, tuple[str, ...]],
     faults: list[str],
 ) -> bool:
-    """Whether an entry's parts agree.
+    """Return whether an entry's parts agree.
 
     :param parts: name, version and build, as the archive's own name has them
     :param place: what the entry is called, and the platforms that there are
@@ -127,7 +127,7 @@ def _archive(url: str) -> re.Match[str] | None:
 
 
 def _canonical(url: str) -> str | None:
-    """The URL without credentials; None when it is none."""
+    """Return the URL without credentials; None when it is none."""
     try:
         return url if _CLEAN.fullmatch(url) and "[" not in url else without_credentials(url)
     except ValueError:

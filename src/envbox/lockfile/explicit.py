@@ -115,7 +115,9 @@ def dumps(lock: Lock, platform: str) -> bytes:
 
 
 def in_order(packages: Sequence[LockedPackage]) -> list[LockedPackage]:
-    """The packages of one platform, each after those that it needs, else by name; cycles as they come."""
+    """Return the packages of one platform, each after those that it needs, else by name; cycles as they
+    come.
+    """
     by_name = {p.name: p for p in sorted(packages, key=lambda p: p.name)}
     done: dict[str, LockedPackage] = {}
     for first, package in by_name.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_lock_bytes(path: Path) -> bytes:
-    """A lockfile's bytes, with plain line ends.
+    """Return a lockfile's bytes, with plain line ends.
 
     :raises LockfileError: when there are none
     """

@@ -106,7 +106,7 @@ class LeftOut:
     words: list[str] = field(default_factory=list)
 
     def is_unwanted(self, name: str, version: object = None, category: object = MAIN) -> bool:
-        """Whether a package is to be left out; it is noted then."""
+        """Return whether a package is to be left out; it is noted then."""
         if pip_name(name) in map(pip_name, self.selection.without):
             self.names.setdefault(pip_name(name), set()).add(f"{name} {version or ''}".strip())
             return True
@@ -116,7 +116,7 @@ class LeftOut:
         return False
 
     def told(self, path: Path) -> tuple[str, ...]:
-        """What was left out, in words.
+        """Return what was left out, in words.
 
         :raises LockfileError: when a package that is to be left out, or a category, is not there
         """
@@ -140,7 +140,7 @@ class Faults:
         self._about: tuple[str | None, str | None] = (None, None)
 
     def about(self, package: str | None, platform: str | None) -> Faults:
-        """The same collection, for faults of one package: what it is called, and where it stands."""
+        """Return the same collection, for faults of one package: what it is called, and where it stands."""
         part = Faults(self._path, self._kind)
         part._found, part._about = self._found, (package, platform)
         return part
@@ -162,7 +162,7 @@ class Faults:
             )
 
     def _way_around(self, platforms: Sequence[str]) -> str | None:
-        """A command that does not meet the same faults; None where there is none."""
+        """Return a command that does not meet the same faults; None where there is none."""
         packages, broken = ({fault[part] for fault in self._found} for part in (1, 2))
         command = f"envbox import {shlex.quote(self._path.name)}"
         sound = [p for p in platforms if p not in broken]
@@ -235,7 +235,7 @@ def _checked_url(url: object, where: str, faults: Faults) -> str:
 
 
 def _checked_facts(said: Mapping[str, Any], where: str, faults: Faults) -> dict[str, Any]:
-    """The facts in the form that we keep; what cannot be is a fault."""
+    """Return the facts in the form that we keep; what cannot be is a fault."""
     found = dict(said)
     for key, pattern in (("md5", _MD5), ("sha256", _SHA256)):
         value = found.get(key)
@@ -256,7 +256,7 @@ def _checked_facts(said: Mapping[str, Any], where: str, faults: Faults) -> dict[
 
 
 def distinct(packages: Sequence[ForeignPackage], faults: Faults) -> tuple[ForeignPackage, ...]:
-    """The packages by name; one that stands there twice in two versions is a fault."""
+    """Return the packages by name; one that stands there twice in two versions is a fault."""
     found: dict[tuple[str, str, str], ForeignPackage] = {}
     for package in packages:
         key = (package.manager, package.name, package.platform)
@@ -270,7 +270,7 @@ def distinct(packages: Sequence[ForeignPackage], faults: Faults) -> tuple[Foreig
 
 
 def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
-    """The channels that packages come from, the one with the most first."""
+    """Return the channels that packages come from, the one with the most first."""
     counts: dict[str, int] = {}
     for package in packages:
         if package.manager == "conda":
@@ -280,7 +280,7 @@ def channels_of(packages: Sequence[ForeignPackage]) -> tuple[str, ...]:
 
 
 def channel_name(url: str) -> str:
-    """A channel as specs name it: conda-forge and the like by their name, others by their URL."""
+    """Return a channel as specs name it: conda-forge and the like by their name, others by their URL."""
     url = public_channel(url).rstrip("/")
     if url.startswith(_DEFAULTS):
         return "defaults"
@@ -289,7 +289,9 @@ def channel_name(url: str) -> str:
 
 
 def channels_in(value: object, faults: Faults) -> tuple[str, ...]:
-    """The channels of a list, each a text or a mapping with a `url`; what is neither is passed over."""
+    """Return the channels of a list, each a text or a mapping with a `url`; what is neither is passed
+    over.
+    """
     entries = value if isinstance(value, list) else []
     urls = [e.get("url") if isinstance(e, dict) else e for e in entries]
     found = tuple(url for url in urls if isinstance(url, str) and url)
@@ -302,7 +304,7 @@ def channels_in(value: object, faults: Faults) -> tuple[str, ...]:
 
 
 def decoded(data: bytes, path: Path) -> str:
-    """A lockfile's text, whatever editor saved it.
+    """Return a lockfile's text, whatever editor saved it.
 
     :raises LockfileError: when it is empty, in conflict, or something else than text
     """

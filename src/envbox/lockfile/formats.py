@@ -61,7 +61,7 @@ _OURS = b"envbox.name:"  # in the custom metadata of every lockfile that envbox 
 
 
 def kind_of(data: bytes, path: Path) -> str:
-    """Which format a file has.
+    """Return which format a file has.
 
     :raises LockfileError: when it is none that is known
     """
@@ -81,7 +81,7 @@ def kind_of(data: bytes, path: Path) -> str:
 
 
 def is_spec(path: Path) -> bool:
-    """Whether a file is a spec: one that is called like one, and is no lockfile."""
+    """Return whether a file is a spec: one that is called like one, and is no lockfile."""
     if path.suffix.lower() not in (".yml", ".yaml"):
         return False
     try:

@@ -98,7 +98,7 @@ def _environment(environments: object, wanted: str | None, path: Path) -> Mappin
 
 
 def _subdirs(value: object, faults: Faults) -> dict[str, str]:
-    """The platforms' names → their subdir (version 7)."""
+    """Return the platforms' names → their subdir (version 7)."""
     found = {}
     for entry in value if isinstance(value, list) else []:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
@@ -110,7 +110,7 @@ def _subdirs(value: object, faults: Faults) -> dict[str, str]:
 
 
 def _known(value: object, faults: Faults) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """What stands of a package, by (manager, URL)."""
+    """Return what stands of a package, by (manager, URL)."""
     if not isinstance(value, list):
         faults.add("`packages` is missing, or not a list")
         return {}
@@ -165,7 +165,7 @@ def _read_entries(
 
 
 def _name(kind: str, url: str, facts: Mapping[str, Any] | None) -> str | None:
-    """What a package is called, where that can be told."""
+    """Return what a package is called, where that can be told."""
     named = (facts or {}).get("name")
     if isinstance(named, str):
         return named
@@ -219,7 +219,7 @@ def dumps(lock: Lock, platforms: tuple[str, ...]) -> bytes:
 
 
 def channel_urls(lock: Lock) -> list[str]:
-    """The channels of a lock as URLs: those named first, then others that packages come from."""
+    """Return the channels of a lock as URLs: those named first, then others that packages come from."""
     from_packages = dict.fromkeys(p.channel for p in lock.packages if p.manager == "conda")
     named = [_url_of(c, tuple(from_packages)) for c in lock.channels]
     return list(dict.fromkeys([*(c for channels in named for c in channels), *from_packages]))
@@ -250,7 +250,9 @@ def _facts(package: LockedPackage) -> dict[str, Any]:
 
 
 def _requirement(name: str, bound: str) -> str:
-    """A wheel's dependency as PEP 508 has it; what conda-lock keeps of poetry's own notation is left away."""
+    """Return a wheel's dependency as PEP 508 has it; what conda-lock keeps of poetry's own notation is
+    left away.
+    """
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:

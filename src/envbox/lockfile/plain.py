@@ -46,7 +46,7 @@ _START, _END = "package:\n", "version: 1\n"
 
 
 def read_plain(data: bytes) -> dict[str, Any] | None:
-    """The document that YAML finds in a lockfile; None where that takes a YAML parser to tell.
+    """Return the document that YAML finds in a lockfile; None where that takes a YAML parser to tell.
 
     The metadata, which is short, is always read by one.
     """
@@ -65,7 +65,9 @@ def read_plain(data: bytes) -> dict[str, Any] | None:
 
 
 def _metadata(head: str) -> dict[str, Any] | None:
-    """Its lines are indented, but for comments: so it ends where it seems to, or is no YAML by itself."""
+    """Return its lines are indented, but for comments: so it ends where it seems to, or is no YAML by
+    itself.
+    """
     import yaml
 
     if _OTHER_BREAKS.search(head):
@@ -125,7 +127,7 @@ def _unquoted(text: str, is_text: Callable[[str], bool]) -> str | None:
 
 @cache
 def _resolver() -> Callable[[str], bool]:
-    """Whether a plain scalar is a text to YAML, and not a number, a date, a truth or nothing."""
+    """Return whether a plain scalar is a text to YAML, and not a number, a date, a truth or nothing."""
     import yaml
 
     kinds = yaml.CSafeLoader.yaml_implicit_resolvers
@@ -141,7 +143,9 @@ def _resolver() -> Callable[[str], bool]:
 
 
 def write_plain(packages: Iterable[LockedPackage]) -> str | None:
-    """The package list as the YAML library writes it; None where a name takes that library to write."""
+    """Return the package list as the YAML library writes it; None where a name takes that library to
+    write.
+    """
     is_text = _resolver()
     lines = []
     for p in packages:
@@ -166,7 +170,7 @@ def write_plain(packages: Iterable[LockedPackage]) -> str | None:
 
 @lru_cache(maxsize=1 << 16)
 def _quoted(text: str) -> str | None:
-    """A text as a value in a block mapping; None when it takes more than a line."""
+    """Return a text as a value in a block mapping; None when it takes more than a line."""
     import yaml
 
     if _SAFE.fullmatch(text) and _resolver()(text):

@@ -40,7 +40,7 @@ _OURS = "ENVBOX_"
 
 
 def variable_fault(name: object, value: str) -> str | None:
-    """What keeps a variable from being set for an environment, in words."""
+    """Return what keeps a variable from being set for an environment, in words."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return f"{shown(name)} in `variables` cannot be the name of an environment variable"
     if why := RESERVED.get(name) or ("it is a setting of envbox's" if name.startswith(_OURS) else None):

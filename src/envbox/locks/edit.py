@@ -168,7 +168,7 @@ def _pip_fault(text: str) -> tuple[str | None, str | None]:
 
 
 def _is_bare(dependency: Dependency) -> bool:
-    """Whether only a name was given: whatever is asked of it already may stay."""
+    """Return whether only a name was given: whatever is asked of it already may stay."""
     return not _OPERATOR.search(dependency.text) and "::" not in dependency.text
 
 

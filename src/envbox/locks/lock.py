@@ -109,7 +109,7 @@ def relock(
 
 
 def locked_before(environment: Environment) -> Lock | None:
-    """The lock that is there, if any.
+    """Return the lock that is there, if any.
 
     :raises LockfileError: when it cannot be read
     """
@@ -119,7 +119,7 @@ def locked_before(environment: Environment) -> Lock | None:
 
 
 def sides_before(environment: Environment) -> tuple[Lock, ...]:
-    """The lock that is there; both sides of it, ours first, where it is in conflict; or none.
+    """Return the lock that is there; both sides of it, ours first, where it is in conflict; or none.
 
     :raises LockfileError: when it cannot be read
     """
@@ -170,7 +170,7 @@ def _check_locked(names: frozenset[str], previous: Lock | None, environment: Env
 
 
 def _standing(before: PreviousLock, platforms: Sequence[str] | None) -> Lock | None:
-    """The lock that is there, if nothing of it is to move, and it is for these platforms."""
+    """Return the lock that is there, if nothing of it is to move, and it is for these platforms."""
     previous, update = before.lock, before.update
     if (
         previous is None
@@ -236,8 +236,8 @@ def _system(solved: Lock, platform: str) -> str:
 
 
 def _base(spec: EnvSpec, previous: Sequence[Lock], settings: Settings, report: Reporter) -> Base:
-    """The base, pinned for each platform that an image can be of: as it is locked, as long as the same one
-    is asked for.
+    """Return the base, pinned for each platform that an image can be of: as it is locked, as long as the
+    same one is asked for.
     """
     from envbox.registry.base import resolve_base
     from envbox.registry.reference import parse_reference
@@ -266,7 +266,9 @@ def _base(spec: EnvSpec, previous: Sequence[Lock], settings: Settings, report: R
 
 
 def _with_rare(known: Base, platforms: Sequence[str], settings: Settings, report: Reporter) -> Base:
-    """The base, pinned also for platforms that few bases have; one that it lacks is locked without it."""
+    """Return the base, pinned also for platforms that few bases have; one that it lacks is locked without
+    it.
+    """
     from envbox.registry.base import resolve_base
 
     for platform in platforms:

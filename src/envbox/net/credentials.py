@@ -41,7 +41,7 @@ class Login:
     user: str = field(default="", repr=False)
 
     def sign(self, url: str) -> tuple[str, dict[str, str]]:
-        """The address to ask, and the headers to ask with."""
+        """Return the address to ask, and the headers to ask with."""
         if self.kind == "token":
             parts = urlsplit(url)
             if _TOKEN.match(parts.path):
@@ -68,7 +68,7 @@ class Place:
     path: str = ""
 
     def holds(self, url: str) -> bool:
-        """Whether an address lies there."""
+        """Return whether an address lies there."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         wild = self.host.startswith("*.") and (host == self.host[2:] or host.endswith(self.host[1:]))
@@ -91,11 +91,11 @@ class Logins:
         self._lock = threading.Lock()
 
     def find(self, url: str) -> Login | None:
-        """The login for an address, if anything has one."""
+        """Return the login for an address, if anything has one."""
         return next((place.login for place in self._places if place.holds(url)), None)
 
     def ask_keyring(self, url: str) -> Login | None:
-        """The login that rattler or pixi left in the system's keyring, if there is one."""
+        """Return the login that rattler or pixi left in the system's keyring, if there is one."""
         host = urlsplit(url).hostname or ""
         with self._lock:
             if host not in self._from_keyring:
@@ -104,7 +104,7 @@ class Logins:
 
 
 def read_logins(environ: Mapping[str, str], addresses: Iterable[str] = ()) -> Logins:
-    """All logins that are known here.
+    """Return all logins that are known here.
 
     :param addresses: of channels and mirrors, which may have a login in them
     :raises SettingsError: when ENVBOX_CREDENTIALS is not what it should be
@@ -123,7 +123,7 @@ def read_logins(environ: Mapping[str, str], addresses: Iterable[str] = ()) -> Lo
 
 
 def without_user(url: str) -> tuple[str, Login | None]:
-    """An address without `USER:PASSWORD@`, and what that says."""
+    """Return an address without `USER:PASSWORD@`, and what that says."""
     parts = urlsplit(url)
     info, at, host = parts.netloc.rpartition("@")
     user, _, password = info.partition(":")
@@ -132,7 +132,9 @@ def without_user(url: str) -> tuple[str, Login | None]:
 
 
 def split_login(url: str) -> tuple[str, Login | None]:
-    """A channel's address without the login in it, and that login: a user's, or conda's `/t/TOKEN/`."""
+    """Return a channel's address without the login in it, and that login: a user's, or conda's
+    `/t/TOKEN/`.
+    """
     bare, login = without_user(url)
     parts = urlsplit(bare)
     if token := _TOKEN.match(parts.path):
@@ -141,7 +143,7 @@ def split_login(url: str) -> tuple[str, Login | None]:
 
 
 def hint_for(url: str, logins: Logins) -> str:
-    """What to do when a server wants to know who we are."""
+    """Return what to do when a server wants to know who we are."""
     host = urlsplit(url).hostname or "its host"
     unread = "".join(f"; {problem}" for problem in logins.problems)
     return (
@@ -203,7 +205,7 @@ def _host(key: str) -> str:
 
 
 def _rattler_login(value: Any) -> Login | None:
-    """An entry of rattler's store, of the kinds that a channel can want (S3's are another matter)."""
+    """Return an entry of rattler's store, of the kinds that a channel can want (S3's are another matter)."""
     match value:
         case {"BearerToken": str(token)} | {"OAuth": {"access_token": str(token)}}:
             return Login("bearer", token)
@@ -224,7 +226,9 @@ def _keyring_login(host: str) -> Login | None:
 
 
 def _condarcs(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """Where conda looks, the nearest first: https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/"""
+    """Return where conda looks, the nearest first: https://docs.conda.io/projects/conda/en/stable/user-
+    guide/configuration/
+    """
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     named = [Path(environ[key]) for key in ("CONDARC",) if environ.get(key)]
     prefix = [Path(environ[key]) / ".condarc" for key in ("CONDA_PREFIX",) if environ.get(key)]
@@ -250,7 +254,7 @@ def _from_condarc(path: Path, environ: Mapping[str, str], problems: list[str]) -
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in a structure of lists and mappings."""
+    """Yield all texts in a structure of lists and mappings."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

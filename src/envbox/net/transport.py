@@ -68,7 +68,7 @@ class Transport:
         return answer
 
     def pieces(self, answer: requests.Response, most: int | None = None) -> Iterator[bytes]:
-        """The bytes of an answer, as they come, a Content-Encoding not undone.
+        """Yield the bytes of an answer, as they come, a Content-Encoding not undone.
 
         :param most: of them
         :raises requests.ReadTimeout: when too few came within `timeout`
@@ -89,7 +89,7 @@ class Transport:
             yield piece
 
     def whole(self, answer: requests.Response, most: int) -> bytes:
-        """All bytes of an answer, unpacked; raises as `pieces` does.
+        """Return all bytes of an answer, unpacked; raises as `pieces` does.
 
         :param most: of them, packed and unpacked
         :raises requests.exceptions.ContentDecodingError: when it is not packed as it says
@@ -128,7 +128,8 @@ class Transport:
 
 
 def certificates(settings: Settings, environ: Mapping[str, str]) -> str | bool:
-    """The file or folder of certificates that servers are checked against; True: those that requests brings.
+    """Return the file or folder of certificates that servers are checked against; True: those that requests
+    brings.
 
     :raises SettingsError: when what is named is not there, or something else
     """
@@ -151,7 +152,7 @@ def certificates(settings: Settings, environ: Mapping[str, str]) -> str | bool:
 
 
 def certificate_hint(address: str) -> str:
-    """What to do when a server's certificate is not trusted."""
+    """Return what to do when a server's certificate is not trusted."""
     host = urlsplit(address).hostname
     return (
         f"if {host}, or a proxy before it, has a certificate of your organisation's own, name that: "
@@ -160,12 +161,13 @@ def certificate_hint(address: str) -> str:
 
 
 def _unchanged(prepared: Any) -> Any:
-    """As `auth`, it keeps requests from looking for a login of its own."""
+    """Leave it as it is: as `auth`, this keeps requests from looking for a login of its own."""
     return prepared
 
 
 def open_session(settings: Settings) -> requests.Session:
-    """A session with our certificates and patience, whose redirects show a login to its own host alone.
+    """Return a session with our certificates and patience, whose redirects show a login to its own host
+    alone.
 
     :raises SettingsError: when the certificates that are named cannot be used
     """
@@ -205,7 +207,7 @@ def open_session(settings: Settings) -> requests.Session:
 
 
 def _patient_adapter() -> Any:
-    """An adapter whose connections wait for all of the headers, not for each byte of them."""
+    """Return an adapter whose connections wait for all of the headers, not for each byte of them."""
     import http.client
 
     from requests.adapters import HTTPAdapter
@@ -261,7 +263,7 @@ def _patient_adapter() -> Any:
 
 
 def offline_error(address: str) -> ToolError:
-    """What to say of something that would have to be fetched."""
+    """Return what to say of something that would have to be fetched."""
     return ToolError(
         f"{public(address)} is not in the cache, and --offline fetches nothing",
         "have it fetched once, without --offline (or `offline` in the settings)",

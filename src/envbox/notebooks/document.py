@@ -204,7 +204,9 @@ def _cells(cells: object, path: Path) -> tuple[Cell, ...]:
 
 
 def _kernel(metadata: Mapping[str, Any]) -> tuple[str | None, str, str | None]:
-    """The kernel's name, its language and the language's version, of a notebook that may say none of it."""
+    """Return the kernel's name, its language and the language's version, of a notebook that may say none
+    of it.
+    """
 
     def text(section: str, key: str) -> str | None:
         part = metadata.get(section)

@@ -160,7 +160,7 @@ def _both(one: str, other: str) -> str:
 
 
 def conda_version(specifier: str) -> str | None:
-    """A version's bounds in conda's words; None where conda has none for them.
+    """Return a version's bounds in conda's words; None where conda has none for them.
 
     `packaging` writes them without blanks and sorted: `!=1.5,<2,>=1`.
     """
@@ -172,7 +172,7 @@ def conda_version(specifier: str) -> str | None:
 
 
 def spec_text(found: Draft, channels: Collection[str], name: str | None, sources: str) -> str:
-    """The text of the spec."""
+    """Return the text of the spec."""
     lines = [f"# begun by `envbox init` from {sources}; yours to edit"]
     lines += [f"name: {name}"] if name else []
     lines += ["channels:", *(f"  - {channel}" for channel in channels), "dependencies:"]

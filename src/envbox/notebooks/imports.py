@@ -68,7 +68,7 @@ class Used:
 
 
 def used_by_notebook(notebook: Notebook, local: Collection[str] = ()) -> Used:
-    """What a notebook's cells need; of other kernels than Python's and R's, nothing is known.
+    """Return what a notebook's cells need; of other kernels than Python's and R's, nothing is known.
 
     :param local: names of the project's own modules, as `near` gives them
     """
@@ -108,7 +108,7 @@ def script_text(data: bytes) -> str:
 
 
 def used_by_script(source: str, local: Collection[str] = ()) -> Used:
-    """What a Python script needs."""
+    """Return what a Python script needs."""
     return _used([(0, source)], local)
 
 
@@ -136,7 +136,7 @@ def _used(pieces: Iterable[tuple[int, str]], local: Collection[str]) -> Used:
 
 
 def _guessed(source: str) -> Iterator[str]:
-    """The imports in what no parser takes: Python 2, a line cut off."""
+    """Yield the imports in what no parser takes: Python 2, a line cut off."""
     for line in source.splitlines():
         if match := _IMPORT_LINE.match(line):
             for name in [match[1]] if match[1] else match[3].split(","):
@@ -145,7 +145,7 @@ def _guessed(source: str) -> Iterator[str]:
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Names that are imported anywhere, and whether the code can do without."""
+    """Yield names that are imported anywhere, and whether the code can do without."""
     todo: list[tuple[ast.AST, bool]] = [(tree, False)]
     while todo:
         node, is_optional = todo.pop()

@@ -32,7 +32,8 @@ _PACKAGES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def kernel_packages(kernel: str | None, language: str) -> tuple[str, ...]:
-    """The packages that bring a notebook's kernel, the first of them the usual one; none that is known: ().
+    """Return the packages that bring a notebook's kernel, the first of them the usual one; none that is
+    known: ().
 
     :param kernel: the kernelspec's name, which says more than the language, if it is one that is known
     :param language: in any case of letters
@@ -45,7 +46,7 @@ def kernel_packages(kernel: str | None, language: str) -> tuple[str, ...]:
 
 
 def has_kernel(packages: Iterable[str], language: str) -> bool:
-    """Whether a package among those may be the kernel of a language that the table does not have."""
+    """Return whether a package among those may be the kernel of a language that the table does not have."""
     word = re.sub(r"\W", "", language.lower())
     return any("kernel" in name or name in (word, f"i{word}", f"xeus-{word}") for name in packages
                if word in name.replace("-", "").replace("_", ""))  # fmt: skip

@@ -114,7 +114,7 @@ def _plain_lines(source: str) -> Plain:
 
 
 def _joined(source: str) -> list[str]:
-    """Lines, with those that a backslash continues as one."""
+    """Join lines that a backslash continues."""
     joined: list[str] = []
     parts: list[str] = []
     for line in source.split("\n"):
@@ -145,7 +145,9 @@ def _without_magic(line: str, found: list[Install], modules: list[str]) -> str:
 
 
 def installs(command: str) -> list[Install]:
-    """The packages that a line of shell, or a magic of the same name, installs, and files that list them."""
+    """Return the packages that a line of shell, or a magic of the same name, installs, and files that list
+    them.
+    """
     found: list[Install] = []
     for call in _INSTALL.finditer(command.replace("\\\n", " ")):
         manager: Literal["conda", "pip"] = "pip" if call["tool"].startswith("pip") else "conda"

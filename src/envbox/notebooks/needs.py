@@ -174,7 +174,9 @@ def listed_in(path: Path, root: Path) -> list[str]:
 
 
 def _lines(path: Path, needs: Needs) -> list[str]:
-    """A requirements file's lines, those that are continued as one; none of one that cannot be read."""
+    """Return a requirements file's lines, those that are continued as one; none of one that cannot be
+    read.
+    """
     try:
         data = read_regular(path, _LARGEST_SCRIPT)
         text = decoded(data or b"")
@@ -242,7 +244,7 @@ def _project(path: Path, needs: Needs) -> None:
 
 
 def _from_poetry(version: str) -> str:
-    """Poetry's `^1.2` in pip's words; what is in pip's already stays."""
+    """Put poetry's `^1.2` in pip's words; what is in pip's already stays."""
     if version == "*":
         return ""
     if not re.match(r"[\^~]\d", version):

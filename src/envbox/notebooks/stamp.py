@@ -42,13 +42,14 @@ def stamp(path: Path, environment: Environment) -> bool:
 
 
 def bound_name(notebook: Notebook) -> str | None:
-    """The name of the environment that a notebook is bound to; None when it is bound to none."""
+    """Return the name of the environment that a notebook is bound to; None when it is bound to none."""
     name = (notebook.stamp or {}).get("environment")
     return name if isinstance(name, str) else None
 
 
 def bound_environment(project: Project, name: str | None) -> Environment:
-    """The environment of that name; or the only one, if it has no name but its directory's, which changes.
+    """Return the environment of that name; or the only one, if it has no name but its directory's, which
+    changes.
 
     :raises SpecError: when there is none
     """
@@ -59,7 +60,8 @@ def bound_environment(project: Project, name: str | None) -> Environment:
 
 
 def environment_of(notebook: Notebook, project: Project) -> Environment:
-    """The environment that a notebook is bound to; of one that is bound to none, the project's only one.
+    """Return the environment that a notebook is bound to; of one that is bound to none, the project's only
+    one.
 
     :raises SpecError: when there is none, or none can be chosen
     """
@@ -74,7 +76,7 @@ def environment_of(notebook: Notebook, project: Project) -> Environment:
 
 
 def lock_digest(environment: Environment) -> str:
-    """The digest of an environment's lockfile, as images and stamps name it.
+    """Return the digest of an environment's lockfile, as images and stamps name it.
 
     :raises LockfileError: when there is none
     """

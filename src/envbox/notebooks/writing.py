@@ -103,12 +103,12 @@ def _put(text: str, key: str, value: Mapping[str, Any]) -> str:
 
 
 def _before(text: str, metadata: _Member, only: _Member) -> str:
-    """What would stand before a second member, by what stands before the only one."""
+    """Return what would stand before a second member, by what stands before the only one."""
     return "," + (text[metadata.value + 1 : only.begin] or " ")
 
 
 def _members(text: str, begin: int) -> list[_Member]:
-    """The members of the object that begins there."""
+    """Return the members of the object that begins there."""
     decode, found = json.JSONDecoder().raw_decode, []
     at = _after_blanks(text, begin + 1)
     while text[at] != "}":

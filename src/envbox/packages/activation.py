@@ -73,7 +73,7 @@ class Activation:
 
 
 def is_variables_file(path: str) -> bool:
-    """Whether a package's file (relative to `/`) is one of conda's env_vars.d."""
+    """Return whether a package's file (relative to `/`) is one of conda's env_vars.d."""
     return path.startswith(_VARIABLES) and path.endswith(".json") and "/" not in path[len(_VARIABLES) :]
 
 
@@ -123,7 +123,7 @@ def _parse_variables(path: str, content: bytes) -> dict[str, str]:
 
 
 def image_env(activation: Activation, base_env: Sequence[str]) -> tuple[str, ...]:
-    """The image's Env: the base's in its order, with ours in it and after it.
+    """Return the image's Env: the base's in its order, with ours in it and after it.
 
     :param base_env: `NAME=value` each
     """
@@ -147,7 +147,7 @@ def image_env(activation: Activation, base_env: Sequence[str]) -> tuple[str, ...
 def environment_files(
     lock: Lock, platform: str, lockfile: bytes, activation: Activation, created: int
 ) -> dict[str, FileEntry]:
-    """What belongs to no package: the files of the environment's own layer, by path relative to `/`.
+    """Return what belongs to no package: the files of the environment's own layer, by path relative to `/`.
 
     Wherever the environment is seen, these are the paths that the files have in an image.
 
@@ -174,7 +174,9 @@ def environment_files(
 
 
 def home_files() -> dict[str, FileEntry]:
-    """What an image has outside the prefix, the same in all: a home and a place to work, for anybody."""
+    """Return what an image has outside the prefix, the same in all: a home and a place to work, for
+    anybody.
+    """
     from envbox.packages.link.fragments import FileEntry
 
     files = {f"{HOME}/{name}": FileEntry(f". {BASHRC}\n".encode()) for name in (".bashrc", ".bash_profile")}
@@ -183,7 +185,7 @@ def home_files() -> dict[str, FileEntry]:
 
 
 def externally_managed(name: str) -> str:
-    """What pip and uv say instead of installing into the environment (PEP 668)."""
+    """Return what pip and uv say instead of installing into the environment (PEP 668)."""
     return f"""\
 [externally-managed]
 Error=This environment is made from a lockfile, and does not change.
@@ -196,7 +198,9 @@ Error=This environment is made from a lockfile, and does not change.
 
 
 def entrypoint_script(activation: Activation) -> str:
-    """The entrypoint: POSIX sh. Packages' scripts are written for bash, so it sources them where it is."""
+    """Return the entrypoint: POSIX sh. Packages' scripts are written for bash, so it sources them where it
+    is.
+    """
     script = shlex.quote(activation.script)
     through_bash = f"""\
 if command -v bash >/dev/null 2>&1; then
@@ -224,7 +228,9 @@ exec "$@"
 
 
 def activate_script(activation: Activation) -> str:
-    """The script that activates, for bash and POSIX sh; it is sourced, and may be so any number of times."""
+    """Return the script that activates, for bash and POSIX sh; it is sourced, and may be so any number of
+    times.
+    """
     prefix, bin_folder = activation.prefix, f"{activation.prefix}/bin"
     defaults = {
         "CONDA_PREFIX": prefix,
@@ -268,7 +274,7 @@ esac
 
 
 def bashrc(activation: Activation) -> str:
-    """What an interactive bash reads: the activation, and a prompt that names the environment."""
+    """Return what an interactive bash reads: the activation, and a prompt that names the environment."""
     return f"""\
 . {shlex.quote(activation.script)}
 case $- in
@@ -278,14 +284,15 @@ esac
 
 
 def package_list(lock: Lock, platform: str) -> str:
-    """One line a package: name, version, build, and where it is from."""
+    """Return one line a package: name, version, build, and where it is from."""
     rows = [(p.name, p.version, p.build or p.manager, p.url) for p in lock.for_platform(platform)]
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def conda_history(lock: Lock, platform: str, created: int) -> str:
-    """conda-meta/history, by which conda knows a prefix, and what was asked for (`conda env export
-    --from-history`). The format is that of conda/history.py."""
+    """Write conda-meta/history, by which conda knows a prefix, and what was asked for (`conda env export
+    --from-history`). The format is that of conda/history.py.
+    """
     packages = [p for p in lock.for_platform(platform) if p.manager == "conda"]
     wanted = [text for text in lock.requested.get(platform, ()) if not text.startswith("pip: ")]
     lines = [

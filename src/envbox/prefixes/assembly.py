@@ -60,7 +60,7 @@ class DamagedError(ToolError):
 
 
 def tree_key(folders: Sequence[Folder], own: Mapping[str, FileEntry], seen_at: str = IMAGE_PREFIX) -> str:
-    """A hash over everything that a tree's bytes are a function of.
+    """Return a hash over everything that a tree's bytes are a function of.
 
     :param own: files of no package, by path relative to `/`, all in the prefix
     :param seen_at: the path of its prefix for what runs in it
@@ -161,14 +161,14 @@ def _set_aside(path: Path) -> None:
 
 
 def _inside(path: str) -> str:
-    """A path relative to `/` → relative to the prefix."""
+    """Return a path relative to `/` → relative to the prefix."""
     if not path.startswith(f"{ROOT}/"):
         raise ValueError(f"{path} does not lie in the prefix")
     return path[len(ROOT) + 1 :]
 
 
 def _directories(folders: Sequence[Folder], own: Mapping[str, FileEntry]) -> list[str]:
-    """All that there must be, parents first."""
+    """Return all that there must be, parents first."""
     found = {_inside(d) for folder in folders for d in folder.directories if d.startswith(f"{ROOT}/")}
     for path in own:
         parent = path.rpartition("/")[0]

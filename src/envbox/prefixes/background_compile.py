@@ -53,11 +53,11 @@ class Finisher:
         return self.cache_dir / FOLDER / name
 
     def is_anybody_at_work(self) -> bool:
-        """Whether one is at work in this cache, for whatever lock."""
+        """Return whether one is at work in this cache, for whatever lock."""
         return is_held(self.cache_dir / _LOCK)
 
     def has_failed(self) -> bool:
-        """Whether one was left, is gone, and was not done."""
+        """Return whether one was left, is gone, and was not done."""
         return os.path.lexists(self.note) and not self.is_anybody_at_work()
 
     def leave(self, wanted: PrefixRequest, without: Tree) -> None:

@@ -50,7 +50,8 @@ class HostPrefix:
 
 
 def path_here(environment: Environment, settings: Settings) -> str:
-    """Where an environment's prefix is seen that is not mounted: a path that its lockfile has for itself.
+    """Return where an environment's prefix is seen that is not mounted: a path that its lockfile has for
+    itself.
 
     :raises LockfileError: when there is no lockfile
     :raises ToolError: when the cache's path could not stand in a script or in PATH
@@ -62,7 +63,7 @@ def path_here(environment: Environment, settings: Settings) -> str:
 
 
 def find_here(environment: Environment, settings: Settings, seen_at: str) -> HostPrefix | None:
-    """The prefix of an environment's lockfile for a path, if it is there and sound.
+    """Return the prefix of an environment's lockfile for a path, if it is there and sound.
 
     :param seen_at: the image's `PREFIX`, or `path_here`
     :raises LockfileError: when there is no lockfile
@@ -128,7 +129,7 @@ def obtain_here(
 
 
 def _own_variables(activation: Activation) -> dict[str, str]:
-    """The variables that the image would have, but for a language that nobody asked for."""
+    """Return the variables that the image would have, but for a language that nobody asked for."""
     from envbox.packages.activation import image_env
 
     env = dict(entry.partition("=")[::2] for entry in image_env(activation, ()))
@@ -136,7 +137,7 @@ def _own_variables(activation: Activation) -> dict[str, str]:
 
 
 def machine_glibc() -> str:
-    """X.Y of this machine's C library; what has none of it says 0.0."""
+    """Return X.Y of this machine's C library; what has none of it says 0.0."""
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").rpartition(" ")[2] or "0.0"
     except (ValueError, OSError):

@@ -22,7 +22,7 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\"'`$\\:;*?]")
 
 
 def path_for(name: str, settings: Settings, *made_of: str) -> str:
-    """The path for a tree.
+    """Return the path for a tree.
 
     :param name: of the environment
     :raises ToolError: when the cache's path could not stand in a script or in PATH

@@ -67,7 +67,7 @@ def _lacking(folder: Path) -> str | None:
 
 
 def filesystem_of(path: Path, mounts: str | None = None) -> str:
-    """The kind of filesystem that a path is on; empty when the kernel does not say.
+    """Return the kind of filesystem that a path is on; empty when the kernel does not say.
 
     :param mounts: the text of /proc/self/mountinfo
     """

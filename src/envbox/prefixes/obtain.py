@@ -93,7 +93,7 @@ def unpack(
 
 
 def _variables(folders: Collection[Folder]) -> dict[str, bytes]:
-    """The contents of packages' env_vars.d files."""
+    """Return the contents of packages' env_vars.d files."""
     found = {}
     for folder in folders:
         for file in folder.files:
@@ -106,7 +106,7 @@ def _variables(folders: Collection[Folder]) -> dict[str, bytes]:
 
 
 def _unchanged(file: UnpackedFile) -> bytes:
-    """A file's bytes, if it is as it was unpacked.
+    """Return a file's bytes, if it is as it was unpacked.
 
     :raises OSError: when it is not
     """

@@ -31,5 +31,5 @@ class PrefixRequest:
     own: Mapping[str, FileEntry] = field(default_factory=dict)
 
     def installation(self, archives: Mapping[str, Path]) -> Installation:
-        """With the packages downloaded."""
+        """Return it with the packages downloaded."""
         return Installation(self.locked.lock, self.platform, archives, self.seen_at)

@@ -59,7 +59,7 @@ class Tree:
 
 
 def find_tree(cache_dir: Path, key: str) -> Tree | None:
-    """The tree of that key; None when it is not there, or no longer as it was made."""
+    """Return the tree of that key; None when it is not there, or no longer as it was made."""
     path = cache_dir / PLACE / key
     tree = read_tree(path)
     if tree is None or not _has_its_directories(tree):
@@ -79,7 +79,7 @@ def find_tree(cache_dir: Path, key: str) -> Tree | None:
 
 
 def read_tree(path: Path) -> Tree | None:
-    """What was written of the tree in a folder; None when there is none. It is not looked at."""
+    """Return what was written of the tree in a folder; None when there is none. It is not looked at."""
     try:
         known = json.loads(sealed_content(read_file(path / RECORD)))
         own = {name: (mode, size) for name, (mode, size) in known["own"].items()}
@@ -90,7 +90,7 @@ def read_tree(path: Path) -> Tree | None:
 
 
 def trees_in_use(cache_dir: Path) -> list[Path]:
-    """What sessions on this machine have of a cache: trees, and the links through which they see them.
+    """Return what sessions on this machine have of a cache: trees, and the links through which they see them.
 
     Such a link may lead to another tree by now, which is in use then, too.
     """
@@ -109,12 +109,16 @@ def trees_in_use(cache_dir: Path) -> list[Path]:
 
 
 def is_mounted(seen_at: str) -> bool:
-    """Whether what runs in a prefix has it mounted at its path, and does not see it through a link here."""
+    """Return whether what runs in a prefix has it mounted at its path, and does not see it through a link
+    here.
+    """
     return Path(seen_at).parent.parts[-len(HERE.parts) :] != HERE.parts
 
 
 def directory_mode(seen_at: str) -> int:
-    """Of all directories in a prefix: the image's; in what is not mounted read-only, only root can write."""
+    """Return the mode of all directories in a prefix: the image's; in what is not mounted read-only, only
+    root can write.
+    """
     return DIRECTORY_MODE if is_mounted(seen_at) else _SEALED_MODE
 
 
@@ -132,7 +136,8 @@ def _has_its_directories(tree: Tree) -> bool:
 
 
 def is_damaged(folder: Folder, prefix: Path, own: Collection[str]) -> bool:
-    """Whether files of a package are not in a prefix as they were unpacked: by type, mode, size and time.
+    """Return whether files of a package are not in a prefix as they were unpacked: by type, mode, size and
+    time.
 
     :param own: paths relative to the prefix that are not the package's, even if it has such a file
     """
@@ -162,7 +167,7 @@ def _has_own_files(tree: Tree) -> bool:
 
 
 def _boots(tree: Tree) -> list[bytes]:
-    """Since which starts a tree was looked at, of all machines that share the cache."""
+    """Return since which starts a tree was looked at, of all machines that share the cache."""
     try:
         return read_file(tree.path / BOOT).split(b"\n")
     except OSError:
@@ -170,7 +175,7 @@ def _boots(tree: Tree) -> list[bytes]:
 
 
 def boot_id() -> bytes:
-    """What the machine calls the time since it was started; empty where it does not say."""
+    """Return what the machine calls the time since it was started; empty where it does not say."""
     try:
         return _BOOT_ID.read_bytes().strip()
     except OSError:

@@ -136,7 +136,8 @@ class Access:
             self.stop.wait(max(delays.pop(0), wait))
 
     def absolute(self, path: str) -> str:
-        """An address: of something below the repository, or one that the registry gave, maybe a relative one.
+        """Return an address: of something below the repository, or one that the registry gave, maybe a
+        relative one.
 
         A registry behind a proxy may think that it is spoken to in plain http.
         """
@@ -258,7 +259,9 @@ class Access:
         return token
 
     def _may_have_password(self, realm: str) -> bool:
-        """Whether a password may go where the registry says: encrypted, or no further than it goes anyway."""
+        """Return whether a password may go where the registry says: encrypted, or no further than it goes
+        anyway.
+        """
         try:
             asked, mine = urlsplit(realm), urlsplit(self.endpoint.url)
         except ValueError:
@@ -291,7 +294,7 @@ class Access:
         )
 
     def refusal(self, status: int, failure: str) -> EnvboxError:
-        """What to say of an answer that no repetition would change."""
+        """Return what to say of an answer that no repetition would change."""
         if status in (401, 403):
             return self._refused(failure)
         return ToolError(f"the registry {self.where} answers {failure} for {self.reference}")

@@ -119,7 +119,7 @@ def resolve_base(reference: str, platforms: Sequence[str], settings: Settings, r
 def pull_base(
     base: Base, platform: str, settings: Settings, stop: threading.Event | None = None
 ) -> BaseImage:
-    """The base's manifest and config; its layers stay where they are until `fetch_layers`.
+    """Return the base's manifest and config; its layers stay where they are until `fetch_layers`.
 
     :raises ImageError: when the registry has it no longer, or it is of another platform
     :raises LockfileError: when the lock pins none for the platform

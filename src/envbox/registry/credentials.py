@@ -29,7 +29,7 @@ class Credentials:
 
 
 def find_credentials(host: str) -> Credentials:
-    """What docker's configuration has for a registry's host; empty when it has nothing.
+    """Return what docker's configuration has for a registry's host; empty when it has nothing.
 
     A helper that fails is no reason to fail here: most images can be read by anybody.
     """

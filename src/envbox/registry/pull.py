@@ -49,7 +49,7 @@ def _ignore(amount: int) -> None:
 
 
 def resolve(reference: Reference, platforms: Sequence[str], settings: Settings) -> dict[str, Digest]:
-    """The digest of the image's manifest for each platform, as the registry has it now.
+    """Return the digest of the image's manifest for each platform, as the registry has it now.
 
     A single-platform image counts for its own platform. With a digest in the reference, no tag is asked for.
 
@@ -73,7 +73,7 @@ def resolve(reference: Reference, platforms: Sequence[str], settings: Settings) 
 
 
 def fetch_manifest(access: Access, digest: Digest, settings: Settings) -> Manifest:
-    """One platform's manifest, from the cache or the registry.
+    """Return one platform's manifest, from the cache or the registry.
 
     :raises ImageError: when it is not there, or is something else
     """
@@ -86,12 +86,12 @@ def fetch_manifest(access: Access, digest: Digest, settings: Settings) -> Manife
 
 
 def blob_path(settings: Settings, digest: Digest) -> Path:
-    """Where a blob lies in the cache, or would."""
+    """Return where a blob lies in the cache, or would."""
     return settings.cache_dir / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
 def fetch_blob(access: Access, blob: Descriptor, settings: Settings, advance: Advance = _ignore) -> Path:
-    """A verified blob in the cache; nothing is asked when it is there.
+    """Return a verified blob in the cache; nothing is asked when it is there.
 
     :param advance: is told of bytes
     :raises ImageError: when the registry does not have it, or sends something else under its name
@@ -116,7 +116,7 @@ def fetch_blob(access: Access, blob: Descriptor, settings: Settings, advance: Ad
 
 
 def fetch_config(access: Access, manifest: Manifest, settings: Settings) -> bytes:
-    """An image's config.
+    """Return an image's config.
 
     :raises ImageError: when it is none, and as `fetch_blob`
     """
@@ -130,12 +130,12 @@ def fetch_config(access: Access, manifest: Manifest, settings: Settings) -> byte
 def fetch_blobs(
     access: Access, blobs: Sequence[Descriptor], settings: Settings, advance: Advance = _ignore
 ) -> list[Path]:
-    """Several blobs at once; when one fails or the caller is interrupted, the others end as well."""
+    """Return several blobs at once; when one fails or the caller is interrupted, the others end as well."""
     return at_once(access, blobs, lambda blob: fetch_blob(access, blob, settings, advance))
 
 
 def read_blob(access: Access, blob: Descriptor, settings: Settings) -> bytes:
-    """A small blob's bytes; what the cache has damaged is fetched anew.
+    """Return a small blob's bytes; what the cache has damaged is fetched anew.
 
     :raises ImageError: as `fetch_blob`
     """
@@ -151,8 +151,9 @@ def read_blob(access: Access, blob: Descriptor, settings: Settings) -> bytes:
 
 
 def is_cached(settings: Settings, blob: Descriptor) -> bool:
-    """Whether a blob needs no registry. Names in the cache are digests, given after checking; only a size can
-    show later damage cheaply."""
+    """Return whether a blob needs no registry. Names in the cache are digests, given after checking; only
+    a size can show later damage cheaply.
+    """
     try:
         found = blob_path(settings, blob.digest).lstat()
     except OSError:
@@ -187,7 +188,9 @@ def _download(access: Access, blob: Descriptor, path: Path, advance: Advance) ->
 
 
 def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
-    """The blob's bytes, each piece with its position; after a break, from there on if the registry can."""
+    """Yield the blob's bytes, each piece with its position; after a break, from there on if the registry
+    can.
+    """
     import requests
 
     position, furthest, delays = 0, 0, list(http.RETRY_DELAYS)
@@ -225,7 +228,7 @@ def _chunks(access: Access, blob: Descriptor) -> Iterator[tuple[int, bytes]]:
 
 
 def _tag_digest(access: Access, settings: Settings) -> Digest:
-    """What the tag means now: a HEAD, which registries that count requests do not count.
+    """Return what the tag means now: a HEAD, which registries that count requests do not count.
 
     Offline, it means what it meant when it was last asked for.
     """

@@ -35,7 +35,7 @@ class Document:
 
 
 def push_access(reference: Reference, settings: Settings, blobs: Iterable[Blob] = ()) -> Access:
-    """The way to a repository that is to be written.
+    """Return the way to a repository that is to be written.
 
     :param blobs: what is to be stored; what can be mounted must be allowed to be read
     :raises ImageError: when the reference has a digest: what is pushed has its own
@@ -50,7 +50,7 @@ def push_access(reference: Reference, settings: Settings, blobs: Iterable[Blob] 
 
 
 def missing_blobs(access: Access, descriptors: Iterable[Descriptor]) -> set[Digest]:
-    """The digests that the repository does not have: a HEAD for each."""
+    """Return the digests that the repository does not have: a HEAD for each."""
     wanted = list({descriptor.digest: descriptor for descriptor in descriptors}.values())
     found = at_once(access, wanted, lambda descriptor: has_blob(access, descriptor))
     return {descriptor.digest for descriptor, there in zip(wanted, found, strict=True) if not there}
@@ -97,7 +97,9 @@ def put_document(access: Access, document: Document, tag: str | None = None) -> 
 
 
 def means(access: Access, name: str) -> str | None:
-    """The digest of the manifest that a tag or digest names in the repository; None when there is none."""
+    """Return the digest of the manifest that a tag or digest names in the repository; None when there is
+    none.
+    """
     response = access.head(f"manifests/{name}", ACCEPT)
     response.close()
     if response.status_code >= 400:

@@ -92,7 +92,9 @@ def parse_reference(text: str) -> Reference:
 
 
 def endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
-    """Where to ask for a reference. https, but for a host on this machine and a mirror that says http://."""
+    """Return where to ask for a reference. https, but for a host on this machine and a mirror that says
+    http://.
+    """
     address = mirrors.rewrite(reference.name)
     scheme, separator, rest = address.partition("://")
     if not separator:
@@ -107,7 +109,7 @@ def endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
 
 
 def push_endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
-    """Where to push a reference: the very registry that it names.
+    """Return where to push a reference: the very registry that it names.
 
     Mirrors are for reading. Only one that says how the same host is spoken to (plain http) counts here.
     """
@@ -116,7 +118,7 @@ def push_endpoint(reference: Reference, mirrors: Mirrors) -> Endpoint:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host (with or without a port) is this machine by its very name."""
+    """Return whether a host (with or without a port) is this machine by its very name."""
     name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if name == "localhost":
         return True

@@ -21,7 +21,7 @@ _PIECE = 2**14
 
 
 def read_bounded(response: requests.Response, most: int, what: str) -> bytes:
-    """The body of an answer that is a small document.
+    """Return the body of an answer that is a small document.
 
     :param most: bytes
     :param what: it is, for an error
@@ -42,7 +42,7 @@ def read_bounded(response: requests.Response, most: int, what: str) -> bytes:
 
 
 def read_json(response: requests.Response, what: str) -> Any:
-    """The value of an answer in JSON.
+    """Return the value of an answer in JSON.
 
     :raises ValueError: when it is none
     :raises ToolError: when it does not end
@@ -54,7 +54,7 @@ def read_json(response: requests.Response, what: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Why a connection failed, in the words of the system rather than of three libraries."""
+    """Return why a connection failed, in the words of the system rather than of three libraries."""
     text = str(error)
     if found := re.search(r"\[Errno -?\d+\] ([^'\")(\[]+)", text):
         return found[1].strip().lower()
@@ -68,7 +68,7 @@ def reason(error: Exception) -> str:
 
 
 def said(response: requests.Response) -> str:
-    """The registry's own words, from the error format of the distribution specification."""
+    """Return the registry's own words, from the error format of the distribution specification."""
     import requests
 
     try:
@@ -81,7 +81,8 @@ def said(response: requests.Response) -> str:
 
 
 def seconds(text: str) -> float:
-    """How long a `Retry-After` header says to wait, in seconds or until a date; 0 when it says nothing.
+    """Return how long a `Retry-After` header says to wait, in seconds or until a date; 0 when it says
+    nothing.
 
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """

@@ -186,7 +186,7 @@ class _Upload:
         return False
 
     def _received(self, response: requests.Response, otherwise: int) -> int:
-        """The bytes that the registry says it has: `Range: 0-99` is 100, and `0-0` is none."""
+        """Return the bytes that the registry says it has: `Range: 0-99` is 100, and `0-0` is none."""
         found = re.fullmatch(r"(?:bytes=)?0-(\d+)", response.headers.get("Range", "").strip())
         if found is None:
             return otherwise
@@ -200,7 +200,7 @@ class _Upload:
         return http.Body(self._rest(), self.size - self.position)
 
     def _rest(self) -> Iterator[bytes]:
-        """The bytes from the position on, and exactly as many as were said to come."""
+        """Yield the bytes from the position on, and exactly as many as were said to come."""
         start = 0
         for piece in self.blob.open():
             if self.access.stop.is_set():
@@ -237,14 +237,14 @@ class _RefusedDigestError(Exception):
 
 
 def mount_source(blob: Blob, target: Endpoint) -> str | None:
-    """The repository that a blob may be mounted from: another one of the same registry, or None."""
+    """Return the repository that a blob may be mounted from: another one of the same registry, or None."""
     origin = blob.origin
     is_near = origin is not None and origin.url == target.url and origin.repository != target.repository
     return origin.repository if origin is not None and is_near else None
 
 
 def has_blob(access: Access, descriptor: Descriptor) -> bool:
-    """Whether the repository has a blob."""
+    """Return whether the repository has a blob."""
     response = access.head(f"blobs/{descriptor.digest}")
     response.close()
     return response.status_code < 400

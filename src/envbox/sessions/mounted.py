@@ -49,7 +49,7 @@ class Mounted:
 
 
 def find_mounted(environment: Environment, settings: Settings, engine: Engine) -> Mounted | None:
-    """The prefix of an environment's lockfile, if it is there and sound, and so is the image for it.
+    """Return the prefix of an environment's lockfile, if it is there and sound, and so is the image for it.
 
     :raises LockfileError: when there is no lockfile
     """

@@ -109,12 +109,12 @@ class Settings:
     environments: Mapping[str, EnvironmentSettings] = field(default_factory=dict)
 
     def for_environment(self, name: str) -> EnvironmentSettings:
-        """What is set for one environment, with the base filled in."""
+        """Return what is set for one environment, with the base filled in."""
         found = self.environments.get(name, EnvironmentSettings())
         return found if found.base else replace(found, base=self.base)
 
     def addresses_with_logins(self) -> tuple[str, ...]:
-        """Where a login may stand: mirrors, and package indexes, each with the whole server it is on.
+        """Return where a login may stand: mirrors, and package indexes, each with the whole server it is on.
 
         An index names files all over its server, seldom below itself.
         """
@@ -199,7 +199,7 @@ def _check(faults: list[str]) -> None:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two places as one: mirrors key by key, of everything else the one above."""
+    """Return two places as one: mirrors key by key, of everything else the one above."""
     both = {**below, **above}
     if "mirrors" in below and "mirrors" in above:
         both["mirrors"] = {**below["mirrors"], **above["mirrors"]}
@@ -209,7 +209,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _filled_layer(
     layer: Mapping[str, Any], environ: Mapping[str, str], faults: list[str]
 ) -> Mapping[str, Any]:
-    """What one place says, with the variables that its addresses name."""
+    """Return what one place says, with the variables that its addresses name."""
     filled = dict(layer)
     if urls := layer.get("extra_index_urls"):
         filled["extra_index_urls"] = tuple(_filled(url, "extra_index_urls", environ, faults) for url in urls)
@@ -219,20 +219,20 @@ def _filled_layer(
 
 
 def _filled(address: str, key: str, environ: Mapping[str, str], faults: list[str]) -> str:
-    """An address with the variables that it names, which most often are somebody's login."""
+    """Return an address with the variables that it names, which most often are somebody's login."""
     faults += [f"{key} names ${name}, which is not set" for name in unset(address, environ)]
     return expanded(address, environ)
 
 
 def default_cache_dir() -> Path:
-    """The user's cache folder for envbox, by the platform's own custom."""
+    """Return the user's cache folder for envbox, by the platform's own custom."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("envbox", appauthor=False))
 
 
 def user_settings_file(environ: Mapping[str, str]) -> Path:
-    """The user's configuration file, whether it exists or not."""
+    """Return the user's configuration file, whether it exists or not."""
     if said := environ.get("ENVBOX_CONFIG"):
         return Path(said)
     import platformdirs
@@ -241,7 +241,9 @@ def user_settings_file(environ: Mapping[str, str]) -> Path:
 
 
 def project_settings_file(directory: Path) -> Path | None:
-    """`envbox.toml`, else `pyproject.toml`, which may have `[tool.envbox]`, in the directory itself."""
+    """Return `envbox.toml`, else `pyproject.toml`, which may have `[tool.envbox]`, in the directory
+    itself.
+    """
     own = directory / "envbox.toml"
     if own.is_file():
         return own
@@ -287,7 +289,7 @@ def _from_file(path: Path | None, faults: list[str], keys: Mapping[str, Parser] 
 
 
 def _table(value: object) -> dict[str, Any]:
-    """What other tools' files have where a table of ours could be, if it is one."""
+    """Return what other tools' files have where a table of ours could be, if it is one."""
     return value if isinstance(value, dict) else {}
 
 

@@ -138,14 +138,14 @@ def _engine(value: object) -> str:
 
 
 def _moment(value: object) -> str:
-    """A date or time, which in TOML need not be in quotes."""
+    """Return a date or time, which in TOML need not be in quotes."""
     if isinstance(value, date):  # a datetime is one as well
         return value.isoformat()
     return _text(value)
 
 
 def _indexes(value: object) -> tuple[str, ...]:
-    """Addresses of package indexes; in a file, a login in them can only be the name of a variable."""
+    """Return addresses of package indexes; in a file, a login in them can only be the name of a variable."""
     urls = _index_urls(value)
     for url in urls:
         parts = urlsplit(VARIABLE.sub("", url))

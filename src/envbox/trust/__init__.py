@@ -55,7 +55,7 @@ def united(asks: Iterable[Ask]) -> tuple[Ask, ...]:
 
 
 def digest_of(asks: Iterable[Ask]) -> str:
-    """The digest of all that a project asks for, in hex; the same in every clone."""
+    """Return the digest of all that a project asks for, in hex; the same in every clone."""
     return _digest(sorted({one.key for one in asks}))
 
 
@@ -65,5 +65,7 @@ def _digest(content: Iterable[object]) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from a file as it may stand in words: one line, with nothing in it that a terminal obeys."""
+    """Return a text from a file as it may stand in words: one line, with nothing in it that a terminal
+    obeys.
+    """
     return text if text and text.isprintable() else repr(text)

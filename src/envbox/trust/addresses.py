@@ -67,14 +67,14 @@ class Own:
         return [sorted(self.mirrors.rules.items()), self.addresses, sorted(self.bases)]
 
     def has(self, address: str) -> bool:
-        """Whether an address is below one of the user's."""
+        """Return whether an address is below one of the user's."""
         return self.mirrors.rewrite(address) != address or any(
             address == mine or address.startswith(mine + "/") for mine in self.addresses
         )
 
 
 def own_of(said: Mapping[str, Any], told: Mapping[str, Any]) -> Own:
-    """What is the user's own.
+    """Return what is the user's own.
 
     :param said: by the user anywhere
     :param told: by the command line and by variables, which nothing in a file can change
@@ -91,12 +91,14 @@ def _has_path(prefix: str) -> bool:
 
 
 def channel_address(channel: str) -> str:
-    """Where a channel is, by its name or its address."""
+    """Return where a channel is, by its name or its address."""
     return channel if "://" in channel else f"{ALIAS}/{channel}"
 
 
 def is_usual(address: str, own: Own) -> bool:
-    """Whether an address, without a login, is one of the usual ones or of the user's own, or below it."""
+    """Return whether an address, without a login, is one of the usual ones or of the user's own, or below
+    it.
+    """
     try:
         parts = urlsplit(address)
         odd = parts.scheme != "https" or not re.fullmatch(r"[a-z0-9.-]+", parts.netloc)
@@ -112,12 +114,12 @@ def is_usual(address: str, own: Own) -> bool:
 
 
 def variables_in(text: str) -> list[str]:
-    """The names of the variables in a text, as any of those who fill them in reads them."""
+    """Return the names of the variables in a text, as any of those who fill them in reads them."""
     return list(dict.fromkeys(a or b for a, b in _VARIABLE.findall(text)))
 
 
 def channel_asks(channel: str, own: Own) -> Iterator[Ask]:
-    """What a channel asks for, as a spec, a lockfile or a setting names it."""
+    """Yield what a channel asks for, as a spec, a lockfile or a setting names it."""
     if channel in _DEFAULTS or not channel.strip():
         return
     if "://" not in channel and _NAME.fullmatch(channel) and ".." not in channel:
@@ -128,7 +130,7 @@ def channel_asks(channel: str, own: Own) -> Iterator[Ask]:
 
 
 def address_asks(address: str, own: Own) -> Iterator[Ask]:
-    """What an address asks for that packages are to come from: its host, and the variables in it."""
+    """Yield what an address asks for that packages are to come from: its host, and the variables in it."""
     bare = _without_login(address)
     names = variables_in(address)
     place = _place(bare)
@@ -139,7 +141,7 @@ def address_asks(address: str, own: Own) -> Iterator[Ask]:
 
 
 def dependency_asks(text: str, own: Own) -> Iterator[Ask]:
-    """What a match spec or a requirement asks for: a channel or an address of its own."""
+    """Yield what a match spec or a requirement asks for: a channel or an address of its own."""
     channel, colons, _ = text.partition("::")
     if colons and not re.search(r"[\s\[@]", channel):
         yield from channel_asks(re.sub(r"/(noarch|[a-z]+-[a-z0-9]+)$", "", channel), own)
@@ -150,7 +152,7 @@ def dependency_asks(text: str, own: Own) -> Iterator[Ask]:
 
 
 def mirror_asks(prefix: str, target: str, own: Own) -> Iterator[Ask]:
-    """What a mirror asks for."""
+    """Yield what a mirror asks for."""
     if own.said.get("mirrors", {}).get(prefix) == target:
         return
     place = _without_login(target)
@@ -161,7 +163,7 @@ def mirror_asks(prefix: str, target: str, own: Own) -> Iterator[Ask]:
 
 
 def base_asks(reference: str | None, own: Own) -> Iterator[Ask]:
-    """What a base image asks for: any other than the default's, or the user's."""
+    """Yield what a base image asks for: any other than the default's, or the user's."""
     if reference is None:
         return
     name = _image(reference)
@@ -173,12 +175,14 @@ def base_asks(reference: str | None, own: Own) -> Iterator[Ask]:
 
 
 def _image(reference: str) -> str:
-    """The same image by one name, however much of Docker Hub's own is written out."""
+    """Return the same image by one name, however much of Docker Hub's own is written out."""
     return reference.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _place(address: str) -> str:
-    """What is listed of an address: the channel of an archive, the host of another file, else itself."""
+    """Return what is listed of an address: the channel of an archive, the host of another file, else
+    itself.
+    """
     if _ARCHIVE.search(address):
         return _ARCHIVE.sub("", address)
     if re.search(r"\.(whl|zip|tar\.gz)([?#].*)?$", address):
@@ -188,7 +192,7 @@ def _place(address: str) -> str:
 
 
 def _without_login(address: str) -> str:
-    """An address without user and token, also where these are variables, and where it is none."""
+    """Return an address without user and token, also where these are variables, and where it is none."""
     if "://" not in address:
         return address.rpartition("@")[2]
     try:

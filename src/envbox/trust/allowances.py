@@ -40,14 +40,14 @@ class Allowance:
 
 
 def folder() -> Path:
-    """Where a user's allowances are."""
+    """Return where a user's allowances are."""
     import platformdirs
 
     return Path(platformdirs.user_state_dir("envbox", appauthor=False)) / "trust"
 
 
 def read(place: Path, project: Path) -> Allowance:
-    """What was allowed to a project; nothing where nothing was, or where it cannot be believed.
+    """Return what was allowed to a project; nothing where nothing was, or where it cannot be believed.
 
     :param place: the user's folder
     """
@@ -92,7 +92,7 @@ def revoke(place: Path, project: Path) -> None:
 
 
 def known(place: Path) -> Iterator[Allowance]:
-    """All projects that something was allowed to, by path."""
+    """Yield all projects that something was allowed to, by path."""
     found = []
     for path in sorted(place.glob("*.json")):
         try:
@@ -105,7 +105,7 @@ def known(place: Path) -> Iterator[Allowance]:
 
 
 def recall(place: Path, key: str) -> tuple[Ask, ...] | None:
-    """What files of this content ask for, if it was worked out before; by the same rules of belief."""
+    """Return what files of this content ask for, if it was worked out before; by the same rules of belief."""
     path = place / "read" / f"{key}.json"
     try:
         if _doubt(path) or _doubt(place):
@@ -155,7 +155,7 @@ def _parsed(path: Path) -> Allowance:
 
 
 def _doubt(path: Path) -> str | None:
-    """Why a file may be another's word: who could have written it or put it there."""
+    """Return why a file may be another's word: who could have written it or put it there."""
     for one, is_strict in ((path, True), (path.parent, True), *((p, False) for p in path.parent.parents)):
         about = one.stat() if not is_strict else one.lstat()
         loose = stat.S_IWGRP | stat.S_IWOTH if is_strict else stat.S_IWOTH
@@ -169,7 +169,9 @@ def _doubt(path: Path) -> str | None:
 
 
 def _overflow() -> int:
-    """The uid that stands for those of a machine outside a user namespace, such as the owner of `/`."""
+    """Return the uid that stands for those of a machine outside a user namespace, such as the owner of
+    `/`.
+    """
     try:
         return int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
     except (OSError, ValueError):

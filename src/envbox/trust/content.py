@@ -34,7 +34,7 @@ FORMAT = 1
 
 
 def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tuple[Ask, ...]:
-    """What a spec and its lockfiles ask for, worked out once for the same bytes.
+    """Return what a spec and its lockfiles ask for, worked out once for the same bytes.
 
     :param place: the user's folder of allowances, where that is kept
     """
@@ -59,7 +59,7 @@ def _digest(path: Path) -> str | None:
 
 
 def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
-    """What a spec asks for; nothing where there is none, or none that can be used."""
+    """Yield what a spec asks for; nothing where there is none, or none that can be used."""
     for text in _readings(path):
         for key, value in _pairs(text):
             for scalar in _scalars(value):
@@ -78,7 +78,7 @@ def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
 
 
 def lock_asks(path: Path, own: Own) -> Iterator[Ask]:
-    """What a lockfile asks for, whichever tool wrote it; nothing where there is none."""
+    """Yield what a lockfile asks for, whichever tool wrote it; nothing where there is none."""
     try:
         data = path.read_bytes() if path.is_file() else b""  # a pipe would be waited for
     except OSError:
@@ -110,7 +110,7 @@ def _custom_asks(custom: object, path: Path, own: Own) -> Iterator[Ask]:
 
 
 def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
-    """What a file of another shape asks for, by whatever in it could be an address."""
+    """Yield what a file of another shape asks for, by whatever in it could be an address."""
     try:
         text = decoded(data)
     except UnicodeDecodeError:
@@ -163,7 +163,9 @@ def _named_files(path: Path) -> tuple[Path, ...]:
 
 
 def _pairs(text: str, *, is_deep: bool = False) -> Iterator[tuple[str, Any]]:
-    """The keys of a document and the nodes that they have; of all mappings in it, where it is asked for."""
+    """Yield the keys of a document and the nodes that they have; of all mappings in it, where it is asked
+    for.
+    """
     import yaml
 
     try:
@@ -177,7 +179,7 @@ def _pairs(text: str, *, is_deep: bool = False) -> Iterator[tuple[str, Any]]:
 
 
 def _merged(root: Any) -> Iterator[Any]:
-    """The mappings that a `<<` brings into a mapping."""
+    """Yield the mappings that a `<<` brings into a mapping."""
     import yaml
 
     todo, seen = [root], set()
@@ -198,7 +200,7 @@ def _mappings(root: Any) -> Iterator[Any]:
 
 
 def _nodes(root: Any, *, has_keys: bool = True) -> Iterator[Any]:
-    """All nodes below one, each once, however often it is referred to."""
+    """Yield all nodes below one, each once, however often it is referred to."""
     import yaml
 
     todo, seen = [root], set()

@@ -29,7 +29,9 @@ def callers_uids(environ: Mapping[str, str], uid: int | None = None) -> frozense
 
 
 def owner_asks(paths: Iterable[Path], mine: frozenset[int], place: Place) -> Iterator[Ask]:
-    """What is asked of a caller to whom some of these files do not belong. What is not there is nobody's."""
+    """Yield what is asked of a caller to whom some of these files do not belong. What is not there is
+    nobody's.
+    """
     found: dict[int, Path] = {}
     for path in paths:
         for look in (path.lstat, path.stat):
@@ -43,7 +45,7 @@ def owner_asks(paths: Iterable[Path], mine: frozenset[int], place: Place) -> Ite
 
 
 def open_asks(root: Path, here: Path) -> Iterator[Ask]:
-    """What is asked of a caller who is below a project that everybody could have put there."""
+    """Yield what is asked of a caller who is below a project that everybody could have put there."""
     if here == root:
         return
     for folder in (root, root / "environments"):
@@ -55,7 +57,7 @@ def open_asks(root: Path, here: Path) -> Iterator[Ask]:
 
 
 def link_asks(read: Iterable[Path], written: Iterable[Path], place: Place) -> Iterator[Ask]:
-    """What links ask for that lead out of the project.
+    """Yield what links ask for that lead out of the project.
 
     :param read: files of the project that are read; `written`: those that are written, too
     """

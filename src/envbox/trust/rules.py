@@ -50,7 +50,7 @@ class Place:
     own: Own
 
     def reached(self, path: Path) -> Path | None:
-        """Where a path leads, if that is outside the project, through whatever links there are."""
+        """Return where a path leads, if that is outside the project, through whatever links there are."""
         try:
             real = Path(os.path.realpath(path))
         except ValueError:  # no path can be like this
@@ -58,14 +58,14 @@ class Place:
         return None if real.is_relative_to(os.path.realpath(self.root)) else real
 
     def path(self, written: str) -> Path:
-        """A path as the project's file has it."""
+        """Return a path as the project's file has it."""
         try:
             return self.root / Path(written).expanduser()
         except RuntimeError:  # the home of somebody who is not known here
             return self.root / written
 
     def name(self, real: Path, written: str) -> str:
-        """A path outside, as a digest counts it: the same in every clone where it was written so."""
+        """Return a path outside, as a digest counts it: the same in every clone where it was written so."""
         home = Path.home()
         if written.startswith("~") and real.is_relative_to(home):
             return f"~/{real.relative_to(home)}"
@@ -75,14 +75,14 @@ class Place:
 
 
 def settings_asks(layers: Layers, place: Place) -> Iterator[Ask]:
-    """What the settings of a project ask for, without those of its environments."""
+    """Yield what the settings of a project ask for, without those of its environments."""
     for key, value in layers.project.items():
         if key in RULES and key not in place.own.keys - {"mirrors"} and value != place.own.said.get(key):
             yield from RULES[key](value, place)
 
 
 def table_asks(name: str, table: EnvironmentSettings, place: Place) -> Iterator[Ask]:
-    """What the table of one environment asks for."""
+    """Yield what the table of one environment asks for."""
     for key, rule in ENVIRONMENT_RULES.items():
         value = getattr(table, key)
         if value:
@@ -202,7 +202,7 @@ def _volumes(value: Iterable[str], place: Place, table: str) -> Iterator[Ask]:
 
 
 def _is_systems(target: str) -> bool:
-    """Whether a path in a container is one where programs, or the configuration of a server, are."""
+    """Return whether a path in a container is one where programs, or the configuration of a server, are."""
     path = os.path.normpath("/" + target.lstrip("/"))
     return any(path == one or path.startswith(f"{one}/") for one in _SYSTEMS) or path == "/"
 
@@ -235,7 +235,9 @@ ENVIRONMENT_RULES: Mapping[str, Callable[[Any, Place, str], Iterator[Ask]]] = {
 
 
 def _content(path: Path) -> str | None:
-    """The digest of a file's bytes; of a folder's files, by their names; None of what cannot be read."""
+    """Return the digest of a file's bytes; of a folder's files, by their names; None of what cannot be
+    read.
+    """
     try:
         if not path.is_dir():
             return sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -25,13 +25,13 @@ _HARMLESS = r"PYTHON(UNBUFFERED|HASHSEED|IOENCODING|UTF8|DONTWRITEBYTECODE|NOUSE
 
 
 def is_risky(name: str) -> bool:
-    """Whether a variable changes more than data."""
+    """Return whether a variable changes more than data."""
     risky, harmless = (re.fullmatch(pattern, name, re.IGNORECASE) for pattern in (_RISKY, _HARMLESS))
     return risky is not None and harmless is None
 
 
 def variable_asks(variables: Mapping[str, Any], where: str) -> Iterator[Ask]:
-    """What a table of variables asks for: those in it that can take a protection away.
+    """Yield what a table of variables asks for: those in it that can take a protection away.
 
     :param where: which file or table, for the words
     """
@@ -42,7 +42,9 @@ def variable_asks(variables: Mapping[str, Any], where: str) -> Iterator[Ask]:
 
 
 def env_file_asks(text: str, where: str) -> Iterator[Ask]:
-    """What a project's env file asks for: the caller's own variables by name, and those that can harm."""
+    """Yield what a project's env file asks for: the caller's own variables by name, and those that can
+    harm.
+    """
     values = {}
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").lstrip().partition("=")

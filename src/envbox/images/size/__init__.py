@@ -74,7 +74,7 @@ def part_of(name: str, items: Iterable[Item]) -> Part:
 
 
 def by_package(sizes: Sizes) -> tuple[Part, ...]:
-    """What each package takes, the largest first."""
+    """Return what each package takes, the largest first."""
     found: dict[str, list[Item]] = {}
     for item in sizes.items:
         found.setdefault(item.package, []).append(item)
@@ -83,12 +83,12 @@ def by_package(sizes: Sizes) -> tuple[Part, ...]:
 
 
 def unneeded(sizes: Sizes) -> tuple[Part, ...]:
-    """What could be left out, a part for each of `envbox.slim.KINDS`, the largest first."""
+    """Return what could be left out, a part for each of `envbox.slim.KINDS`, the largest first."""
     parts = (part_of(kind, (item for item in sizes.items if item.kind == kind)) for kind in KINDS)
     return tuple(sorted(parts, key=lambda part: (-part.size, part.name)))
 
 
 def byte_code(sizes: Sizes, kind: str | None = None) -> Part:
-    """What byte-code takes, of one kind or altogether."""
+    """Return what byte-code takes, of one kind or altogether."""
     found = (item for item in sizes.items if item.path.endswith(".pyc") and kind in (None, item.kind))
     return part_of("byte-code", found)

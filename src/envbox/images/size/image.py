@@ -93,7 +93,7 @@ def _about(
 
 
 def _merged(image: SavedImage) -> dict[str, tuple[int, float]]:
-    """Path → size and compressed share of every file, as the container sees them."""
+    """Return path → size and compressed share of every file, as the container sees them."""
     there: dict[str, tuple[int, float]] = {}
     for layer in image.layers:
         for entry in layer.entries:
@@ -117,7 +117,7 @@ def _remove(there: dict[str, tuple[int, float]], path: str) -> None:
 
 
 def _prefix(kept: Iterable[str]) -> str | None:
-    """The environment that is looked at: ours, else the one with the most packages."""
+    """Return the environment that is looked at: ours, else the one with the most packages."""
     counts: dict[str, int] = {}
     for path in kept:
         if match := _RECORD.fullmatch(path):

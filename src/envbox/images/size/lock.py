@@ -111,7 +111,9 @@ def weigh(task: _Task) -> list[Any]:
 
 
 def _walked(fragment: Fragment) -> tuple[list[tuple[str, int, int]], _Marks]:
-    """(path, where its data begins in the tar, its size) of each entry, and where that is in the frame."""
+    """Return (path, where its data begins in the tar, its size) of each entry, and where that is in the
+    frame.
+    """
     with open_file(fragment.path) as file:
         marks = _Marks(file)
         reader = TarReader(cast(BinaryIO, io.BufferedReader(marks, 1 << 20)))
@@ -161,7 +163,7 @@ class _Marks(io.RawIOBase):
         return size
 
     def packed_at(self, raw: int) -> float:
-        """The byte of the frame that a byte of the tar is at, between two marks by proportion."""
+        """Return the byte of the frame that a byte of the tar is at, between two marks by proportion."""
         at = bisect_left(self._raw, raw)
         if at == 0 or at == len(self._raw):
             return float(self._packed[at and -1])

@@ -43,7 +43,7 @@ class FolderSize:
 
 
 def folder_of(items: Iterable[Item]) -> FolderSize:
-    """All files below one root."""
+    """Return all files below one root."""
     root = FolderSize("")
     for item in items:
         root.add(item, item.path.split("/"))
@@ -78,7 +78,7 @@ def largest_folders(sizes: Sizes, most: int) -> tuple[Part, ...]:
 
 
 def package_tiles(sizes: Sizes) -> dict[str, Any]:
-    """The tree that a treemap draws: packages, in them folders, in them files."""
+    """Return the tree that a treemap draws: packages, in them folders, in them files."""
     groups: dict[str, list[Item]] = {}
     for item in sizes.items:
         groups.setdefault(item.package, []).append(item)
@@ -93,7 +93,7 @@ def package_tiles(sizes: Sizes) -> dict[str, Any]:
 
 
 def folder_tiles(sizes: Sizes) -> dict[str, Any]:
-    """The tree that a treemap draws: folders, in them files."""
+    """Return the tree that a treemap draws: folders, in them files."""
     return _tile(folder_of(sizes.items), _least(sizes))
 
 
@@ -102,7 +102,7 @@ def _least(sizes: Sizes) -> float:
 
 
 def _tile(folder: FolderSize, least: float) -> dict[str, Any]:
-    """A folder's name, size, compressed size and content: n, s, p, c; a file's type and kind: t, k."""
+    """Return a folder's name, size, compressed size and content: n, s, p, c; a file's type and kind: t, k."""
     tiles = [_tile(inner, least) for inner in folder.folders.values()]
     tiles += [
         {
@@ -122,7 +122,7 @@ def _tile(folder: FolderSize, least: float) -> dict[str, Any]:
 
 
 def _whole(name: str, tiles: Sequence[dict[str, Any]], least: float) -> dict[str, Any]:
-    """One tile of many, those that are too small to be seen being one."""
+    """Return one tile of many, those that are too small to be seen being one."""
     seen = sorted((tile for tile in tiles if tile["s"] >= least), key=_by_size)
     small = [tile for tile in tiles if tile["s"] < least]
     if small:
@@ -131,7 +131,7 @@ def _whole(name: str, tiles: Sequence[dict[str, Any]], least: float) -> dict[str
 
 
 def _merged(small: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The small ones as a tile for each type and kind."""
+    """Return the small ones as a tile for each type and kind."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for leaf in _leaves(small):
         found.setdefault((leaf["t"], leaf.get("k", "")), []).append(leaf)

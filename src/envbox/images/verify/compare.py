@@ -44,7 +44,7 @@ class FileDifference:
 def paired_layers(
     expected: Sequence[Digest], found: Sequence[Digest]
 ) -> Iterator[tuple[int | None, int | None]]:
-    """The layers that differ, by their numbers: (expected, found), None where one side has none."""
+    """Yield the layers that differ, by their numbers: (expected, found), None where one side has none."""
     matcher = SequenceMatcher(None, expected, found, autojunk=False)
     for tag, start, end, other_start, other_end in matcher.get_opcodes():
         if tag == "equal":
@@ -109,7 +109,7 @@ def compare_on_top(
 
 
 def compare_entry(expected: Entry, found: Entry, package: str | None) -> Iterator[FileDifference]:
-    """The fields in which two entries of one path differ."""
+    """Yield the fields in which two entries of one path differ."""
     path = f"/{found.path}"
     if expected.kind != found.kind:
         yield FileDifference(path, "kind", _in_words(expected), _in_words(found), package)
@@ -130,7 +130,7 @@ def compare_entry(expected: Entry, found: Entry, package: str | None) -> Iterato
 
 
 def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[FileDifference]:
-    """What differs between two values of JSON, by key."""
+    """Yield what differs between two values of JSON, by key."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in sorted(expected.keys() | found.keys()):
             inner = f"{path}.{key}"
@@ -154,7 +154,7 @@ def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[
 def _arrangement(
     expected: Sequence[Entry], found: Sequence[Entry], owner: Owner, where: str
 ) -> FileDifference:
-    """Every entry is as it should be, and yet the tars are not the same."""
+    """Return every entry is as it should be, and yet the tars are not the same."""
     for one, other in zip(expected, found, strict=False):
         if one.path != other.path:
             return FileDifference(

@@ -67,7 +67,7 @@ class ContentCheck:
 
 
 def is_listing(path: str) -> bool:
-    """Whether a file (relative to `/`) has to be read, to know what others should be."""
+    """Return whether a file (relative to `/`) has to be read, to know what others should be."""
     return (
         path == _LOCKFILE
         or bool(_RECORD.fullmatch(path) or _WHEEL.fullmatch(path))
@@ -139,7 +139,9 @@ class _Checking:
                 self.owners[path] = "?"
 
     def _against_lock(self, lock: Lock, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Each conda package of the lock has its record, of the archive that is locked, and no other has."""
+        """Check that each conda package of the lock has its record, of the archive that is locked, and no
+        other has.
+        """
         wanted = {
             f"{ROOT}/conda-meta/{p.name}-{p.version}-{p.build}.json": p
             for p in lock.for_platform(self.saved.platform)
@@ -190,7 +192,8 @@ class _Checking:
             )
 
     def _link(self, path: str, expected: set[str], files: set[str], name: str) -> None:
-        """A link's target is listed nowhere; the hash of what it led to when the package was made is.
+        """Check a link: its target is listed nowhere; the hash of what it led to when the package was made
+        is.
 
         That tells only where it led within its own package: others may have been of another version then.
 
@@ -208,7 +211,9 @@ class _Checking:
         self.unlisted += not expected
 
     def _end(self, path: str, files: set[str]) -> str:
-        """Where a chain of links ends: at a file of the package, whatever is there now, or at no link."""
+        """Return where a chain of links ends: at a file of the package, whatever is there now, or at no
+        link.
+        """
         for _ in range(_LONGEST_CHAIN):
             entry = self.tree.entries.get(path)
             if entry is None or entry.kind != SYMLINK or path in files:
@@ -228,7 +233,7 @@ class _Checking:
             self._file(path, sha256, int(row[2]) if row[2] else None, name)
 
     def _environment(self, lock: Lock) -> None:
-        """What belongs to the environment is a function of the lock: made again, in memory."""
+        """Check what belongs to the environment, a function of the lock, by making it again in memory."""
         said = self.saved.labels.get("org.opencontainers.image.created") or self.saved.document.get("created")
         created = int(datetime.fromisoformat(str(said)).timestamp())
         variables = {p: d for p, d in self.tree.kept.items() if is_variables_file(p) and p in self.owners}
@@ -253,7 +258,7 @@ class _Checking:
             self._differs(path, "missing", "what the base has there", "", "(base)")
 
     def _rules(self) -> None:
-        """What holds for every entry that envbox writes."""
+        """Check what holds for every entry that envbox writes."""
         for path, entry in self.tree.entries.items():
             owner = self.owners.get(path)
             if entry.owner != (0, 0):

@@ -86,7 +86,7 @@ class Verification:
 
 
 def is_lockfile(path: str) -> bool:
-    """Whether a path (relative to `/`) is that of the lockfile inside an image."""
+    """Return whether a path (relative to `/`) is that of the lockfile inside an image."""
     return path == LOCKFILE.lstrip("/")
 
 
@@ -150,7 +150,7 @@ def _refuse_odd_places(lock: Lock, name: str) -> None:
 
 
 def _base_of(saved: SavedImage, platform: str) -> Base:
-    """The base that the image says it stands on: its lockfile pins none."""
+    """Return the base that the image says it stands on: its lockfile pins none."""
     labels = saved.labels
     if _BASE_NAME not in labels or _BASE_DIGEST not in labels:
         raise ImageError(
@@ -162,7 +162,7 @@ def _base_of(saved: SavedImage, platform: str) -> Base:
 
 @contextmanager
 def _fresh_cache(settings: Settings, base: Base, platform: str, *, fresh: bool) -> Iterator[Settings]:
-    """Settings with a cache folder that is gone afterwards."""
+    """Yield settings with a cache folder that is gone afterwards."""
     try:
         make_folder(settings.cache_dir)
         with tempfile.TemporaryDirectory(
@@ -217,7 +217,7 @@ def _layer_differences(
 
 
 def _all_entries(image: Image, found: Sequence[SavedLayer]) -> Mapping[str, Entry]:
-    """What should be at each path. A layer that is there already need not be read anew."""
+    """Return what should be at each path. A layer that is there already need not be read anew."""
     known = {layer.diff_id: layer.entries for layer in found}
     return overlay(known.get(layer.diff_id) or _entries(layer) for layer in image.layers)
 
@@ -230,7 +230,7 @@ def _entries(layer: BaseLayer | Layer) -> Sequence[Entry]:
 
 
 def _owner(image: Image, layer: BaseLayer | Layer | None) -> Callable[[str], str | None]:
-    """Who has a path: a package of the layer, else of the image, else nobody."""
+    """Return who has a path: a package of the layer, else of the image, else nobody."""
     known: dict[str, str] = {}
     for other in (*image.layers, layer):
         if other is not None and not isinstance(other, BaseLayer):
@@ -242,7 +242,7 @@ def _owner(image: Image, layer: BaseLayer | Layer | None) -> Callable[[str], str
 
 
 def _config_differences(image: Image, saved: SavedImage, *, is_same: bool) -> Iterator[FileDifference]:
-    """What the configs say differently; their lists of layers were compared when the layers were."""
+    """Yield what the configs say differently; their lists of layers were compared when the layers were."""
     if image.config == saved.config:
         return
     expected, found = dict(json.loads(image.config)), dict(saved.document)

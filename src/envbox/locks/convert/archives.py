@@ -88,7 +88,7 @@ def _first_seen(package: ForeignPackage, settings: Settings, transport: Transpor
 
 
 def _of_archive(package: ForeignPackage, path: Path) -> ForeignPackage:
-    """The package with what its archive says of itself."""
+    """Return the package with what its archive says of itself."""
     package = replace(package, size=path.stat().st_size)
     if package.manager == "pip":
         return package

@@ -94,7 +94,8 @@ def _check_needs(packages: Sequence[LockedPackage], path: Path) -> None:
 def _indexed(
     packages: Sequence[ForeignPackage], named: Sequence[str], settings: Settings, report: Reporter
 ) -> Mapping[str, Indexed]:
-    """What the channels' indexes say, by URL. A channel that cannot be asked is passed over, with words.
+    """Return what the channels' indexes say, by URL. A channel that cannot be asked is passed over, with
+    words.
 
     :param named: the channels as the file has them, maybe with logins
     """

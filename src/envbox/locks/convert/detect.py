@@ -11,7 +11,7 @@ from envbox.lockfile.foreign import ForeignLock
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file that a person named.
+    """Return the bytes of a file that a person named.
 
     :raises LockfileError: when it cannot be read
     """
@@ -22,7 +22,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def joined(locks: Sequence[ForeignLock]) -> ForeignLock:
-    """Several files of one environment, each for other platforms, as one.
+    """Return several files of one environment, each for other platforms, as one.
 
     :raises LockfileError: when two are for the same platform
     """

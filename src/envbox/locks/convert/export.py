@@ -78,7 +78,7 @@ def _only(lock: Lock, platforms: tuple[str, ...]) -> Lock:
 
 
 def _environment(lock: Lock, platform: str) -> bytes:
-    """As `conda env export` has it, with builds."""
+    """Write it as `conda env export` has it, with builds."""
     import yaml
 
     packages = lock.for_platform(platform)
@@ -97,7 +97,8 @@ def _environment(lock: Lock, platform: str) -> bytes:
 
 
 def _requirements(lock: Lock, platform: str, pypi_name: Callable[[str], str]) -> bytes:
-    """What of a platform pip can install: conda's Python packages by their names on PyPI, and the wheels.
+    """Return what of a platform pip can install: conda's Python packages by their names on PyPI, and the
+    wheels.
 
     Without hashes: PyPI's archives are not conda's, and pip wants a hash of all or of none.
     """

@@ -153,7 +153,7 @@ def adopt(environment: Environment, settings: Settings, report: Reporter) -> Env
 
 
 def default_name(paths: Sequence[Path]) -> str:
-    """What an environment is called that is imported from these files, when nobody says."""
+    """Return what an environment is called that is imported from these files, when nobody says."""
     return name_of_foreign(paths[0])
 
 
@@ -203,7 +203,7 @@ def _usable(platforms: Sequence[str], path: Path, report: Reporter) -> set[str]:
 
 
 def _solved(spec: EnvSpec, settings: Settings, report: Reporter) -> tuple[LockedPackage, ...]:
-    """An export asks for each package's version and build, so there is one solution, or none."""
+    """Return an export asks for each package's version and build, so there is one solution, or none."""
     from envbox.locks.solve.platforms import solve_spec
 
     return solve_spec(
@@ -212,7 +212,7 @@ def _solved(spec: EnvSpec, settings: Settings, report: Reporter) -> tuple[Locked
 
 
 def _read_export(source: ForeignFiles, settings: Settings) -> EnvSpec:
-    """Builds are of one platform, which an export does not name."""
+    """Read an export, whose builds are of one platform that it does not name."""
     spec = read_spec(source.paths[0], source.selection.platforms, settings, (container_platform(),))
     return replace(spec, name=source.name)
 
@@ -232,7 +232,7 @@ def _base(name: str, platforms: Sequence[str], settings: Settings, report: Repor
 
 
 def _lock(name: str, found: _Found, base: Base, settings: Settings) -> Lock:
-    """The lock of what was found, for which nothing has been asked yet."""
+    """Return the lock of what was found, for which nothing has been asked yet."""
     for platform in base.digests:
         check_glibc(_of(found.packages, platform), base, platform)
     return sealed(

@@ -23,7 +23,7 @@ def with_pip(
     settings: Settings,
     report: Reporter,
 ) -> tuple[LockedPackage, ...]:
-    """The packages, and pip with what it needs on each platform that has wheels and no pip.
+    """Return the packages, and pip with what it needs on each platform that has wheels and no pip.
 
     :raises EnvboxError: when that cannot be had beside what is locked
     """

@@ -26,7 +26,7 @@ _WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 
 def roots(packages: Sequence[LockedPackage]) -> tuple[LockedPackage, ...]:
-    """The packages of one platform that no other needs, and Python."""
+    """Return the packages of one platform that no other needs, and Python."""
     needs: dict[tuple[str, str], set[tuple[str, str]]] = {
         (p.manager, p.name): {(m, n) for n in p.depends for m in ("conda", "pip")} for p in packages
     }
@@ -82,7 +82,7 @@ def spec_text(
 
 
 def _wheels(found: Mapping[str, Sequence[LockedPackage]]) -> list[str]:
-    """The `pip:` section; one for each platform where they differ, since an empty one is none."""
+    """Return the `pip:` section; one for each platform where they differ, since an empty one is none."""
     here = {p: _asked({p: packages}, "pip", "==") for p, packages in found.items()}
     if all(texts == next(iter(here.values())) for texts in here.values()):
         texts = next(iter(here.values()), [])
@@ -97,12 +97,12 @@ def _wheels(found: Mapping[str, Sequence[LockedPackage]]) -> list[str]:
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML, in quotes where it could be something else."""
+    """Return a text as YAML, in quotes where it could be something else."""
     return text if _SAFE.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text)
 
 
 def _asked(found: Mapping[str, Sequence[LockedPackage]], manager: str, sign: str) -> list[str]:
-    """The lines, Python first, then by name; a line that is not for all platforms has selectors."""
+    """Return the lines, Python first, then by name; a line that is not for all platforms has selectors."""
     texts: dict[tuple[bool, str, str], list[str]] = {}
     for platform, packages in found.items():
         for package in packages:

@@ -37,7 +37,7 @@ def locked(package: ForeignPackage, every: Sequence[ForeignPackage]) -> LockedPa
 
 
 def _requirements(texts: Sequence[str], locked: set[str]) -> dict[str, str]:
-    """The requirements that were met by what is locked; those of extras and other systems were not."""
+    """Return the requirements that were met by what is locked; those of extras and other systems were not."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 

@@ -34,7 +34,7 @@ CHANGED = "the spec has changed"
 
 
 def is_fresh(environment: Environment, settings: Settings) -> bool:
-    """Whether the lockfile is there and is what the spec asks for.
+    """Return whether the lockfile is there and is what the spec asks for.
 
     :raises SpecError: when the spec cannot be read
     :raises LockfileError: when the lockfile is damaged
@@ -43,7 +43,7 @@ def is_fresh(environment: Environment, settings: Settings) -> bool:
 
 
 def differences(environment: Environment, settings: Settings) -> tuple[str, ...]:
-    """What the spec and the settings ask for that the lockfile does not have, a line each.
+    """Return what the spec and the settings ask for that the lockfile does not have, a line each.
 
     :raises SpecError: when the spec cannot be read
     :raises LockfileError: when the lockfile is missing or damaged
@@ -62,7 +62,7 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
 
 
 def _found(environment: Environment, lock: Lock, settings: Settings) -> Sequence[str]:
-    """The differences, by the quick way if that can tell."""
+    """Return the differences, by the quick way if that can tell."""
     own = settings.for_environment(environment.name)
     quick = read_quickly(environment.spec_path, lock.platforms, settings)
     if quick is not None:
@@ -147,7 +147,7 @@ def _of_platform(asked: Asked, lock: Lock, platform: str) -> list[str]:
 
 
 def _moved(asked: Asked, lock: Lock, platform: str) -> Iterator[str]:
-    """What was asked for when it was locked, and is not now, and the other way round."""
+    """Yield what was asked for when it was locked, and is not now, and the other way round."""
     from envbox.lockfile.custom import PIP_PREFIX
 
     now = {*asked.conda[platform], *(PIP_PREFIX + text for text in asked.pip[platform])}

@@ -191,7 +191,7 @@ def _pip_part(text: str) -> dict[str, Any]:
 
 @cache
 def _virtual_packages(platform: str) -> Mapping[str, Any]:
-    """The virtual packages that conda-lock takes for granted, which are part of its hash."""
+    """Return the virtual packages that conda-lock takes for granted, which are part of its hash."""
     import yaml
 
     place = find_spec("conda_lock")  # of the package itself: that imports nothing

@@ -40,7 +40,7 @@ def check(environment: Environment, settings: Settings) -> FreshnessReport:
 
 
 def has_spec(environment: Environment) -> bool:
-    """Whether there is anything to hold a lockfile against: another tool's alone has no spec."""
+    """Return whether there is anything to hold a lockfile against: another tool's alone has no spec."""
     return environment.has_spec
 
 

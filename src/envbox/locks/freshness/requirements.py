@@ -23,7 +23,7 @@ _VERSIONS_ONLY = re.compile(r"(?:(?:[<>=!~]=|[<>])?[0-9][0-9a-zA-Z.]*\*?[,|]?)+"
 def unmet(
     specs: Sequence[str], packages: Sequence[LockedPackage], system: System = _NOTHING
 ) -> Iterator[str]:
-    """The match specs that what is locked for a platform does not satisfy, in words.
+    """Yield the match specs that what is locked for a platform does not satisfy, in words.
 
     :param system: what the platform's machines offer: a spec may ask for that too, and it is never locked
     """
@@ -46,7 +46,7 @@ def unmet(
 
 
 def unmet_wheels(requirements: Sequence[str], packages: Sequence[LockedPackage]) -> Iterator[str]:
-    """The requirements whose wheel is locked in another version.
+    """Yield the requirements whose wheel is locked in another version.
 
     One that has no wheel may be met by a conda package of another name, which only a solve can tell.
     """
@@ -67,7 +67,7 @@ def unmet_wheels(requirements: Sequence[str], packages: Sequence[LockedPackage])
 
 
 def broken(packages: Sequence[LockedPackage]) -> Iterator[str]:
-    """The dependencies of conda packages on each other that do not hold, in words."""
+    """Yield the dependencies of conda packages on each other that do not hold, in words."""
     locked = {p.name.lower(): p for p in packages if p.manager == "conda"}
     for package in locked.values():
         for name, constraint in package.depends.items():
@@ -77,7 +77,7 @@ def broken(packages: Sequence[LockedPackage]) -> Iterator[str]:
 
 
 def _fits(constraint: str, package: LockedPackage) -> bool:
-    """Whether a package is what another needs. Most answers are every platform's."""
+    """Return whether a package is what another needs. Most answers are every platform's."""
     is_version = _VERSIONS_ONLY.fullmatch(constraint)
     return _answer(package.name, constraint, package.version, "" if is_version else package.build or "")
 
@@ -96,7 +96,9 @@ def _answer(name: str, constraint: str, version: str, build: str) -> bool:
 
 
 def _virtual(name: str, version: str, build: str) -> Any:
-    """A record that has nothing but a name, a version and a build, as the system's own packages have."""
+    """Return a record that has nothing but a name, a version and a build, as the system's own packages
+    have.
+    """
     from rattler import PackageRecord
     from rattler.package import BuildString
 

@@ -57,7 +57,9 @@ class Detail:
 
 
 def changes(old: Lock | None, new: Lock | None) -> tuple[Change, ...]:
-    """What is different in `new`, sorted by manager and name; what is alike on several platforms is one."""
+    """Return what is different in `new`, sorted by manager and name; what is alike on several platforms is
+    one.
+    """
     return tuple(
         replace(group[0], platforms=tuple(change.platforms[0] for change in group))
         for group in alike(old, new)
@@ -65,7 +67,7 @@ def changes(old: Lock | None, new: Lock | None) -> tuple[Change, ...]:
 
 
 def alike(old: Lock | None, new: Lock | None) -> tuple[tuple[Change, ...], ...]:
-    """The changes of each platform by itself, those together that are one to a person."""
+    """Return the changes of each platform by itself, those together that are one to a person."""
     groups: dict[tuple[object, ...], list[Change]] = {}
     for change in _each(old, new):
         groups.setdefault(_likeness(change), []).append(change)
@@ -73,13 +75,13 @@ def alike(old: Lock | None, new: Lock | None) -> tuple[tuple[Change, ...], ...]:
 
 
 def summary(found: Iterable[Change]) -> str:
-    """How many of each kind, in a line: `3 added, 1 upgraded`."""
+    """Return how many of each kind, in a line: `3 added, 1 upgraded`."""
     kinds = [change.kind for change in found]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds) or "no change"
 
 
 def details(old: Lock | None, new: Lock | None) -> tuple[Detail, ...]:
-    """What changed besides packages, and needs another image or another solve because of it."""
+    """Return what changed besides packages, and needs another image or another solve because of it."""
     if old is None or new is None:
         return ()
     return tuple(_details(old, new))
@@ -102,7 +104,7 @@ def _by_key(lock: Lock | None) -> Mapping[tuple[str, str, str], LockedPackage]:
 
 
 def _is_same(one: LockedPackage, other: LockedPackage) -> bool:
-    """Whether two are one archive: a hash that only one of them has is no matter."""
+    """Return whether two are one archive: a hash that only one of them has is no matter."""
     pairs = ((one.sha256, other.sha256), (one.md5, other.md5))
     return (one.version, one.build, one.url) == (other.version, other.build, other.url) and all(
         mine == theirs for mine, theirs in pairs if mine and theirs

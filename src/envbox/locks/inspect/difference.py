@@ -57,7 +57,7 @@ def difference(pair: Pair) -> LockDifference:
 
 
 def as_lines(one: LockDifference) -> Iterator[str]:
-    """For a terminal: what changed, aligned, and how much that is."""
+    """Yield lines for a terminal: what changed, aligned, and how much that is."""
     yield one.title
     rows = [*change_rows(one.changes, _platforms(one.pair))]
     rows += [("changed", detail.what, _both(detail), "") for detail in one.details]
@@ -66,7 +66,7 @@ def as_lines(one: LockDifference) -> Iterator[str]:
 
 
 def as_markdown(one: LockDifference) -> Iterator[str]:
-    """For a pull request: a table, what was asked for in bold."""
+    """Yield lines for a pull request: a table, what was asked for in bold."""
     yield f"### {_escaped(one.title)}"
     yield ""
     yield one.summary
@@ -95,7 +95,7 @@ def as_markdown(one: LockDifference) -> Iterator[str]:
 
 
 def as_json(one: LockDifference) -> dict[str, Any]:
-    """All of it, each platform's own builds and hashes too, for a program to read."""
+    """Return all of it, each platform's own builds and hashes too, for a program to read."""
     old, new = one.pair.old, one.pair.new
     return {
         "name": one.pair.name,
@@ -130,7 +130,7 @@ def _within(found: tuple[Change, ...], platforms: set[str]) -> Iterator[Change]:
 
 
 def _platforms(pair: Pair) -> tuple[str, ...]:
-    """All platforms that a change can be on: those of both, or of the one that is there."""
+    """Return all platforms that a change can be on: those of both, or of the one that is there."""
     old, new = pair.old.lock, pair.new.lock
     if old and new:
         return tuple(p for p in new.platforms if p in old.platforms)
@@ -151,7 +151,7 @@ def _key(change: Change) -> str:
 
 
 def _version(package: LockedPackage | None, change: Change) -> str:
-    """The version; its build too, where that is all that tells two apart."""
+    """Return the version; its build too, where that is all that tells two apart."""
     if package is None:
         return ""
     build = package.build if change.kind == "rebuilt" else None
@@ -173,7 +173,7 @@ def _code(text: str | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that is nothing else in a table of markdown."""
+    """Escape a text, so that it is nothing else in a table of markdown."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -69,12 +69,12 @@ def graph_of(lock: Lock, platform: str | None = None) -> Graph:
 
 
 def key_of(package: LockedPackage) -> str:
-    """What a package is called in a graph."""
+    """Return what a package is called in a graph."""
     return (PIP if package.manager == "pip" else "") + package.name
 
 
 def find_key(graph: Graph, name: str) -> str:
-    """The key of what a person calls by name.
+    """Return the key of what a person calls by name.
 
     :raises LockfileError: when there is no such package
     """
@@ -89,7 +89,7 @@ def find_key(graph: Graph, name: str) -> str:
 
 
 def chains(graph: Graph, key: str) -> tuple[tuple[str, ...], ...]:
-    """The shortest chain from each package that was asked for to this one, the shortest first.
+    """Return the shortest chain from each package that was asked for to this one, the shortest first.
 
     Of chains that are equally short, the first by name.
     """
@@ -107,12 +107,12 @@ def chains(graph: Graph, key: str) -> tuple[tuple[str, ...], ...]:
 
 
 def direct(graph: Graph, ways: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """Those chains that go through nothing else that was asked for: the others follow from them."""
+    """Return those chains that go through nothing else that was asked for: the others follow from them."""
     return tuple(way for way in ways if not any(key in graph.asked for key in way[1:-1]))
 
 
 def asked_key(text: str) -> str | None:
-    """The key of what a text of `Lock.requested` asks for; None when it does not say."""
+    """Return the key of what a text of `Lock.requested` asks for; None when it does not say."""
     if text.startswith(PIP_PREFIX):
         found = _PIP_NAME.match(text.removeprefix(PIP_PREFIX))
         return PIP + pip_name(found[1]) if found else None
@@ -134,7 +134,7 @@ def _needs(package: LockedPackage, packages: Mapping[str, LockedPackage]) -> Ite
 
 
 def _conda_like(name: str, known: Iterable[str]) -> str:
-    """The conda package that is called like a project on PyPI, whatever stands between its words."""
+    """Return the conda package that is called like a project on PyPI, whatever stands between its words."""
     wanted = pip_name(name)
     return next((key for key in known if not key.startswith(("__", PIP)) and pip_name(key) == wanted), name)
 
@@ -151,7 +151,7 @@ def _asked(texts: Iterable[str], packages: Mapping[str, LockedPackage]) -> dict[
 
 
 def _roots(needs: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What nobody else needs; of a circle that nobody else needs, one.
+    """Return what nobody else needs; of a circle that nobody else needs, one.
 
     Who is left last by a walk downwards is needed by nobody that is left before, but in a circle.
     """

@@ -27,7 +27,7 @@ Found = dict[tuple[str, str], str]
 
 
 def newest_wheels(lock: Lock, settings: Settings, report: Reporter) -> tuple[Found, Found]:
-    """The newest version of each wheel that the requirements allow, and the newest there is.
+    """Return the newest version of each wheel that the requirements allow, and the newest there is.
 
     :raises ToolError: when an index cannot be reached
     """
@@ -62,7 +62,7 @@ def _wheels(files: Iterable[File]) -> list[File]:
 
 
 def _usable(package: LockedPackage, files: Iterable[File], target: Target | None) -> Iterator[Version]:
-    """The versions that have a wheel for the platform's system and its Python.
+    """Yield the versions that have a wheel for the platform's system and its Python.
 
     A pre-release is only of interest to who has one.
     """
@@ -87,7 +87,9 @@ def _usable(package: LockedPackage, files: Iterable[File], target: Target | None
 
 
 def _target(lock: Lock, platform: str) -> Target | None:
-    """What a platform's Python and system can use; None where there is no Python, or no wheel is for it."""
+    """Return what a platform's Python and system can use; None where there is no Python, or no wheel is
+    for it.
+    """
     from envbox.locks.solve.request import virtual_packages
     from envbox.locks.solve.wheels import target_for
 
@@ -100,7 +102,7 @@ def _target(lock: Lock, platform: str) -> Target | None:
 
 
 def _allowed(graph: Graph, key: str) -> SpecifierSet:
-    """What the requirements, and the wheels that need it, allow together."""
+    """Return what the requirements, and the wheels that need it, allow together."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 

@@ -11,7 +11,9 @@ _OF_SOLVE = ("exclude-newer", "strategy")
 
 
 def settled(ours: Lock, theirs: Lock, solved: Lock) -> Iterator[str]:
-    """A line for each package that the sides had locked differently, and how far the outcome is from each."""
+    """Yield a line for each package that the sides had locked differently, and how far the outcome is from
+    each.
+    """
     now = {(str(p.manager), p.name, p.platform): p for p in solved.packages}
     for change in changes(ours, theirs):
         one, other = change.before, change.after

@@ -149,7 +149,7 @@ def _find(word: str, project: Project, here: Path, read_image: ReadImage) -> Wor
 
 
 def _top(folder: Path, *, is_needed: bool) -> Path | None:
-    """The repository's root; where a word can be something else, no git is no matter."""
+    """Return the repository's root; where a word can be something else, no git is no matter."""
     try:
         return top_of(folder)
     except ToolError:
@@ -183,7 +183,7 @@ def _head(folder: Path) -> _At:
 
 
 def _all(old: _At, new: _At | None, project: Project) -> Iterator[Pair]:
-    """Every environment of a revision and of another, or of the working tree."""
+    """Yield every environment of a revision and of another, or of the working tree."""
     files = {file.path: file for file in map(_file, project.environments)}
     for at in filter(None, (old, new)):
         for path in locks_at(project.root, at.commit) if at.commit else ():
@@ -200,12 +200,12 @@ def _side(word: Word, *, must_be: bool) -> Side:
 
 
 def _path(word: Word, project: Project) -> Path:
-    """Which file of a revision is meant beside this."""
+    """Return which file of a revision is meant beside this."""
     return word.path if isinstance(word, _File) else _counterpart(word, project).path
 
 
 def _counterpart(word: Word, project: Project) -> _File:
-    """The environment that an image was made of: it has the same name."""
+    """Return the environment that an image was made of: it has the same name."""
     assert isinstance(word, Side)
     assert word.lock
     for environment in project.environments:

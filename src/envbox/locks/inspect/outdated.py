@@ -85,7 +85,7 @@ def compared(lock: Lock, within: Newest, newest: Newest) -> tuple[Outdated, ...]
 
 
 def lines(found: Sequence[Outdated], platforms: Sequence[str]) -> Iterator[str]:
-    """A table for people.
+    """Yield a table for people.
 
     :param platforms: all that there are; what is so on all of them needs no name of a platform
     """
@@ -138,7 +138,9 @@ def _newer(version: str | None, than: str) -> str | None:
 
 
 def channels_in(spec_path: Path) -> tuple[str, ...]:
-    """The channels that a spec names, as it has them; none where it cannot be read, which others say."""
+    """Return the channels that a spec names, as it has them; none where it cannot be read, which others
+    say.
+    """
     from envbox.errors import SpecError
     from envbox.locks.spec.document import parsed
     from envbox.locks.spec.text import read_text
@@ -151,13 +153,13 @@ def channels_in(spec_path: Path) -> tuple[str, ...]:
 
 
 def _named(lock: Lock, channels: Sequence[str]) -> Sequence[str]:
-    """The lock's channels, with the logins that the spec has for them."""
+    """Return the lock's channels, with the logins that the spec has for them."""
     logins = {public_channel(c): c for c in channels}
     return [logins.get(channel, channel) for channel in lock.channels]
 
 
 def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Reporter) -> Newest:
-    """What the spec would have, were nothing locked; nothing where that has no solution any more."""
+    """Return what the spec would have, were nothing locked; nothing where that has no solution any more."""
     from envbox.locks.solve import solve
     from envbox.locks.solve.request import Policy, SolveRequest, virtual_packages
 
@@ -181,7 +183,7 @@ def _solved(lock: Lock, channels: Sequence[str], settings: Settings, report: Rep
 
 
 def _newest_records(lock: Lock, channels: Sequence[str], settings: Settings) -> Newest:
-    """The newest version of each conda package in the channel that it is from."""
+    """Return the newest version of each conda package in the channel that it is from."""
     return coroutines.run(_query, lock, channels, settings)
 
 

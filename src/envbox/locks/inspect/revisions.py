@@ -20,7 +20,7 @@ _SINGLE = "conda-lock.yml"
 
 
 def top_of(folder: Path) -> Path | None:
-    """The root of the repository that a folder is in; None where there is none.
+    """Return the root of the repository that a folder is in; None where there is none.
 
     :raises ToolError: when there is no git, or it does not want to look
     """
@@ -34,13 +34,13 @@ def top_of(folder: Path) -> Path | None:
 
 
 def commit_of(folder: Path, revision: str) -> str | None:
-    """The commit that a revision (`HEAD~1`, a branch, a tag) is; None when it is none."""
+    """Return the commit that a revision (`HEAD~1`, a branch, a tag) is; None when it is none."""
     said = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     return said.decode().strip() if said else None
 
 
 def read_at(top: Path, commit: str, path: Path) -> bytes | None:
-    """A file as it is in a commit; None when it is not in it.
+    """Return a file as it is in a commit; None when it is not in it.
 
     :raises LockfileError: when it is too long to be one
     """
@@ -57,7 +57,7 @@ def read_at(top: Path, commit: str, path: Path) -> bytes | None:
 
 
 def locks_at(root: Path, commit: str) -> tuple[Path, ...]:
-    """Where a project (a folder in a repository) has lockfiles in a commit."""
+    """Return where a project (a folder in a repository) has lockfiles in a commit."""
     places = ("environments/", "binder/", _SINGLE)
     said = _git(root, "ls-tree", "-z", "--name-only", commit, "--", *places) or b""
     names = [os.fsdecode(name) for name in said.split(b"\0") if name]
@@ -70,7 +70,7 @@ def locks_at(root: Path, commit: str) -> tuple[Path, ...]:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git says; None when it says no."""
+    """Return what git says; None when it says no."""
     done = _run(folder, *arguments)
     return done.stdout if done.returncode == 0 else None
 

@@ -58,7 +58,7 @@ def rows(
 
 
 def listing(found: Sequence[Row]) -> Iterator[str]:
-    """The rows as lines, and their sum; a column of which nothing is known is left out."""
+    """Yield the rows as lines, and their sum; a column of which nothing is known is left out."""
     cells = [
         (
             row.name,
@@ -81,12 +81,12 @@ def listing(found: Sequence[Row]) -> Iterator[str]:
 
 
 def megabytes(size: int | None) -> str:
-    """A size for people; nothing where it is not known."""
+    """Return a size for people; nothing where it is not known."""
     return "" if size is None else f"{size / 1e6:,.2f} MB"
 
 
 def channel_name(package: LockedPackage) -> str:
-    """A channel as people call it; a wheel's is the index or host that has it."""
+    """Return a channel as people call it; a wheel's is the index or host that has it."""
     host = urlsplit(package.url).hostname or ""
     if package.manager == "pip":
         return "pypi" if host == _INDEX else host
@@ -113,6 +113,6 @@ def _short(text: str) -> str:
 
 
 def _constraint(text: str) -> str:
-    """What is asked of the package besides its name; `any` where that is nothing."""
+    """Return what is asked of the package besides its name; `any` where that is nothing."""
     rest = re.sub(r"^(?:pip: )?(?:[^\s:]+::)?[A-Za-z0-9_.-]+\s*", "", text, count=1)
     return rest or "any"

@@ -10,7 +10,7 @@ MANY = 20  # packages that came or went together, as with a platform: more is on
 
 
 def lines(changes: Iterable[Change], platforms: Sequence[str] = ()) -> Iterator[str]:
-    """A line for each change, aligned: kind, package, versions, and where; a crowd is one line.
+    """Yield a line for each change, aligned: kind, package, versions, and where; a crowd is one line.
 
     :param platforms: all that there are; a change on all of them needs no name of a platform
     """
@@ -20,19 +20,19 @@ def lines(changes: Iterable[Change], platforms: Sequence[str] = ()) -> Iterator[
 
 
 def change_rows(changes: Iterable[Change], platforms: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Kind, package, versions and platforms of each change."""
+    """Yield kind, package, versions and platforms of each change."""
     for change in changes:
         where = "" if set(change.platforms) == set(platforms) else ", ".join(change.platforms)
         yield change.kind, label(change), versions(change), where
 
 
 def label(change: Change) -> str:
-    """The package's name; a wheel's says that it is one."""
+    """Return the package's name; a wheel's says that it is one."""
     return f"{change.name} (pip)" if change.manager == "pip" else change.name
 
 
 def versions(change: Change) -> str:
-    """From what to what: versions, or the builds of one."""
+    """Return from what to what it went: versions, or the builds of one."""
     before, after = change.before, change.after
     if before is None or after is None:
         one = before or after

@@ -19,7 +19,9 @@ _NAMED: dict[str, float | str] = {"post": float("inf"), "dev": "DEV"}  # upper c
 
 
 def compare(one: str, other: str) -> int:
-    """Negative when `one` is older than `other`, positive when it is newer; 0 when they are the same."""
+    """Return negative when `one` is older than `other`, positive when it is newer; 0 when they are the
+    same.
+    """
     for a, b in zip(_parts(one), _parts(other), strict=True):
         if found := _compare_lists(a, b):
             return found
@@ -32,7 +34,7 @@ version_key = cmp_to_key(compare)
 
 @lru_cache(maxsize=1 << 14)
 def _parts(text: str) -> tuple[tuple[Part, ...], tuple[Part, ...], tuple[Part, ...]]:
-    """Epoch, version and local version."""
+    """Split into epoch, version and local version."""
     text = text.strip().lower()
     if "_" not in text:
         text = text.replace("-", "_")

@@ -65,7 +65,7 @@ def merge_files(files: Files, read_settings: Callable[[], Settings]) -> tuple[st
 
 
 def merge_locks(sides: Sides, settings: Settings) -> tuple[Lock | None, tuple[str, ...]]:
-    """The lock that both sides together are, or None and what stands against it, a line each."""
+    """Return the lock that both sides together are, or None and what stands against it, a line each."""
     lock, faults = merged(sides)
     hashes: Mapping[str, str] | None = None
     if not faults:
@@ -79,7 +79,8 @@ def merge_locks(sides: Sides, settings: Settings) -> tuple[Lock | None, tuple[st
 
 
 def conflict(ours: bytes, theirs: bytes) -> bytes:
-    """Both files as one in conflict, as git leaves it; `lockfile.merging.sides` gives both back as they were.
+    """Return both files as one in conflict, as git leaves it; `lockfile.merging.sides` gives both back as
+    they were.
 
     One conflict around all that differs: hunks would let what git thinks merged slip out of either side.
     """

@@ -20,7 +20,7 @@ from envbox.settings import Settings
 
 
 def merged_hashes(sides: Sides, lock: Lock, settings: Settings) -> Mapping[str, str] | None:
-    """Platform → content hash of the merged lock; None where it cannot be told.
+    """Return platform → content hash of the merged lock; None where it cannot be told.
 
     :param lock: with what both sides ask for; its hashes are not looked at
     """
@@ -34,7 +34,7 @@ def merged_hashes(sides: Sides, lock: Lock, settings: Settings) -> Mapping[str, 
 
 
 def _known(sides: Sides, lock: Lock, platform: str) -> str | None:
-    """The hash of the side that asks for all of it; of both, the one that has changed."""
+    """Return the hash of the side that asks for all of it; of both, the one that has changed."""
     asked = lock.requested.get(platform), lock.channels
     hashes = {
         side.content_hash.get(platform)

@@ -36,7 +36,7 @@ class Sides:
 
 
 def merged(sides: Sides) -> tuple[Lock, list[str]]:
-    """Both sides' changes as one lock, and what they contradict each other in, a line each.
+    """Return both sides' changes as one lock, and what they contradict each other in, a line each.
 
     Its content hashes are ours, and its packages may not fit each other: that is for others to see to.
     """
@@ -72,7 +72,7 @@ def _check_comparable(sides: Sides, faults: list[str]) -> None:
 
 
 def _part(words: str, three: Sequence[T | None], faults: list[str]) -> T | None:
-    """What a part becomes; None is a part that is not there."""
+    """Return what a part becomes; None is a part that is not there."""
     before, ours, theirs = three
     if theirs in (before, ours):
         return ours
@@ -82,7 +82,7 @@ def _part(words: str, three: Sequence[T | None], faults: list[str]) -> T | None:
 
 
 def _mapping(words: str, three: Sequence[Mapping[K, T]], faults: list[str]) -> dict[K, T]:
-    """Mappings merged key by key."""
+    """Merge mappings key by key."""
     keys = dict.fromkeys(key for mapping in three for key in mapping)
     found = {key: _part(words + _said(key), [one.get(key) for one in three], faults) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
@@ -100,7 +100,9 @@ def _packages(lock: Lock | None) -> dict[tuple[str, str, str], LockedPackage]:
 
 
 def _base(sides: Sides, faults: list[str]) -> Base | None:
-    """The reference as one part, and the digests as it has them; each side may have a platform more."""
+    """Return the reference as one part, and the digests as it has them; each side may have a platform
+    more.
+    """
     three = [lock.base if lock else None for lock in sides.all]
     references = [base.reference if base else None for base in three]
     reference = _part("the base", references, faults)
@@ -115,7 +117,7 @@ def _base(sides: Sides, faults: list[str]) -> Base | None:
 
 
 def _requested(sides: Sides, faults: list[str]) -> dict[str, tuple[str, ...]]:
-    """What is asked for, by platform: all texts of one name are one part."""
+    """Return what is asked for, by platform: all texts of one name are one part."""
     three = [_texts_by_name(lock) for lock in sides.all]
     found: dict[str, list[str]] = {platform: [] for platform in sides.ours.requested}
     for (_, _, platform), texts in _mapping("what is asked for of ", three, faults).items():

@@ -15,7 +15,7 @@ from envbox.locks.solve.request import virtual_packages
 
 
 def wrong_with(lock: Lock) -> list[str]:
-    """What a solve would not have let happen, a line each; none: the lock is sound."""
+    """Return what a solve would not have let happen, a line each; none: the lock is sound."""
     try:
         loads(dumps(lock), Path("both sides together"))
     except LockfileError as error:
@@ -43,7 +43,7 @@ def _asked(lock: Lock, platform: str) -> tuple[list[str], list[str]]:
 
 
 def without_orphans(lock: Lock, sides: Sequence[Lock], hashes: Mapping[str, str]) -> Lock:
-    """The lock with these content hashes, less the packages that nobody needs any more.
+    """Return the lock with these content hashes, less the packages that nobody needs any more.
 
     Somebody did on either side: one has dropped one of its users, and the other the other.
     """
@@ -57,7 +57,7 @@ def without_orphans(lock: Lock, sides: Sequence[Lock], hashes: Mapping[str, str]
 
 
 def _unneeded(lock: Lock, platform: str) -> set[str]:
-    """The conda packages that neither what was asked for nor a wheel leads to."""
+    """Return the conda packages that neither what was asked for nor a wheel leads to."""
     packages: list[LockedPackage] = [p for p in lock.packages if p.platform == platform]
     needs = {p.name.lower(): [name.lower() for name in p.depends] for p in packages if p.manager == "conda"}
     todo = [parse_match_spec(text).name.normalized for text in _asked(lock, platform)[0]]

@@ -80,7 +80,7 @@ async def _answer(
 async def _why(
     error: Exception, question: SolveRequest, asked: Sequence[str], gateway: Any
 ) -> tuple[str, str | None]:
-    """All that is in the way: what nothing fits, and whether the rest would go together."""
+    """Return all that is in the way: what nothing fits, and whether the rest would go together."""
     from rattler.exceptions import SolverError
 
     faults = await unmet_specs(question, asked, gateway)
@@ -138,7 +138,7 @@ def _bounded_memory() -> Iterator[None]:
 
 
 def _glibc() -> Any:
-    """The C library, if it is glibc; else None."""
+    """Return the C library, if it is glibc; else None."""
     if sys.platform != "linux":
         return None
     import ctypes

@@ -38,7 +38,7 @@ class Metadata:
         self._guard = threading.Lock()
 
     def of(self, file: File) -> bytes:
-        """The METADATA of a wheel; raises as `metadata_of` does."""
+        """Return the METADATA of a wheel; raises as `metadata_of` does."""
         with self._guard:
             lock = self._locks.setdefault(file.url, threading.Lock())
         with lock:
@@ -73,7 +73,7 @@ def ask_ahead(
 def _quiet(
     work: Callable[[Requirement], list[Requirement]],
 ) -> Callable[[Requirement], list[Requirement] | None]:
-    """The work, or nothing where it fails: the resolver meets that too, if it ever comes there."""
+    """Return the work, or nothing where it fails: the resolver meets that too, if it ever comes there."""
 
     def quiet(requirement: Requirement) -> list[Requirement] | None:
         try:
@@ -87,7 +87,7 @@ def _quiet(
 def _needs(
     requirement: Requirement, locked: Mapping[str, str], candidates: Candidates, metadata: Metadata
 ) -> list[Requirement]:
-    """What the version that will be tried first needs on the platform."""
+    """Return what the version that will be tried first needs on the platform."""
     from packaging.metadata import parse_email
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement as Parsed

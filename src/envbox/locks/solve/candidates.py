@@ -88,7 +88,7 @@ class Candidates:
         self._known: dict[str, tuple[dict[Version, Candidate], dict[Version, Release]]] = {}
 
     def of(self, name: str) -> dict[Version, Candidate]:
-        """The versions of a project that could be taken, the newest first."""
+        """Return the versions of a project that could be taken, the newest first."""
         return self._read(name)[0]
 
     def _read(self, name: str) -> tuple[dict[Version, Candidate], dict[Version, Release]]:
@@ -104,7 +104,7 @@ class Candidates:
         return self._known[name]
 
     def _best(self, release: Release) -> File | None:
-        """The wheel that is locked, or fits best; one that was not yanked before one that was."""
+        """Return the wheel that is locked, or fits best; one that was not yanked before one that was."""
         ranked = (
             ((file.sha256 in self.rules.kept, file.yanked is None, place, build, file.name), file)
             for place, build, file in release.fitting
@@ -163,21 +163,21 @@ class Candidates:
     # --- why not ----------------------------------------------------------------------------------------
 
     def passed_over(self, name: str, allowed: Iterable[Version]) -> list[Version]:
-        """The versions, of these, that have files but none that fits, the newest first."""
+        """Return the versions, of these, that have files but none that fits, the newest first."""
         releases = self._read(name)[1]
         return [v for v in sorted(allowed, reverse=True) if v in releases and not releases[v].fitting]
 
     def without_wheel(self, name: str, allowed: Iterable[Version]) -> list[Version]:
-        """The versions, of these, that only lack a wheel for the platform, the newest first."""
+        """Return the versions, of these, that only lack a wheel for the platform, the newest first."""
         releases = self._read(name)[1]
         return [v for v in self.passed_over(name, allowed) if releases[v].lacks_only_a_wheel]
 
     def versions(self, name: str) -> list[Version]:
-        """All versions that an index has, fit or not, the newest first."""
+        """Return all versions that an index has, fit or not, the newest first."""
         return sorted(self._read(name)[1], reverse=True)
 
     def reason(self, name: str, version: Version) -> str:
-        """Why a version cannot be taken, in words that begin with its name."""
+        """Return why a version cannot be taken, in words that begin with its name."""
         release = self._read(name)[1][version]
         what, platform = f"{pip_name(name)} {version}", self.target.platform
         if release.needs_python:
@@ -194,7 +194,7 @@ class Candidates:
         return f"{what} has no wheel for {platform}, only a source archive"
 
     def why_none(self, name: str) -> str | None:
-        """Why no version of a project can be taken, in words; None where one can."""
+        """Return why no version of a project can be taken, in words; None where one can."""
         candidates, releases = self._read(name)
         if candidates:
             return None
@@ -225,7 +225,7 @@ def _words(tag: Tag, target: Target) -> str:
 
 
 def _as_sdist(name: str) -> str:
-    """A source archive's name with an ending that has a rule."""
+    """Return a source archive's name with an ending that has a rule."""
     for ending in _SOURCES:
         if name.endswith(ending):
             return name.removesuffix(ending) + ".tar.gz"

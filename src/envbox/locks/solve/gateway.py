@@ -109,7 +109,7 @@ def _client(settings: Settings, endpoints: Sequence[str], logins: Logins, asks: 
 
 
 def with_tokens(endpoints: Iterable[str], logins: Logins) -> Mapping[str, str]:
-    """The addresses that have to have a token in their path, and what they are then."""
+    """Return the addresses that have to have a token in their path, and what they are then."""
     found = {}
     for endpoint in endpoints:
         login = logins.find(endpoint)

@@ -77,7 +77,7 @@ class Indexes:
         self._guard = threading.Lock()
 
     def project(self, name: str) -> IndexProject:
-        """What there is of a project, from the first index that has it.
+        """Return what there is of a project, from the first index that has it.
 
         :raises ToolError: when an index cannot be read: the next one is not asked instead
         """
@@ -90,7 +90,7 @@ class Indexes:
             return self._known[name]
 
     def index_of(self, name: str) -> str:
-        """The index that a project was found in; "" where none was asked, or none has it."""
+        """Return the index that a project was found in; "" where none was asked, or none has it."""
         found = self._known.get(pip_name(name))
         return found.index if found else ""
 
@@ -139,7 +139,7 @@ class Indexes:
 
 
 def ask(transport: Transport, address: str, headers: Mapping[str, str]) -> requests.Response:
-    """GET, again after a pause where it may help.
+    """Send a GET, and again after a pause where it may help.
 
     :raises ToolError: when the server cannot be reached
     """
@@ -226,7 +226,7 @@ class _Kept:
 
     @classmethod
     def read(cls, path: Path) -> _Kept | None:
-        """What is kept of an earlier one, where it is whole."""
+        """Return what is kept of an earlier one, where it is whole."""
         try:
             head, _, body = (kept(path) or b"").partition(b"\n")
             address, is_there, is_json, etag, modified = read_json(head)
@@ -265,7 +265,7 @@ def _files(kept: _Kept) -> tuple[File, ...] | None:
 
 
 def indexes_of(specification: Any, settings: Settings) -> Indexes:
-    """The indexes that an environment's requirements are looked for in, the first one first.
+    """Return the indexes that an environment's requirements are looked for in, the first one first.
 
     The spec's own (`pip-repositories`), those of the settings, and PyPI unless the spec forbids it.
 

@@ -108,7 +108,7 @@ def from_html(page: str, address: str) -> Iterator[File]:
 
 
 def _linked(address: str, link: str) -> str | None:
-    """Where a link leads; None where that is no file that can be fetched.
+    """Return where a link leads; None where that is no file that can be fetched.
 
     From a server to servers alone: a page that names `file:` would have this machine's files in a lock.
     """
@@ -124,7 +124,7 @@ def _linked(address: str, link: str) -> str | None:
 
 
 def _tags(page: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The links and bases of a page: name of the tag, attributes. In one pass, whatever the page is."""
+    """Yield the links and bases of a page: name of the tag, attributes. In one pass, whatever the page is."""
     at = 0
     while found := _TAG.search(page, at):
         end = page.find(">", found.end())

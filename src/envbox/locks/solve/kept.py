@@ -20,7 +20,7 @@ def keep(path: Path, data: bytes) -> None:
 
 
 def kept(path: Path) -> bytes | None:
-    """The answer that is kept; None where there is none, or it is damaged."""
+    """Return the answer that is kept; None where there is none, or it is damaged."""
     try:
         if not path.is_file():
             return None

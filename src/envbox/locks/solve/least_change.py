@@ -94,7 +94,9 @@ class Solver:
         return {record.name.normalized: record for record in found}
 
     def has_moved(self, name: str, found: Records) -> bool:
-        """Whether a solution has another record of what is locked; what it does without has not moved."""
+        """Return whether a solution has another record of what is locked; what it does without has not
+        moved.
+        """
         return name in found and found[name].sha256 != self.locked[name].sha256
 
 
@@ -121,13 +123,15 @@ async def least_change(question: SolveRequest, channels: Sequence[str], gateway:
 
 
 def _unfit(records: Records, specs: Sequence[Any]) -> Names:
-    """The names whose record is not what is asked for."""
+    """Return the names whose record is not what is asked for."""
     named = [(spec.name.normalized, spec) for spec in specs]
     return frozenset(name for name, spec in named if name in records and not spec.matches(records[name]))
 
 
 def _one_of_both(ours: Records, theirs: Records, specs: Sequence[Any]) -> tuple[Records, Records]:
-    """Of two sides' records those to hold, and to fall back to: what fits comes first, then the newer."""
+    """Return of two sides' records those to hold, and to fall back to: what fits comes first, then the
+    newer.
+    """
     unfit = _unfit(ours, specs), _unfit(theirs, specs)
     held, others = {**theirs, **ours}, {}
     for name in ours.keys() & theirs.keys():
@@ -148,7 +152,7 @@ def _age(record: Any) -> tuple[Any, ...]:
 
 
 async def _newest(solver: Solver, name: str, record: Any, fixed: Sequence[str]) -> Any:
-    """The newest record of a package that any solution has; the given one, where none has a newer.
+    """Return the newest record of a package that any solution has; the given one, where none has a newer.
 
     What a solver gives is only the newest beside what it decided on before. So it is asked for something
     newer until there is nothing; which most often costs no solve, since the channel has nothing newer.
@@ -232,7 +236,7 @@ async def _held_again(solver: Solver, found: Records, held: Names, extra: Sequen
 
 
 def _is_barred(record: Any, fixed: Iterable[str]) -> bool:
-    """Whether it needs another version of what is fixed, so that there is no use in holding it."""
+    """Return whether it needs another version of what is fixed, so that there is no use in holding it."""
     versions = {}
     for text in fixed:
         name, _, rest = text.partition(" ==")
@@ -250,7 +254,7 @@ def _allows(versions: str, version: str) -> bool:
 
 
 def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
-    """The names, and all that need one of them: they were built for the version that is to move."""
+    """Return the names, and all that need one of them: they were built for the version that is to move."""
     found = set(names)
     needs = {name: {text.partition(" ")[0] for text in record.depends} for name, record in records.items()}
     while more := {name for name, needed in needs.items() if name not in found and needed & found}:
@@ -259,7 +263,7 @@ def _with_dependents(names: set[str], records: Mapping[str, Any]) -> set[str]:
 
 
 def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
-    """The names, and all that they need, near or far."""
+    """Return the names, and all that they need, near or far."""
     found, todo = set[str](), [name for name in names if name in records]
     while todo:
         name = todo.pop()
@@ -275,7 +279,7 @@ def _with_needs(names: set[str], records: Mapping[str, Any]) -> set[str]:
 async def _locked_records(
     question: SolveRequest, packages: Sequence[LockedPackage], channels: Sequence[str], gateway: Any
 ) -> Records:
-    """The records of what is locked, as the channels have them now, by name."""
+    """Return the records of what is locked, as the channels have them now, by name."""
     if not packages:
         return {}
     wanted = {p.sha256: p for p in packages}

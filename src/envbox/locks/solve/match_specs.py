@@ -57,7 +57,8 @@ def _said_for_rattler(text: str) -> str:
 
 
 def ask_strictly(texts: Iterable[str]) -> tuple[list[Any], list[str]]:
-    """What to ask rattler for, and the bounds that hold besides, so that no bound leads to a lower channel.
+    """Return what to ask rattler for, and the bounds that hold besides, so that no bound leads to a lower
+    channel.
 
     rattler looks in the next channel when the first one has the name, but nothing within the bounds: there a
     private package would be replaced by a stranger's of its name. So it is asked for the name alone. A
@@ -75,7 +76,9 @@ def ask_strictly(texts: Iterable[str]) -> tuple[list[Any], list[str]]:
 
 
 def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
-    """The channels to ask, by priority: those named, then those that only a match spec names; no logins."""
+    """Return the channels to ask, by priority: those named, then those that only a match spec names; no
+    logins.
+    """
     named = [url for channel in channels for url in (DEFAULTS if channel == "defaults" else (channel,))]
     for text in specs:
         channel = parse_match_spec(text).channel
@@ -88,7 +91,7 @@ def sources(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
 
 
 def addresses(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
-    """The addresses of channels as they stand in a spec, with the logins that may be in them."""
+    """Return the addresses of channels as they stand in a spec, with the logins that may be in them."""
     found = list(channels)
     for text in specs:
         url = _ARCHIVE_URL.fullmatch(text)
@@ -97,20 +100,21 @@ def addresses(channels: Iterable[str], specs: Iterable[str]) -> list[str]:
 
 
 def channel_url(channel: str) -> str:
-    """The address of a channel that is named as specs name it."""
+    """Return the address of a channel that is named as specs name it."""
     from rattler import Channel
 
     return str(Channel(_bare(channel)).base_url)
 
 
 def _bare(channel: str) -> str:
-    """A channel with its variables, and without a login: rattler would send it along to a mirror."""
+    """Return a channel with its variables, and without a login: rattler would send it along to a mirror."""
     expanded = expandvars(channel)
     return split_login(expanded)[0] if "://" in expanded else expanded
 
 
 def joined_depends(depends: Iterable[str]) -> dict[str, str]:
-    """Dependencies by name, as the lockfile has them: versions joined by commas, then the build, if any.
+    """Return dependencies by name, as the lockfile has them: versions joined by commas, then the build, if
+    any.
 
     Both constraints of `python >=3.9` and `python <3.13` hold, so neither may replace the other.
     """

@@ -52,7 +52,7 @@ def names_table(settings: Settings, report: Reporter) -> Path:
 
 
 def _kept_table(folder: Path, key: str) -> Path | None:
-    """The table in the cache, where it is what its name says."""
+    """Return the table in the cache, where it is what its name says."""
     for path in folder.glob(f"{key}.*.json"):
         with suppress(OSError):
             if path.is_file() and path.name == f"{key}.{hashlib.sha256(path.read_bytes()).hexdigest()}.json":
@@ -87,7 +87,7 @@ def _fetched_table(url: str, settings: Settings) -> bytes:
 
 
 def projects_of(packages: Iterable[LockedPackage], table: Path) -> dict[str, LockedPackage]:
-    """The conda packages that are Python's, by the project that each of them is on PyPI.
+    """Return the conda packages that are Python's, by the project that each of them is on PyPI.
 
     Where two are one project, as `xxhash` (the library) and `python-xxhash`, the one with a name of its own
     on conda is it.
@@ -103,7 +103,7 @@ def projects_of(packages: Iterable[LockedPackage], table: Path) -> dict[str, Loc
 
 
 def _conda_names(table: Path) -> dict[str, str]:
-    """conda's name → PyPI's, where they differ or not."""
+    """Return conda's name → PyPI's, where they differ or not."""
     try:
         told = _loaded(table)
         entries = [entry for entry in told.values() if entry.get("conda_name")]

@@ -38,7 +38,7 @@ class Unmet:
 
 
 async def unmet_specs(question: SolveRequest, asked: Sequence[str], gateway: Any) -> list[Unmet]:
-    """All match specs that have no candidate, in their order: a solver stops at the first."""
+    """Return all match specs that have no candidate, in their order: a solver stops at the first."""
     subdirs = [question.platform, "noarch"]
     names: dict[str, set[str]] = {}
     for url in asked:
@@ -129,7 +129,7 @@ def no_solution(text: str, question: SolveRequest) -> tuple[str, str | None]:
 
 
 def _way_out(tree: str, question: SolveRequest) -> str:
-    """What to do: loosen the spec, unless the date or the machine is what is in the way."""
+    """Return what to do: loosen the spec, unless the date or the machine is what is in the way."""
     if question.policy.exclude_newer and "cutoff date" in tree:
         return "take a later date with --exclude-newer; `none` lifts it"
     if "__cuda" in tree and "__cuda" not in question.virtual:

@@ -131,7 +131,7 @@ def _wheels_before(spec: EnvSpec, platform: str, before: PreviousLock) -> Previo
 
 
 def _newest(sides: Sequence[Sequence[LockedPackage]]) -> tuple[LockedPackage, ...]:
-    """The wheels of the locks that are there, each once: of two, the newer."""
+    """Return the wheels of the locks that are there, each once: of two, the newer."""
     from packaging.version import Version
 
     found: dict[str, LockedPackage] = {}
@@ -145,7 +145,7 @@ def _newest(sides: Sequence[Sequence[LockedPackage]]) -> tuple[LockedPackage, ..
 def _kept(
     spec: EnvSpec, platform: str, before: PreviousLock, manager: str, previous: Lock | None
 ) -> tuple[LockedPackage, ...]:
-    """What of a previous lock the solver should prefer.
+    """Return what of a previous lock the solver should prefer.
 
     After another order of channels only the first one's packages: a preference would outweigh the new
     priority. Nothing for a date or a strategy that is new: what they give is a function of them alone.
@@ -171,7 +171,7 @@ def _channels(spec: EnvSpec) -> tuple[str, ...]:
 
 
 def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tuple[LockedPackage, ...]]:
-    """The platforms that were solved; one that nobody asked for may be left out, which is said."""
+    """Return the platforms that were solved; one that nobody asked for may be left out, which is said."""
     solved = {p: answer for p, answer in answers.items() if not isinstance(answer, SolveError)}
     failed = {p: answer for p, answer in answers.items() if isinstance(answer, SolveError)}
     if solved and all(p in spec.optional for p in failed):
@@ -192,7 +192,9 @@ def _settled(spec: EnvSpec, answers: Solved, report: Reporter) -> dict[str, tupl
 
 
 def _named(words: str, platforms: Sequence[str], answers: Solved) -> str:
-    """What is wrong, with the platforms that it is wrong for, where that is a question and not said."""
+    """Return what is wrong, with the platforms that it is wrong for, where that is a question and not
+    said.
+    """
     named = ", ".join(platforms)
     is_said = len(answers) == 1 or _HERE in words
     return words.replace(_HERE, named) if is_said else f"{named}: {words}"

@@ -118,15 +118,15 @@ class _Shelf:
         self._of_conda = {package.name: package for package in self.conda}
 
     def has(self, name: str, version: str) -> bool:
-        """Whether a version of a project can be taken."""
+        """Return whether a version of a project can be taken."""
         return any(str(package.version) == version for package, _ in self._versions(name))
 
     def is_conda(self, name: str, version: Any) -> bool:
-        """Whether a version is what conda has."""
+        """Return whether a version is what conda has."""
         return name in self._of_conda and self._of_conda[name].version == version
 
     def candidate(self, name: str, version: Any) -> Candidate | None:
-        """The candidate that is a version; None where conda has it."""
+        """Return the candidate that is a version; None where conda has it."""
         return next((c for package, c in self._versions(name) if package.version == version), None)
 
     def _versions(self, name: str) -> list[tuple[Any, Candidate]]:
@@ -143,7 +143,9 @@ class _Shelf:
         return self._bare[name]
 
     def find_packages(self, dependency: Any) -> list[Any]:
-        """What a dependency allows; of pre-releases and what was yanked, as PEP 440 and 592 have it."""
+        """Return what a dependency allows; of pre-releases and what was yanked, as PEP 440 and 592 have
+        it.
+        """
         from conda_lock._vendor.poetry.core.constraints.version import Version
 
         if dependency.is_direct_origin():
@@ -166,7 +168,7 @@ class _Shelf:
     def package(
         self, name: str, version: Any, extras: Sequence[str] | None = None, repository_name: str | None = None
     ) -> Any:
-        """A version with what it needs."""
+        """Return a version with what it needs."""
         name = pip_name(name)
         ours = self._of_conda.get(name)
         if ours is not None and ours.version == version:
@@ -199,7 +201,7 @@ def _silent() -> Any:
 
 
 def _lowest_first(provider: Any, names: Sequence[str]) -> Any:
-    """A provider that has the oldest version first of these projects."""
+    """Return a provider that has the oldest version first of these projects."""
     kind = type(provider)
 
     class Lowest(kind):  # type: ignore[misc, valid-type]
@@ -231,8 +233,8 @@ def _no_solution(error: Any) -> NoSolutionError:
 def _reached(
     asked: Sequence[Any], solved: Sequence[Any], shelf: _Shelf, markers: Mapping[str, str]
 ) -> dict[str, Resolution]:
-    """The wheels of a solution, with what each of them needs here: no other system's, and no extra's that
-    nobody asked for.
+    """Return the wheels of a solution, with what each of them needs here: no other system's, and no
+    extra's that nobody asked for.
     """
     depends: dict[str, dict[str, Any]] = {}
     allowed: dict[str, Any] = {}

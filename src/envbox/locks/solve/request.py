@@ -96,7 +96,7 @@ class SolveRequest:
 
 
 def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) -> dict[str, tuple[str, str]]:
-    """What the system that an environment will run in offers, by the name of the virtual package.
+    """Return what the system that an environment will run in offers, by the name of the virtual package.
 
     :param cuda: the version that its driver supports, where the settings say that there is one
     """
@@ -112,7 +112,8 @@ def virtual_packages(platform: str, base: Base | None, cuda: str | None = None) 
 
 
 def assumed(platform: str, base: Base | None, cuda: str | None) -> dict[str, str]:
-    """The virtual packages with a version of their own that no base tells: a lock records them beside it.
+    """Return the virtual packages with a version of their own that no base tells: a lock records them beside
+    it.
 
     :raises SettingsError: when the version of CUDA is none
     """
@@ -128,13 +129,15 @@ def assumed(platform: str, base: Base | None, cuda: str | None) -> dict[str, str
 
 
 def system_of(lock: Lock, platform: str) -> dict[str, str]:
-    """The virtual packages that have a version of their own in a lock: what its machines must offer."""
+    """Return the virtual packages that have a version of their own in a lock: what its machines must
+    offer.
+    """
     glibc = {"__glibc": lock.base.glibc[platform]} if lock.base and platform in lock.base.glibc else {}
     return {**glibc, **lock.virtual.get(platform, {})}
 
 
 def whole_system_of(lock: Lock, platform: str) -> dict[str, str]:
-    """All virtual packages that a lock was made for: version, and build where it says something."""
+    """Return all virtual packages that a lock was made for: version, and build where it says something."""
     cuda = lock.virtual.get(platform, {}).get("__cuda")
     found = virtual_packages(platform, lock.base, cuda)
     told = {
@@ -144,7 +147,7 @@ def whole_system_of(lock: Lock, platform: str) -> dict[str, str]:
 
 
 def policy_differences(lock: Lock, settings: Settings, own: EnvironmentSettings) -> Iterator[str]:
-    """What the settings say about the solve that the lock was not made by, a line each."""
+    """Yield what the settings say about the solve that the lock was not made by, a line each."""
     wanted = moment(settings.exclude_newer) if settings.exclude_newer else lock.exclude_newer
     if wanted != lock.exclude_newer:
         yield f"packages are looked at up to {wanted}; locked with those up to {lock.exclude_newer or 'now'}"
@@ -160,7 +163,7 @@ def _cuda_words(version: str | None) -> str:
 
 
 def moment(text: str) -> str:
-    """A date or time in the one form that is recorded: a date as it is, a time in UTC, to the second.
+    """Return a date or time in the one form that is recorded: a date as it is, a time in UTC, to the second.
 
     :raises SettingsError: when it is neither
     """
@@ -179,7 +182,7 @@ def moment(text: str) -> str:
 
 
 def cutoff(text: str) -> datetime:
-    """The last moment, in UTC, that a date or time of `moment` means: of a date, the day's last."""
+    """Return the last moment, in UTC, that a date or time of `moment` means: of a date, the day's last."""
     try:
         day = date.fromisoformat(text)
     except ValueError:

@@ -98,7 +98,7 @@ class Seals:
         return digest is not None and sealed != digest
 
     def _live(self) -> list[str]:
-        """The shards that are there and that the indexes name; all, where they are few."""
+        """Return the shards that are there and that the indexes name; all, where they are few."""
         there = {bytes.fromhex(m[1]): name for name in _shards(self._folder) if (m := _NAME.fullmatch(name))}
         if len(there) <= FEW:
             return list(there.values())
@@ -110,7 +110,7 @@ class Seals:
         return list(found)
 
     def _named(self, index: Path) -> frozenset[bytes]:
-        """The shards that an index names."""
+        """Return the shards that an index names."""
         try:
             told = index.lstat()
             if not stat.S_ISREG(told.st_mode):
@@ -124,7 +124,7 @@ class Seals:
 
 
 def _index_names(subdir: str) -> Iterator[str]:
-    """The files of a subdir's index in rattler's cache."""
+    """Yield the files of a subdir's index in rattler's cache."""
     yield f"{_key(subdir + 'repodata_shards.msgpack.zst/')}.shards-cache-v1"
     whole = _key(subdir.rstrip("/"))
     yield f"{whole}.json"
@@ -143,7 +143,7 @@ def _shards(folder: Path) -> set[str]:
 
 
 def _digest(path: Path) -> str | None:
-    """The sha256 of a file; "": it is none, or cannot be read; None: it is not there."""
+    """Return the sha256 of a file; "": it is none, or cannot be read; None: it is not there."""
     found = hashlib.sha256()
     try:
         if not stat.S_ISREG(path.lstat().st_mode):

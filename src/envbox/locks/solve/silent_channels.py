@@ -117,7 +117,7 @@ async def _endless(channels: Channels, gateway: Any) -> ToolError:
 
 
 async def _waited_for(channels: Channels, gateway: Any) -> list[str]:
-    """The channels that do not answer; all of them, where each has said which packages it has.
+    """Return the channels that do not answer; all of them, where each has said which packages it has.
 
     To ask for what is asked for already sends nothing: it waits with the others, or has it at once.
     """
@@ -163,7 +163,7 @@ def _handles() -> Iterable[int]:
 
 
 def _memory() -> int:
-    """The bytes of memory that are this process' own; 0 where nothing tells."""
+    """Return the bytes of memory that are this process' own; 0 where nothing tells."""
     with suppress(OSError, ValueError, IndexError):
         resident, shared = Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3]
         return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
@@ -171,7 +171,7 @@ def _memory() -> int:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """The bytes of each file in a folder."""
+    """Return the bytes of each file in a folder."""
     found = {}
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

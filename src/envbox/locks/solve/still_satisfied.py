@@ -39,7 +39,7 @@ def settled(
     conda: Mapping[str, LockedPackage],
     target: Target,
 ) -> tuple[LockedPackage, ...] | None:
-    """The locked wheels that the requirements need, where these satisfy them; else None.
+    """Return the locked wheels that the requirements need, where these satisfy them; else None.
 
     :param conda: project → what conda has of it
     """
@@ -71,7 +71,7 @@ def settled(
 
 
 def _shape(text: str) -> str:
-    """A requirement so that two that mean the same are the same."""
+    """Return a requirement so that two that mean the same are the same."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -85,7 +85,7 @@ def _short(python: str) -> list[str]:
 
 
 def _allows(constraint: str, version: str) -> bool:
-    """Whether a constraint, pip's or as a lock has it (`>=1,<2 || >3`), allows a version."""
+    """Return whether a constraint, pip's or as a lock has it (`>=1,<2 || >3`), allows a version."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion
 

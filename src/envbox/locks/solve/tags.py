@@ -47,7 +47,7 @@ class Target:
 def target_of(
     platform: str, python: str, virtual: Mapping[str, str], is_free_threaded: bool = False
 ) -> Target:
-    """What the Python of a platform can use.
+    """Return what the Python of a platform can use.
 
     :param virtual: versions of the virtual packages there, of which `__glibc` and `__osx` are looked at
     :raises SpecError: when wheels are not made for the platform
@@ -63,7 +63,7 @@ def target_of(
 
 
 def manylinux_tags(glibc: str) -> list[str]:
-    """What follows `manylinux` in the tags of wheels that a C library can use (PEP 600 and before)."""
+    """Return what follows `manylinux` in the tags of wheels that a C library can use (PEP 600 and before)."""
     every = range(_OLDEST_GLIBC, int(glibc.split(".")[1]) + 1)
     return [tag for minor in every for tag in (_LEGACY_TAGS.get(minor), f"_2_{minor}") if tag]
 
@@ -107,7 +107,9 @@ def _markers(platform: str, python: str) -> dict[str, str]:
 
 
 def made_for(tag: Tag) -> str:
-    """The platform that a wheel's tag is for, as conda names it; the tag's own word where conda has none."""
+    """Return the platform that a wheel's tag is for, as conda names it; the tag's own word where conda has
+    none.
+    """
     word = tag.platform
     if word == "any":
         return "any platform"

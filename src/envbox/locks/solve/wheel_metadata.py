@@ -36,7 +36,7 @@ _BLOCK = 1 << 16  # bytes asked for at once; most wheels' metadata and table of 
 
 
 def metadata_of(file: File, transport: Transport, settings: Settings) -> bytes:
-    """The METADATA of a wheel.
+    """Return the METADATA of a wheel.
 
     :raises ToolError: when it cannot be fetched
     :raises PackageError: when it is not what the index's hash says, or there is none in the wheel

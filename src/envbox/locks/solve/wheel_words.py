@@ -19,7 +19,7 @@ _MOST_HINTS = 5
 
 
 def there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage]) -> list[str]:
-    """The requirements that conda's packages are already, in words."""
+    """Return the requirements that conda's packages are already, in words."""
     found = ((r, conda.get(pip_name(r.name))) for r in requirements)
     return [
         f"{r.name} is there already as conda's {package.name} {package.version}; pip adds nothing to it"
@@ -29,7 +29,7 @@ def there(requirements: Iterable[Requirement], conda: Mapping[str, LockedPackage
 
 
 def is_there(requirement: Requirement, conda: Mapping[str, LockedPackage]) -> bool:
-    """Whether a package of conda's is what a requirement asks for."""
+    """Return whether a package of conda's is what a requirement asks for."""
     package = conda.get(pip_name(requirement.name))
     return package is not None and _contains(requirement, package.version)
 
@@ -46,7 +46,7 @@ def _contains(requirement: Requirement, version: str) -> bool:
 def refuse_shadows(
     chosen: Mapping[str, Resolution], conda: Mapping[str, LockedPackage], platform: str
 ) -> None:
-    """Two packages of one name would write the same files, and neither would be whole."""
+    """Refuse two packages of one name: they would write the same files, and neither would be whole."""
     for name in sorted(chosen.keys() & conda.keys()):
         version, package = chosen[name].candidate.version, conda[name]
         raise SolveError(
@@ -56,7 +56,7 @@ def refuse_shadows(
 
 
 def yanked(chosen: Mapping[str, Resolution], wanted: ResolveRequest) -> list[str]:
-    """The wheels that who published them asks not to take, in words."""
+    """Return the wheels that who published them asks not to take, in words."""
     told = []
     for name, one in chosen.items():
         if one.candidate.is_yanked:
@@ -75,7 +75,9 @@ def yanked(chosen: Mapping[str, Resolution], wanted: ResolveRequest) -> list[str
 
 
 def on_mirrors(wheels: Iterable[LockedPackage], indexes: Indexes) -> list[str]:
-    """The wheels whose address is a mirror's and stays it, since no rule says whose it is, in words."""
+    """Return the wheels whose address is a mirror's and stays it, since no rule says whose it is, in
+    words.
+    """
     found: dict[str, list[str]] = {}
     for wheel in wheels:
         mirror = indexes.index_of(wheel.name)
@@ -89,7 +91,7 @@ def on_mirrors(wheels: Iterable[LockedPackage], indexes: Indexes) -> list[str]:
 
 
 def older(chosen: Mapping[str, Resolution], candidates: Candidates) -> list[str]:
-    """Which newer versions would have been taken, had they a wheel that fits."""
+    """Return which newer versions would have been taken, had they a wheel that fits."""
     from conda_lock._vendor.poetry.core.constraints.version import Version
 
     told = []
@@ -110,7 +112,7 @@ def older(chosen: Mapping[str, Resolution], candidates: Candidates) -> list[str]
 def in_words(
     error: NoSolutionError, requirements: Sequence[Requirement], candidates: Candidates
 ) -> SolveError:
-    """What poetry found, and what it does not know: why a version was no candidate.
+    """Return what poetry found, and what it does not know: why a version was no candidate.
 
     :param requirements: that conda's packages are not already; all that nothing fits are named
     """
@@ -142,7 +144,7 @@ def in_words(
 
 
 def _why_unmet(requirement: Requirement, candidates: Candidates) -> str | None:
-    """Why nothing fits a requirement, whatever else is asked for; None where something does."""
+    """Return why nothing fits a requirement, whatever else is asked for; None where something does."""
     name = pip_name(requirement.name)
     if (why := candidates.why_none(name)) is not None:
         return why

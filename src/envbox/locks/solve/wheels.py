@@ -117,7 +117,7 @@ class _Source:
 
 
 def _together(broken: Sequence[BaseException]) -> BaseException:
-    """One failure for all that said the same of each platform, or of several indexes."""
+    """Return one failure for all that said the same of each platform, or of several indexes."""
     first = broken[0]
     words = list(dict.fromkeys(e.message for e in broken if isinstance(e, EnvboxError)))
     if isinstance(first, EnvboxError) and len(words) > 1:
@@ -185,7 +185,7 @@ def _lock(asked: Requirements, indexes: Indexes, names: Path, source: _Source) -
 
 
 def target_for(platform: str, packages: Sequence[LockedPackage], virtual: Mapping[str, str]) -> Target:
-    """What the Python of a platform's conda packages can use.
+    """Return what the Python of a platform's conda packages can use.
 
     :raises SpecError: when there is no Python among them, or wheels are not made for the platform
     """
@@ -197,7 +197,7 @@ def target_for(platform: str, packages: Sequence[LockedPackage], virtual: Mappin
 
 
 def _parsed(texts: Iterable[str], target: Target) -> list[Requirement]:
-    """The requirements that hold on a platform."""
+    """Return the requirements that hold on a platform."""
     from packaging.requirements import Requirement
 
     found = [Requirement(_OPTION.sub("", text)) for text in texts]
@@ -212,7 +212,7 @@ def _for_poetry(requirement: Requirement) -> str:
 
 
 def _version_in(requirement: Requirement) -> str:
-    """The version of the wheel that a requirement names by its address."""
+    """Return the version of the wheel that a requirement names by its address."""
     from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
     name = public(requirement.url or "").rsplit("/", 1)[-1]

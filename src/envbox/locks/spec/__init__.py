@@ -120,7 +120,8 @@ def read_spec(
 
 
 def content_hashes(spec: EnvSpec) -> dict[str, str]:
-    """conda-lock's hash of what is asked for, by platform: what `conda-lock --check-input-hash` compares.
+    """Return conda-lock's hash of what is asked for, by platform: what `conda-lock --check-input-hash`
+    compares.
 
     Of a platform that conda-lock does not know, it is made from the hash for its twin.
     """
@@ -195,7 +196,7 @@ def _check_indexes(document: Mapping[str, Any], lines: Lines, faults: Faults) ->
 
 
 def _variables(text: str, lines: Lines, faults: Faults) -> dict[str, str]:
-    """The variables as they are written: `1.10` and `on` are texts here, not a number and a truth."""
+    """Return the variables as they are written: `1.10` and `on` are texts here, not a number and a truth."""
     import yaml
 
     variables = yaml.load(text, Loader=yaml.BaseLoader).get("variables") or {}  # noqa: S506 - texts only
@@ -257,7 +258,7 @@ def _check_items(whole: Document, folder: Path, faults: Faults) -> None:
 
 
 def _read_files(section: Iterable[str], folder: Path) -> Files:
-    """The requirements of a pip section, and of the files that it names."""
+    """Return the requirements of a pip section, and of the files that it names."""
     found = Files(folder)
     for line in section:
         found.add(_one_line(line))
@@ -278,7 +279,9 @@ def _idle(document: Document, platforms: Iterable[str], folder: Path) -> Iterato
 
 
 def _asked(document: Document, platform: str, path: Path, folder: Path) -> Asked:
-    """The match specs and the requirements of one platform; with requirements, pip itself is asked for."""
+    """Return the match specs and the requirements of one platform; with requirements, pip itself is asked
+    for.
+    """
     dependencies = document.dependencies(platform)
     faults = _shape_faults({"dependencies": dependencies}, {})
     _raise(path, [(0, f"on {platform}, {words}") for _, words in faults])
@@ -290,12 +293,12 @@ def _asked(document: Document, platform: str, path: Path, folder: Path) -> Asked
 
 
 def _one_line(text: str) -> str:
-    """A dependency as it is asked for: to conda, a tab between words is a blank."""
+    """Return a dependency as it is asked for: to conda, a tab between words is a blank."""
     return text.replace("\t", " ").strip()
 
 
 def _specification(document: Document, asked: Mapping[str, Asked], path: Path) -> Any:
-    """What conda-lock makes of what is asked for.
+    """Return what conda-lock makes of what is asked for.
 
     It gets a table of names that is empty, since reading looks up only `pip`, which has the same name on both
     sides.

@@ -38,7 +38,7 @@ class Listing:
 
     @classmethod
     def of(cls, text: str, path: Path) -> Listing:
-        """The dependencies of a spec.
+        """Return the dependencies of a spec.
 
         :raises SpecError: when they are written in a way that cannot be edited safely
         """
@@ -71,13 +71,13 @@ class Listing:
         return cls(text, key, value, nodes, path)
 
     def pip_section(self, place: int) -> Listing:
-        """The list of requirements in one of the items."""
+        """Return the list of requirements in one of the items."""
         node = self.nodes[place]
         key, value = next((k, v) for k, v in node.value if k.value == "pip")
         return self._under(self.text, key, value, self.path)
 
     def inserted(self, place: int, value: str) -> str:
-        """The text with an item more, before the one that has this place."""
+        """Return the text with an item more, before the one that has this place."""
         if self.key is None:
             return f"{self.text.rstrip()}{self._break(0)}dependencies:{self._break(0)}  - {_plain(value)}" + (
                 self.text[len(self.text.rstrip()) :] or self._break(0)
@@ -93,7 +93,7 @@ class Listing:
         return self._line_after(place, f"{self._indent}-{self._gap(place)}{_plain(value)}")
 
     def with_pip_section(self, value: str) -> str:
-        """The text with a pip section of one requirement at the end of the dependencies."""
+        """Return the text with a pip section of one requirement at the end of the dependencies."""
         if self.key is None:
             raise by_hand(self.path, "it has no `dependencies`, and pip needs python")
         last = len(self.nodes)
@@ -107,7 +107,7 @@ class Listing:
         return self._line_after(last, f"{self._indent}-{gap}pip:{break_}{inner}")
 
     def replaced(self, place: int, value: str) -> str:
-        """The text with another value at this place, in the quotes of the one that was there."""
+        """Return the text with another value at this place, in the quotes of the one that was there."""
         node = self.nodes[place]
         start, end = node.start_mark.index, _end(node)
         found = _PROPERTIES.match(self.text, start, end)
@@ -119,7 +119,7 @@ class Listing:
         return f"{self.text[:start]}{written}{self.text[end:]}"
 
     def cut(self, place: int) -> str:
-        """The text without the item at this place, and without the line that it stood on."""
+        """Return the text without the item at this place, and without the line that it stood on."""
         node = self.nodes[place]
         start, end = node.start_mark.index, _end(node)
         if self._is_flow:
@@ -149,7 +149,7 @@ class Listing:
         return self._indent[own:] if self.nodes else "  "
 
     def _gap(self, place: int) -> str:
-        """The blanks between the dash and the item before this place."""
+        """Return the blanks between the dash and the item before this place."""
         if not self.nodes:
             return " "
         start = self.nodes[max(place - 1, 0)].start_mark.index
@@ -173,7 +173,7 @@ class Listing:
 
 
 def _end(node: Any) -> int:
-    """Where a node ends in the text; of a block, where its last line does, without what follows it."""
+    """Return where a node ends in the text; of a block, where its last line does, without what follows it."""
     if node.id == "scalar" or node.flow_style or not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
@@ -181,7 +181,7 @@ def _end(node: Any) -> int:
 
 
 def _plain(value: str, flow: bool = False) -> str:
-    """A text as YAML, in quotes only where it would mean something else without."""
+    """Return a text as YAML, in quotes only where it would mean something else without."""
     import yaml
 
     try:

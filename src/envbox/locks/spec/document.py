@@ -44,7 +44,7 @@ class Document:
     idle: Mapping[int, str] = field(default_factory=dict)
 
     def dependencies(self, platform: str) -> list[Any]:
-        """The dependencies of one platform, each as it is written, in a list that is new."""
+        """Return the dependencies of one platform, each as it is written, in a list that is new."""
         return [
             {**item, "pip": self._section(("dependencies", n, "pip"), item["pip"], platform)}
             if isinstance(item, dict) and isinstance(item.get("pip"), list)
@@ -62,7 +62,8 @@ class Document:
 
 
 def parsed(text: str, path: Path) -> Document:
-    """A spec's text as a document. What YAML refuses is tried again as editors and exports are repaired.
+    """Return a spec's text as a document. What YAML refuses is tried again as editors and exports are
+    repaired.
 
     :raises SpecError: when it is not YAML, or no mapping, or one that grows out of bounds
     """
@@ -82,7 +83,7 @@ def parsed(text: str, path: Path) -> Document:
 
 
 def _selectors(text: str, ends: Mapping[Place, int]) -> tuple[dict[Place, str], dict[int, str]]:
-    """The selectors of dependencies, and others by their line.
+    """Return the selectors of dependencies, and others by their line.
 
     A line has one: that of what ends last on it.
     """
@@ -124,7 +125,8 @@ Asked = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def canonical(document: Document, asked: Mapping[str, Asked]) -> str:
-    """A text that says to conda-lock what a document asks for: plain YAML, with a selector for each platform.
+    """Return a text that says to conda-lock what a document asks for: plain YAML, with a selector for each
+    platform.
 
     :param asked: platform → what is asked for on it; several only of those that conda-lock knows
     """
@@ -138,7 +140,7 @@ def canonical(document: Document, asked: Mapping[str, Asked]) -> str:
 
 
 def _items(asked: Mapping[str, Asked], part: Callable[[Asked], Iterable[str]], dash: str) -> list[str]:
-    """The lines of a list, in the order of each platform."""
+    """Return the lines of a list, in the order of each platform."""
     lists = [tuple(part(one)) for one in asked.values()]
     if all(one == lists[0] for one in lists):
         return [f"{dash}{_quoted(text)}" for text in lists[0]]
@@ -150,7 +152,7 @@ def _items(asked: Mapping[str, Asked], part: Callable[[Asked], Iterable[str]], d
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML, in which conda-lock sees no comment and every locale all characters."""
+    """Return a text as YAML, in which conda-lock sees no comment and every locale all characters."""
     return _flow(text).replace("#", "\\x23")
 
 

@@ -82,7 +82,7 @@ def decode(data: bytes, path: Path) -> SpecText:
 
 
 def dependencies(spec: SpecText) -> tuple[Dependency, ...]:
-    """All that a spec asks for, in its order, whatever the selectors say.
+    """Return all that a spec asks for, in its order, whatever the selectors say.
 
     :raises SpecError: when it is no spec
     """
@@ -96,7 +96,7 @@ def dependencies(spec: SpecText) -> tuple[Dependency, ...]:
 
 
 def added(spec: SpecText, new: Dependency) -> SpecText:
-    """The spec with a dependency at the end of its own kind.
+    """Return the spec with a dependency at the end of its own kind.
 
     :raises SpecError: when the spec is written in a way that this cannot be done safely
     """
@@ -116,7 +116,7 @@ def added(spec: SpecText, new: Dependency) -> SpecText:
 
 
 def changed(spec: SpecText, old: Dependency, new: Dependency) -> SpecText:
-    """The spec with another dependency on the line of one that it has, quoted as that one is.
+    """Return the spec with another dependency on the line of one that it has, quoted as that one is.
 
     :raises SpecError: as `added`
     """
@@ -124,7 +124,8 @@ def changed(spec: SpecText, old: Dependency, new: Dependency) -> SpecText:
 
 
 def removed(spec: SpecText, old: Dependency) -> SpecText:
-    """The spec without one of its dependencies, and without its line; an empty pip section goes with it.
+    """Return the spec without one of its dependencies, and without its line; an empty pip section goes with
+    it.
 
     :raises SpecError: as `added`; and when nothing would be left
     """

@@ -13,7 +13,7 @@ VCS = re.compile(r"(^|@\s*|\s)(git|hg|svn|bzr)\+|^git@")
 
 
 def match_spec_fault(spec: str) -> str | None:
-    """What keeps a text from being a match spec, as the solver and conda-lock read it."""
+    """Return what keeps a text from being a match spec, as the solver and conda-lock read it."""
     from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
@@ -40,7 +40,7 @@ def match_spec_fault(spec: str) -> str | None:
 
 
 def meant(spec: str) -> str:
-    """What a person may have meant by a version that no tool reads."""
+    """Return what a person may have meant by a version that no tool reads."""
     twice = re.fullmatch(r"([\w.-]+)\s*(>==|=>|=<|<==|===>?)\s*([\w.*]+)", spec)
     if not twice:
         return ""
@@ -49,7 +49,7 @@ def meant(spec: str) -> str:
 
 
 def has_login(url: str) -> bool:
-    """Whether there is a secret in an address: not where it names an environment variable instead."""
+    """Return whether there is a secret in an address: not where it names an environment variable instead."""
     try:
         parts = urlsplit(re.sub(r"\$\{?\w+\}?", "", url))
         return parts.netloc.rpartition("@")[0].strip(":") != "" or without_credentials(url) != url
@@ -58,7 +58,7 @@ def has_login(url: str) -> bool:
 
 
 def channel_fault(channel: object) -> str | None:
-    """What keeps a value from being a channel."""
+    """Return what keeps a value from being a channel."""
     if not isinstance(channel, str) or not channel.strip():
         return f"`channels` should be a list of names and URLs, and has {shown(channel)}"
     if re.search(r"\s", channel) or not channel.isprintable():
@@ -69,7 +69,7 @@ def channel_fault(channel: object) -> str | None:
 
 
 def index_fault(index: object) -> str | None:
-    """What keeps a value of `pip-repositories` from being an index."""
+    """Return what keeps a value of `pip-repositories` from being an index."""
     if not isinstance(index, str) or not re.match(r"https?://\S+$|file://\S+$|\$", index):
         return f"`pip-repositories` should be a list of addresses, and has {shown(index)}"
     if has_login(index) and not re.search(r"//[^/@]*\$[^/@]*@", index):

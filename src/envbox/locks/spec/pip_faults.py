@@ -25,7 +25,7 @@ OWN_CODE = (
 
 
 def requirement_fault(requirement: str) -> str | None:
-    """What keeps a line of a `pip:` section from being locked."""
+    """Return what keeps a line of a `pip:` section from being locked."""
     where = shown(requirement)
     if re.match(r"(-e|--editable)\b", requirement) or VCS.search(requirement):
         if re.fullmatch(r"(-e|--editable)[\s=]+\.?[^:]*", requirement):
@@ -68,7 +68,7 @@ def _unreadable(requirement: str) -> str | None:
 
 
 def plain_words(text: str) -> str:
-    """Why a text is no requirement, and what to write, as a person would say it."""
+    """Return why a text is no requirement, and what to write, as a person would say it."""
     text = text.strip()
     head, semicolon, _ = text.partition(";")
     head = head.strip()

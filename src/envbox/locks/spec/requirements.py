@@ -65,7 +65,7 @@ class Files:
         self._add(Line(text), self.folder, is_constraint=False)
 
     def asked(self) -> tuple[str, ...]:
-        """The requirements, each within the constraints on its project."""
+        """Return the requirements, each within the constraints on its project."""
         bounds: dict[str, list[str]] = {}
         for line in self.constraints:
             bounds.setdefault(_name(line.text), []).append(line.text)
@@ -73,7 +73,7 @@ class Files:
         return tuple(dict.fromkeys(found))
 
     def idle(self) -> tuple[str, ...]:
-        """The projects that only constraints name, which then hold for nothing."""
+        """Return the projects that only constraints name, which then hold for nothing."""
         return tuple(sorted({_name(c.text) for c in self.constraints} - {_name(r.text) for r in self.lines}))
 
     def _add(self, line: Line, folder: Path, *, is_constraint: bool) -> None:
@@ -112,7 +112,7 @@ class Files:
         self._open.pop()
 
     def _place(self, name: str, folder: Path) -> tuple[str, Path | None]:
-        """Where a file is; or why it is not read."""
+        """Return where a file is; or why it is not read."""
         if re.match(r"\w+://|git\+", name):
             return "is not beside the spec; download it, or list the requirements here", None
         root = root_of(self.folder)
@@ -130,12 +130,14 @@ class Files:
 
 
 def root_of(folder: Path) -> Path:
-    """The project that a spec's folder belongs to: what is above is not read."""
+    """Return the project that a spec's folder belongs to: what is above is not read."""
     return folder.parent if folder.name in ("environments", "binder") else folder
 
 
 def files_named(text: str, folder: Path) -> tuple[Path, ...]:
-    """All files that a spec's text, or a file that it names, may name: rather too many than too few."""
+    """Return all files that a spec's text, or a file that it names, may name: rather too many than too
+    few.
+    """
     root = root_of(folder).resolve()
     found: dict[Path, None] = {}
     todo = [(text, folder)]
@@ -155,7 +157,7 @@ def files_named(text: str, folder: Path) -> tuple[Path, ...]:
 
 
 def for_conda_lock(text: str) -> str:
-    """A requirement as conda-lock's parser takes it: with one hash, before its marker.
+    """Return a requirement as conda-lock's parser takes it: with one hash, before its marker.
 
     Of several hashes it gets one of them all, since nothing but its own hash is made of that.
     """
@@ -171,7 +173,7 @@ def for_conda_lock(text: str) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """The text of a requirement file: UTF-8 or UTF-16, or as its first lines say it is encoded.
+    """Return the text of a requirement file: UTF-8 or UTF-16, or as its first lines say it is encoded.
 
     :raises ValueError: when it is something else
     """
@@ -190,7 +192,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that say something, with their numbers; what ends in `\\` goes on in the next."""
+    r"""Yield the lines that say something, with their numbers; what ends in `\` goes on in the next."""
     joined, first = "", 0
     for number, raw in enumerate(text.splitlines(), 1):
         first = first or number
@@ -211,7 +213,7 @@ def _name(text: str) -> str:
 
 
 def _within(text: str, bounds: Sequence[str]) -> Iterator[str]:
-    """A requirement with the constraints on it; those with markers stand by themselves."""
+    """Yield a requirement with the constraints on it; those with markers stand by themselves."""
     from packaging.requirements import Requirement
 
     hashes = "".join(_HASH.findall(text))

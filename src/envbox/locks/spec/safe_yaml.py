@@ -74,7 +74,7 @@ def load(text: str) -> Loaded:
 
 
 def _weigh(node: yaml.Node, weights: dict[int, int], above: set[int]) -> int:
-    """How many values a node unfolds to."""
+    """Return how many values a node unfolds to."""
     if id(node) in above:
         raise UnfitError(problem="an anchor contains itself", problem_mark=node.start_mark)
     if id(node) not in weights:

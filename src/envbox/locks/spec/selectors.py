@@ -33,7 +33,9 @@ _SPACES = re.compile(r"\s+")
 
 
 def _selectors(platform: str) -> frozenset[str]:
-    """As conda-build has them, for what conda-lock does not know: the system, the architecture, `unix`."""
+    """Return them as conda-build has them, for what conda-lock does not know: the system, the
+    architecture, `unix`.
+    """
     system, _, machine = platform.partition("-")
     own = f"{system}{machine}" if machine.isdigit() else machine
     return frozenset(CONDA_LOCKS.get(platform) or {system, own, *({"unix"} if system in _UNIX else ())})
@@ -45,7 +47,7 @@ KNOWN = frozenset().union(*SELECTORS.values())
 
 
 def selector_in(rest: str) -> str | None:
-    """The selector in what follows a value on its line; None where there is none.
+    """Return the selector in what follows a value on its line; None where there is none.
 
     One that is not in `KNOWN` is an expression of conda-build's (`py<3`, `not win`), which hold nowhere.
     """
@@ -72,18 +74,18 @@ def _is_expression(text: str) -> bool:
 
 
 def twin(platform: str) -> str:
-    """The platform that conda-lock is asked about in place of one that it does not know."""
+    """Return the platform that conda-lock is asked about in place of one that it does not know."""
     near = {"osx": "osx-64", "win": "win-64"}.get(platform.partition("-")[0], "linux-64")
     return platform if platform in CONDA_LOCKS else near
 
 
 def is_known(platform: str) -> bool:
-    """Whether conda-lock knows a platform."""
+    """Return whether conda-lock knows a platform."""
     return platform in CONDA_LOCKS
 
 
 def content_hash(theirs: str, platform: str) -> str:
-    """The hash of what is asked for on a platform, from conda-lock's hash for its twin."""
+    """Return the hash of what is asked for on a platform, from conda-lock's hash for its twin."""
     if platform in CONDA_LOCKS:
         return theirs
     return hashlib.sha256(f"{theirs} {platform}".encode()).hexdigest()

@@ -28,7 +28,7 @@ _SEEN = re.compile(f"[{''.join(_INVISIBLE)}]")
 
 
 def read_text(path: Path) -> str:
-    """The text of a spec, whatever editor saved it: UTF-8 or UTF-16, any line ends.
+    """Return the text of a spec, whatever editor saved it: UTF-8 or UTF-16, any line ends.
 
     :raises SpecError: when it is missing, empty, or something else than text
     """
@@ -76,7 +76,9 @@ def _decoded(data: bytes, path: Path) -> str:
 
 
 def text_faults(text: str) -> Faults:
-    """What a person must mend in a text, whether or not it is YAML: templates, invisible characters."""
+    """Return what a person must mend in a text, whether or not it is YAML: templates, invisible
+    characters.
+    """
     return [fault for number, line in enumerate(text.split("\n"), 1) for fault in _line_faults(number, line)]
 
 
@@ -95,7 +97,7 @@ def _line_faults(number: int, line: str) -> Iterator[tuple[int, str]]:
 
 
 def repaired(text: str) -> str:
-    """A text that YAML refuses, as its parser can take it, line for line.
+    """Return a text that YAML refuses, as its parser can take it, line for line.
 
     To conda's parser a tab between words is a blank, and `prefix:`, which exports bring along with the
     backslashes of Windows, says nothing about what is asked for. A template (`{{ name }}`) becomes a word, so

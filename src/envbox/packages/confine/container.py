@@ -83,7 +83,7 @@ def _asked(*words: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]
 
 
 def _archive(files: list[tuple[str, str]]) -> bytes:
-    """A tar of files and the folder to mount on, the same at any time."""
+    """Return a tar of files and the folder to mount on, the same at any time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         folder = tarfile.TarInfo(_FOLDER.lstrip("/"))

@@ -75,7 +75,7 @@ class Started(Protocol):
     """A program that runs."""
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit status; None when it has not ended by then."""
+        """Return its exit status; None when it has not ended by then."""
 
     def kill(self) -> None:
         """End it and whatever it started."""
@@ -191,7 +191,7 @@ class OwnProcess:
     end: Callable[[], object] = lambda: None
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit status; None when it has not ended by then."""
+        """Return its exit status; None when it has not ended by then."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -109,7 +109,7 @@ class Launcher:
         return self
 
     def wait(self, seconds: float) -> int | None:
-        """The exit status of the program that was started; None when it has not ended by then."""
+        """Return the exit status of the program that was started; None when it has not ended by then."""
         if not select.select([self._sock], [], [], seconds)[0]:
             return None
         try:

@@ -69,7 +69,7 @@ def call(name: str, *arguments: object) -> int:
 
 
 def mount(source: str, target: str, flags: int, kind: bytes | None = None, data: bytes | None = None) -> None:
-    """mount(2)."""
+    """Call mount(2)."""
     call("mount", os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), data)
 
 
@@ -150,7 +150,7 @@ def drop_rights() -> None:
 
 
 def landlock_version() -> int:
-    """The kernel's version of Landlock; 0 when it has none."""
+    """Return the kernel's version of Landlock; 0 when it has none."""
     return max(0, int(libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 

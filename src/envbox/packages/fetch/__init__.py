@@ -100,7 +100,7 @@ def fetch_archives(
 
 
 def archive_path(package: LockedPackage, settings: Settings) -> Path:
-    """Where a package's archive lies in the cache, whether it is there or not.
+    """Return where a package's archive lies in the cache, whether it is there or not.
 
     :raises PackageError: when its name is a path, which leads elsewhere
     """

@@ -93,7 +93,9 @@ class PartialFile:
 
 
 def new_md5() -> Any:
-    """A hash for what a lockfile knows by md5; also where the machine's policy forbids it for secrets."""
+    """Return a hash for what a lockfile knows by md5; also where the machine's policy forbids it for
+    secrets.
+    """
     return hashlib.md5(usedforsecurity=False)
 
 
@@ -142,7 +144,7 @@ def receive(address: str, part: PartialFile, transport: Transport, progress: Pro
 def _open(
     address: str, part: PartialFile, transport: Transport
 ) -> Iterator[tuple[Iterator[bytes], int | None]]:
-    """The pieces that are to be added to a part, and how many bytes the whole should be."""
+    """Give the pieces that are to be added to a part, and how many bytes the whole should be."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
         path = Path(unquote(urlsplit(address).path))
@@ -196,7 +198,7 @@ def _open_http(
 
 
 def _whole_length(answer: requests.Response, part: PartialFile) -> int | None:
-    """How long the whole file is; a part is kept only where the answer goes on from its end."""
+    """Return how long the whole file is; a part is kept only where the answer goes on from its end."""
     if answer.status_code == 206 and part.size:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         if not found or int(found[1]) != part.size:
@@ -210,7 +212,7 @@ def _whole_length(answer: requests.Response, part: PartialFile) -> int | None:
 
 
 def _seconds(text: str) -> float:
-    """Retry-After, as seconds or as a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
+    """Read Retry-After, as seconds or as a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
     if text.strip().isdecimal():
         return float(text)
     try:
@@ -230,7 +232,7 @@ def _status_hint(address: str, status: int, part: PartialFile, transport: Transp
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost reason, which is the one a person can use."""
+    """Return the innermost reason, which is the one a person can use."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return public(str(error)) or type(error).__name__

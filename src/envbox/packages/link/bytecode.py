@@ -189,7 +189,7 @@ def _request(path: str, source: bytes) -> bytes:
 
 
 def _read_stored(path: Path) -> bytes | None:
-    """What was stored; None when there is nothing, or it is no longer what was written."""
+    """Return what was stored; None when there is nothing, or it is no longer what was written."""
     import zstandard
 
     try:

@@ -50,7 +50,7 @@ _SAMPLE = ("/sample.py", b"x = 1\n")
 
 
 def locked_python(lock: Lock, platform: str) -> LockedPackage | None:
-    """The conda package `python` of a platform."""
+    """Return the conda package `python` of a platform."""
     return next((p for p in lock.for_platform(platform) if p.manager == "conda" and p.name == "python"), None)
 
 
@@ -110,7 +110,7 @@ def obtain_compiler(lock: Lock, version: str, settings: Settings, report: Report
 
 
 def _closure(python: LockedPackage, packages: Sequence[LockedPackage]) -> list[LockedPackage]:
-    """Python and everything it depends on that it could load."""
+    """Return Python and everything it depends on that it could load."""
     by_name = {
         p.name: p
         for p in packages
@@ -180,7 +180,7 @@ def _try(compiler: Compiler) -> Compiler:
 
 
 def _own_modules(compiler: Compiler, names: Sequence[str]) -> Iterator[Path]:
-    """The files of modules of its library, each where it seems to be: no link leads away from there."""
+    """Yield the files of modules of its library, each where it seems to be: no link leads away from there."""
     folder = compiler.program.folder
     library = folder / "lib" / f"python{'.'.join(compiler.version.split('.')[:2])}"
     for name in names:
@@ -198,7 +198,7 @@ def _own_modules(compiler: Compiler, names: Sequence[str]) -> Iterator[Path]:
 
 
 def _sealed(compiler: Compiler) -> Compiler | None:
-    """The compiler, when it is in the cache as it was installed."""
+    """Return the compiler, when it is in the cache as it was installed."""
     folder = compiler.program.folder
     try:
         said: dict[str, Any] = json.loads((folder / SEAL).read_bytes())

@@ -103,7 +103,7 @@ class _Linking:
             self.left_out = {path.rstrip("/") for path in unneeded}
 
     def _final(self, path: str) -> str:
-        """A path in the archive → the path in the prefix."""
+        """Return a path in the archive → the path in the prefix."""
         python = self.source.python
         if self.archive.info.is_noarch_python and python:
             if path.startswith("site-packages/"):
@@ -145,7 +145,7 @@ class _Linking:
         self._generate()
 
     def _admit(self, member: Member, path: str) -> PathEntry | None:
-        """What paths.json says of a member; None when it is not to be installed."""
+        """Return what paths.json says of a member; None when it is not to be installed."""
         if member.kind not in (FILE, HARD_LINK, SYMLINK):
             raise PackageError(f"has {path!r}, which is a device, a pipe or of an unknown kind")
         if member.mode & 0o6000 and member.kind != SYMLINK:
@@ -308,7 +308,7 @@ def _refuse_another_package(package: LockedPackage, info: PackageInfo) -> None:
 
 
 def _refuse_link_scripts(info: PackageInfo) -> None:
-    """No code from packages runs in a build."""
+    """Refuse link scripts: no code from packages runs in a build."""
     for path in info.paths:
         name = path.rsplit("/", 1)[-1]
         if path.startswith(("bin/.", "python-scripts/.")) and name.endswith(

@@ -20,7 +20,7 @@ SCRIPT = "unix_python_entry_point"
 def record_of(
     final: str, entry: PathEntry, sha256: str | None = None, size: int | None = None
 ) -> dict[str, Any]:
-    """One line of paths_data: a file, link or folder of the package.
+    """Return one line of paths_data: a file, link or folder of the package.
 
     :param sha256: of the file as it is in the archive
     """
@@ -37,7 +37,7 @@ def record_of(
 
 
 def generated_record(final: str, data: bytes, kind: str) -> dict[str, Any]:
-    """One line of paths_data: a file that linking made.
+    """Return one line of paths_data: a file that linking made.
 
     :param kind: `pyc_file` or `SCRIPT`
     """
@@ -46,7 +46,9 @@ def generated_record(final: str, data: bytes, kind: str) -> dict[str, Any]:
 
 
 def conda_meta(package: LockedPackage, info: PackageInfo, records: Sequence[dict[str, Any]]) -> bytes:
-    """The record that `conda list -p` reads: of the archive and the lock alone, no path of this machine."""
+    """Return the record that `conda list -p` reads: of the archive and the lock alone, no path of this
+    machine.
+    """
     records = sorted(records, key=lambda record: str(record["_path"]))
     meta = {
         **info.index,
@@ -65,7 +67,7 @@ def conda_meta(package: LockedPackage, info: PackageInfo, records: Sequence[dict
 
 
 def with_records_of(meta: bytes, other: bytes) -> bytes:
-    """A record, with what another of the same package says of its files: of those that it has."""
+    """Return a record, with what another of the same package says of its files: of those that it has."""
     ours, theirs = json.loads(meta), json.loads(other)
     newer = {record["_path"]: record for record in theirs["paths_data"]["paths"]}
     paths = [newer.get(record["_path"], record) for record in ours["paths_data"]["paths"]]
@@ -73,7 +75,9 @@ def with_records_of(meta: bytes, other: bytes) -> bytes:
 
 
 def depends_on_prefix(meta: bytes) -> set[str]:
-    """The files of a package that have the prefix's path in them, as its record says; below the prefix."""
+    """Return the files of a package that have the prefix's path in them, as its record says; below the
+    prefix.
+    """
     return {
         record["_path"]
         for record in json.loads(meta)["paths_data"]["paths"]
@@ -91,7 +95,7 @@ def _dumps(meta: Mapping[str, Any]) -> bytes:
 
 
 def timestamp_of(info: PackageInfo) -> int:
-    """When a package was built, in seconds; 0 when it does not say."""
+    """Return when a package was built, in seconds; 0 when it does not say."""
     value = info.index.get("timestamp")
     if not isinstance(value, int | float) or value < 0:
         return 0

@@ -30,7 +30,7 @@ class Claim:
 
 
 def settle(claims: Sequence[Claim]) -> dict[str, frozenset[str]]:
-    """The paths that each package loses; packages that lose nothing are not named."""
+    """Return the paths that each package loses; packages that lose nothing are not named."""
     by_name = {claim.name: claim for claim in claims}
     lost: dict[str, set[str]] = {}
     winners: dict[
@@ -61,7 +61,7 @@ def _contested(claims: Sequence[Claim]) -> dict[str, set[str]]:
 def _blocked(
     claims: Sequence[Claim], lost: Mapping[str, set[str]], by_name: Mapping[str, Claim]
 ) -> Iterable[tuple[str, str]]:
-    """Where one package has a file and another needs a folder of that name: the loser's paths."""
+    """Yield the loser's paths where one package has a file and another needs a folder of that name."""
     folders: dict[str, set[str]] = {}
     for claim in claims:
         for path in claim.directories:

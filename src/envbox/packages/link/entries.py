@@ -80,5 +80,5 @@ def _check(path: str) -> None:
 
 
 def directory_entries(directories: Iterable[str]) -> bytes:
-    """The directory fragment: every folder once, parents first, as any host would make it."""
+    """Return the directory fragment: every folder once, parents first, as any host would make it."""
     return b"".join(header(f"{path}/", DIRECTORY, mode=EXECUTABLE) for path in sorted(set(directories)))

@@ -25,7 +25,7 @@ if __name__ == '__main__':
 
 
 def entry_point_scripts(entry_points: Iterable[str], python: PythonLayout) -> dict[str, bytes]:
-    """The scripts by their path in the prefix.
+    """Return the scripts by their path in the prefix.
 
     :param entry_points: `command = module:function`, as in info/link.json
     :raises PackageError: when one is not of that form

@@ -90,7 +90,7 @@ class Folder:
 
 
 def read_folder(cache_dir: Path, key: str) -> Folder | None:
-    """A folder from the cache, None when it is not there; its files are not looked at."""
+    """Return a folder from the cache, None when it is not there; its files are not looked at."""
     path = cache_dir / PLACE / key
     try:
         known = json.loads(sealed_content(read_file(path / _RECORD)))
@@ -189,7 +189,9 @@ def make_folder(task: LinkTask) -> Folder:
 
 
 def new_folder(task: LinkTask) -> AbstractContextManager[Path]:
-    """A folder for a package's files. Where another process was faster, its own stays: it may be in use."""
+    """Return a folder for a package's files. Where another process was faster, its own stays: it may be in
+    use.
+    """
     stays = partial(read_folder, task.cache_dir, task.key)
     return whole_folder(task.cache_dir / PLACE / task.key, stays)
 
@@ -200,12 +202,12 @@ def write_record(folder: Path, known: Mapping[str, object]) -> None:
 
 
 def is_there(cache_dir: Path, key: str) -> bool:
-    """Whether there is a folder of that key."""
+    """Return whether there is a folder of that key."""
     return is_regular(cache_dir / PLACE / key / _RECORD)
 
 
 def made_folder(task: LinkTask) -> Folder:
-    """The folder that was just made.
+    """Return the folder that was just made.
 
     :raises VanishedError: when it is not there
     """

@@ -86,7 +86,7 @@ def link_packages(
 
 
 def fragment_maker(seen: Callable[[Fragment], None] = lambda fragment: None) -> Maker[Fragment]:
-    """How packages are made into fragments.
+    """Return how packages are made into fragments.
 
     :param seen: told of each one at once; once more when a conflict made it give up paths
     """
@@ -95,7 +95,7 @@ def fragment_maker(seen: Callable[[Fragment], None] = lambda fragment: None) -> 
 
 
 def archive_sizes(packages: Iterable[LockedPackage], archives: Mapping[str, Path]) -> dict[str, int]:
-    """What the fragments of packages will say as `archive_size`, by their names."""
+    """Return what the fragments of packages will say as `archive_size`, by their names."""
     return {linked_name(package): archives[package.sha256].stat().st_size for package in packages}
 
 
@@ -129,7 +129,7 @@ def files_fragment(name: str, files: Mapping[str, FileEntry | LinkEntry], settin
 
 
 def read_fragment(folder: Path, key: str) -> Fragment | None:
-    """A fragment from the cache; None when it is not there, or not as it was written."""
+    """Return a fragment from the cache; None when it is not there, or not as it was written."""
     try:
         known = json.loads(sealed_content(read_file(folder / f"{key}.json")))
         found = (folder / key).lstat()

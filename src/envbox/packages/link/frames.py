@@ -44,7 +44,7 @@ def check_codec() -> None:
 
 
 def _golden_input() -> bytes:
-    """Three blocks of text-like, random-like and empty bytes, made from nothing but arithmetic."""
+    """Return three blocks of text-like, random-like and empty bytes, made from nothing but arithmetic."""
     text = b"".join(b"line %d of %d\n" % (n, n * n) for n in range(8192))
     noise = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(4096))
     return text + noise + bytes(200_000)
@@ -57,7 +57,7 @@ def _compressor() -> Any:
 
 
 def compress(data: bytes) -> bytes:
-    """One frame of `data`, the same bytes as a FrameWriter makes of it."""
+    """Return one frame of `data`, the same bytes as a FrameWriter makes of it."""
     import io
 
     file = io.BytesIO()
@@ -137,7 +137,7 @@ class HashingReader:
 
 
 def decompress(file: Any) -> Iterator[bytes]:
-    """The raw bytes of the one frame in a file, 1 MiB at a time; a truncated one just ends early.
+    """Yield the raw bytes of the one frame in a file, 1 MiB at a time; a truncated one just ends early.
 
     :param file: anything with `read(size)`
     """

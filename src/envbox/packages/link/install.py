@@ -66,7 +66,7 @@ class PrefixWriter(EntryWriter):
             yield file
 
     def _place(self, path: str) -> str:
-        """Where a path belongs, with the folders above it."""
+        """Return where a path belongs, with the folders above it."""
         place = f"{self._prefix}/{path.removeprefix(f'{ROOT}/')}"
         os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120  # thousands of them
         return place

@@ -36,7 +36,7 @@ _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"  # conda's, where has_pref
 
 
 def honest_limit(size: int) -> int:
-    """How many bytes an archive or wheel of `size` bytes may unpack to."""
+    """Return how many bytes an archive or wheel of `size` bytes may unpack to."""
     return max(_HONEST_SIZE, _HONEST_RATIO * size)
 
 
@@ -92,7 +92,9 @@ class Archive:
             raise PackageError(f"says it unpacks to {total} bytes, from {size}")
 
     def members(self) -> Iterator[tuple[str, Member, TarReader]]:
-        """Every member outside the info folder: its checked path, itself, the reader that has its data."""
+        """Yield every member outside the info folder: its checked path, itself, the reader that has its
+        data.
+        """
         seen = set()
         with _tarball(self.path, self.file, "pkg-") as reader:
             for member in reader:
@@ -163,7 +165,7 @@ def open_archive(path: Path, sha256: str) -> IO[bytes]:
 
 
 def _is_cached(path: Path, sha256: str) -> bool:
-    """Whether it is the cache's own, and not some file that a caller points at."""
+    """Return whether it is the cache's own, and not some file that a caller points at."""
     return path.parent.name == sha256
 
 
@@ -311,7 +313,7 @@ def _parse_paths(document: Mapping[str, Any]) -> Iterator[PathEntry]:
 
 
 def _old_paths(found: Mapping[str, bytes]) -> Iterator[PathEntry]:
-    """The paths of a package from before paths.json (conda-build 2.1, 2017): three plain lists."""
+    """Yield the paths of a package from before paths.json (conda-build 2.1, 2017): three plain lists."""
     if "files" not in found:
         raise PackageError("has neither info/paths.json nor info/files")
     no_link = set(found.get("no_link", b"").decode().splitlines())

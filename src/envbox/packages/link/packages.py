@@ -90,11 +90,11 @@ class LinkTask:
         return link(self.source, out, self.compiler.compile_sources if self.compiler else None)
 
     def as_in_image(self) -> LinkTask:
-        """The same package at the image's prefix."""
+        """Return the same package at the image's prefix."""
         return replace(self, key=self.image_key, source=_at(PREFIX, self.source))
 
     def excluding(self, paths: frozenset[str]) -> LinkTask:
-        """The same package without some paths, which are relative to `/`."""
+        """Return the same package without some paths, which are relative to `/`."""
         return replace(self, source=replace(self.source, excluded=self.source.excluded | paths))
 
 
@@ -151,12 +151,12 @@ def _tell(lost: Mapping[str, frozenset[str]], made: Sequence[Linked], report: Re
 
 
 def package_keys(installation: Installation, settings: Settings) -> list[tuple[LockedPackage, str]]:
-    """The keys under which packages are in the cache, with byte-code and as if each were alone."""
+    """Return the keys under which packages are in the cache, with byte-code and as if each were alone."""
     return [(s.package, _key(s, compiles=True)) for s in sources_of(installation, settings)]
 
 
 def sources_of(installation: Installation, settings: Settings) -> list[ArchiveSource]:
-    """What is to be linked, each package as if it were alone."""
+    """Return what is to be linked, each package as if it were alone."""
     python = _python_layout(installation, settings)
     compiler = compiler_digest(installation.lock)
     return [
@@ -201,18 +201,20 @@ def obtain(
 
 
 def _turn(task: LinkTask) -> tuple[int, str]:
-    """The biggest first, so that all processes finish at once; by powers of two, as layers are ordered."""
+    """Return the biggest first, so that all processes finish at once; by powers of two, as layers are
+    ordered.
+    """
     return -task.source.archive.stat().st_size.bit_length(), task.name
 
 
 def _at(prefix: str, source: ArchiveSource) -> ArchiveSource:
-    """The same package, to be seen elsewhere."""
+    """Return the same package, to be seen elsewhere."""
     python = source.python and replace(source.python, prefix=prefix)
     return replace(source, prefix=prefix, python=python)
 
 
 def _key(source: ArchiveSource, compiles: bool) -> str:
-    """A hash over everything that a package's entries, as a fragment, are a function of."""
+    """Return a hash over everything that a package's entries, as a fragment, are a function of."""
     package, python = source.package, source.python
     made_by = [bytecode.POLICY, source.compiler] if compiles else [None]
     said = {
@@ -233,7 +235,9 @@ def _key(source: ArchiveSource, compiles: bool) -> str:
 def _source(
     package: LockedPackage, installation: Installation, python: PythonLayout | None, compiler: str | None
 ) -> ArchiveSource:
-    """A package has to do with Python when it is one for it; others stay the same when Python changes."""
+    """Return a package has to do with Python when it is one for it; others stay the same when Python
+    changes.
+    """
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends
     return ArchiveSource(
@@ -252,12 +256,14 @@ def _claim(package: LockedPackage, made: Linked) -> Claim:
 
 
 def linked_name(package: LockedPackage) -> str:
-    """What a linked package is called; a wheel's name says that it is one."""
+    """Return what a linked package is called; a wheel's name says that it is one."""
     return f"pip:{package.name}" if package.manager == "pip" else package.name
 
 
 def _python_layout(installation: Installation, settings: Settings) -> PythonLayout | None:
-    """Where the locked Python has its site-packages: it says so itself when it is not the usual place."""
+    """Return where the locked Python has its site-packages: it says so itself when it is not the usual
+    place.
+    """
     python = locked_python(installation.lock, installation.platform)
     if python is None:
         return None

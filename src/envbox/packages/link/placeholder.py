@@ -29,7 +29,8 @@ def replace_prefix(data: bytes | bytearray, placeholder: str, prefix: str, mode:
 
 
 def python_shebang(interpreter: str, options: str = "") -> str:
-    """The first line of a script for a Python; where Linux could not read that, two, by which sh finds it.
+    """Return the first line of a script for a Python; where Linux could not read that, two, by which sh finds
+    it.
 
     :param options: with a blank before
     """
@@ -51,7 +52,7 @@ def _in_text(data: bytes | bytearray, old: bytes, new: bytes) -> bytes | bytearr
 
 
 def _other_shebang(line: bytes, old: str, new: str) -> bytes | None:
-    """A first line that Linux can read: by /bin/sh for Python, by env for anything else.
+    """Return a first line that Linux can read: by /bin/sh for Python, by env for anything else.
 
     :param line: with the placeholder, which has no blank in it
     """

@@ -55,7 +55,7 @@ def header(
 
 
 def padding(size: int) -> bytes:
-    """The zeros between an entry's `size` bytes and the next header."""
+    """Return the zeros between an entry's `size` bytes and the next header."""
     return _ZERO_BLOCK[: -size % BLOCK]
 
 
@@ -73,7 +73,7 @@ def _ustar(name: bytes, kind: bytes, numbers: tuple[int, int, int], link: bytes)
 
 
 def _pax(records: Mapping[str, str]) -> bytes:
-    """PAX records: each begins with its own length in bytes, the digits of the length included."""
+    """Write PAX records: each begins with its own length in bytes, the digits of the length included."""
     out = b""
     for key, value in sorted(records.items()):
         body = f" {key}={value}\n".encode()
@@ -148,12 +148,12 @@ class TarReader:
             yield member
 
     def chunks(self) -> Iterator[bytes]:
-        """The rest of the current member's data, at most 1 MiB at a time."""
+        """Yield the rest of the current member's data, at most 1 MiB at a time."""
         while self._left:
             yield self._take(min(self._left, CHUNK))
 
     def read(self) -> bytes | bytearray:
-        """The rest of the current member's data, whole; large data is held only once."""
+        """Return the rest of the current member's data, whole; large data is held only once."""
         if self._left <= CHUNK:
             return self._take(self._left)
         data = bytearray(self._left)
@@ -197,7 +197,7 @@ def _check(block: bytes) -> None:
 
 
 def _number(field: bytes) -> int:
-    """An octal number, or GNU's binary form where octal has too few digits."""
+    """Return an octal number, or GNU's binary form where octal has too few digits."""
     if field[0] & 0x80:
         negative = field[0] == 0xFF
         return int.from_bytes(
@@ -237,7 +237,7 @@ def _parse_pax(body: bytes) -> dict[str, str]:
 
 
 def _strict_text(value: bytes) -> str:
-    """A PAX value has a length and so could hold NUL; `_text` would hide what follows it."""
+    """Return a PAX value has a length and so could hold NUL; `_text` would hide what follows it."""
     if b"\0" in value:
         raise TarError(f"has a NUL in a name: {value!r}")
     return _text(value)

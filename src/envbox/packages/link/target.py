@@ -60,12 +60,12 @@ class PythonLayout:
         return (int(major), int(minor)) >= (3, 7)
 
     def cache_path(self, path: str) -> str:
-        """Where this Python looks for the byte-code of a module (PEP 3147)."""
+        """Return where this Python looks for the byte-code of a module (PEP 3147)."""
         folder, _, name = path.rpartition("/")
         return f"{folder}/__pycache__/{name.removesuffix('.py')}.{self.cache_tag}.pyc"
 
     def is_compiled(self, path: str) -> bool:
-        """Whether a file is a module that we compile when its package ships no byte-code for it.
+        """Return whether a file is a module that we compile when its package ships no byte-code for it.
 
         :param path: relative to the prefix. Tests are not compiled: nobody waits for their import, and of
             pandas, SciPy and NumPy they are half of all byte-code.

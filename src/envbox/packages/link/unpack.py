@@ -52,7 +52,7 @@ def unpack_packages(
 
 
 def left_to_compile(installation: Installation, settings: Settings) -> int:
-    """How many packages of pure Python `unpack_packages` would have to compile."""
+    """Return how many packages of pure Python `unpack_packages` would have to compile."""
     cache = settings.cache_dir
     installation = replace(installation, prefix=PREFIX)  # what that one has need not be compiled again
     missing = (
@@ -93,7 +93,7 @@ def _from_image(task: LinkTask, whole: Folder) -> Folder:
 
 
 def _record_path(task: LinkTask, sources: Mapping[str, Path]) -> str | None:
-    """Where a package's own list of its files is: conda's, or a wheel's."""
+    """Return where a package's own list of its files is: conda's, or a wheel's."""
     python = task.source.python
     if task.source.package.manager == "conda":
         form = re.compile(rf"{ROOT}/conda-meta/[^/]+\.json")
@@ -105,7 +105,7 @@ def _record_path(task: LinkTask, sources: Mapping[str, Path]) -> str | None:
 
 
 def _different(task: LinkTask, sources: Mapping[str, Path], record: str | None) -> frozenset[str]:
-    """The files that have the path in them, and the byte-code of such sources."""
+    """Return the files that have the path in them, and the byte-code of such sources."""
     if record is None:
         return frozenset()
     if record.endswith(".json"):
@@ -135,7 +135,7 @@ def _complete(out: FolderWriter, folder: Path, record: str, said: bytes) -> None
 
 
 def _with_lines_of(record: bytes, other: bytes) -> bytes:
-    """A wheel's RECORD, with another's lines on files that both have."""
+    """Return a wheel's RECORD, with another's lines on files that both have."""
     newer = {line[0]: line for line in csv.reader(io.StringIO(other.decode()))}
     lines = [newer.get(line[0], line) for line in csv.reader(io.StringIO(record.decode()))]
     text = io.StringIO()

@@ -173,7 +173,7 @@ class _Destination:
         return self._put(scheme, str(path), stream.read(), mode, mtime)
 
     def _with_shebang(self, script: bytes) -> bytes:
-        """A script for whatever Python it is installed with → for the locked one."""
+        """Return a script for whatever Python it is installed with → for the locked one."""
         if not script.startswith(b"#!python"):
             return script
         return python_shebang(self._python.executable).encode() + b"\n" + script.partition(b"\n")[2]
@@ -219,7 +219,7 @@ class _Destination:
                 yield self._in_prefix(info.filename), self._archive.read(info)
 
     def _in_prefix(self, name: str) -> str:
-        """Where a member of the archive goes; those in `.data` folders by the scheme they name."""
+        """Return where a member of the archive goes; those in `.data` folders by the scheme they name."""
         top, _, rest = safe_path(name).partition("/")
         if not top.endswith(".data"):
             return self._final("purelib", name)
@@ -268,7 +268,7 @@ def _record_hash(digest: Any) -> str:
 
 
 def _time(info: zipfile.ZipInfo) -> int:
-    """A member's time, read as UTC on every machine; a zip can hold times that are none."""
+    """Return a member's time, read as UTC on every machine; a zip can hold times that are none."""
     try:
         return calendar.timegm((*info.date_time, 0, 1, 0)) if info.date_time[1] else GENERATED_TIME
     except (ValueError, OverflowError):

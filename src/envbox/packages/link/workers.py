@@ -89,7 +89,7 @@ class _Worker:
         )
 
     def call(self, function: Callable[[Any], Any], task: object) -> tuple[bool, Any]:
-        """(True, result), or (False, exception)."""
+        """Return (True, result), or (False, exception)."""
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -148,7 +148,7 @@ def serve(nice: int) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """A bug keeps its traceback, also across processes."""
+    """Return a bug keeps its traceback, also across processes."""
     text = "".join(traceback.format_exception(error))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

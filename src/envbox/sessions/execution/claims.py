@@ -24,7 +24,7 @@ class Claims:
         self._changed: set[str] = set()
 
     def holder(self, request: str | None, kind: str) -> str | None:
-        """The widget that has what is said in answer to a request: the last that claimed it.
+        """Return the widget that has what is said in answer to a request: the last that claimed it.
 
         :param kind: the message's type
         """
@@ -77,7 +77,9 @@ class Claims:
             outputs.append({"output_type": kind, **{key: content[key] for key in keys if key in content}})
 
     def news(self) -> list[dict[str, Any]]:
-        """What the kernel has to be told of widgets whose outputs have changed: contents of messages."""
+        """Return what the kernel has to be told of widgets whose outputs have changed: contents of
+        messages.
+        """
         changed, self._changed = sorted(self._changed & self._outputs.keys()), set()
         return [
             {

@@ -104,7 +104,7 @@ class Driver:
         self.tell("kernel", spec=spec, language_info=info.get("language_info", {}))
 
     def process(self) -> Any:
-        """The kernel's process, wherever this jupyter_client keeps it."""
+        """Return the kernel's process, wherever this jupyter_client keeps it."""
         provisioner = getattr(self.manager, "provisioner", None)
         return getattr(provisioner, "process", None) or getattr(self.manager, "kernel", None)
 
@@ -193,7 +193,9 @@ class Driver:
         return found
 
     def other(self, cell: int, channel: str, message: dict[str, Any]) -> None:
-        """What is not said in answer to the cell: of widgets, or by threads that an earlier cell has left."""
+        """Take what is not said in answer to the cell: of widgets, or by threads that an earlier cell has
+        left.
+        """
         if channel == "iopub":
             self.shown(self.cells.get(message["parent_header"].get("msg_id"), cell), message)
 

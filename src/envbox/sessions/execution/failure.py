@@ -39,7 +39,7 @@ class Failed(NotebookError):
 
 
 def kernel_died(told: Mapping[str, Any], limit: str | None) -> tuple[str, str | None]:
-    """How a kernel ended: words and a hint.
+    """Return how a kernel ended: words and a hint.
 
     :param limit: of memory, as it was asked for
     """
@@ -52,7 +52,7 @@ def kernel_died(told: Mapping[str, Any], limit: str | None) -> tuple[str, str | 
 
 
 def ended_early(code: int, written: str, launch: Launch) -> tuple[str, str | None]:
-    """How everything inside ended, kernel and driver."""
+    """Return how everything inside ended, kernel and driver."""
     if code in _KILLED:
         words, hint = _out_of_memory(launch.memory)
         return (
@@ -89,7 +89,7 @@ class Where:
 
 
 def not_started(told: Mapping[str, Any], where: Where, written: str) -> EnvboxError:
-    """Why no kernel could be started.
+    """Return why no kernel could be started.
 
     :param written: what it, and who started it, wrote on stderr
     """
@@ -118,7 +118,7 @@ def not_started(told: Mapping[str, Any], where: Where, written: str) -> EnvboxEr
 
 
 def cell_failed(error: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """What the kernel says of a cell that failed: in words, and its traceback.
+    """Return what the kernel says of a cell that failed: in words, and its traceback.
 
     Some failures have no output of their own, such as an unknown magic's: there the reply says it.
 
@@ -137,7 +137,8 @@ def cell_failed(error: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) 
 
 
 def shadowing(folder: Path, written: str) -> str | None:
-    """A hint that names a file of the notebook's folder which stands in the way of a module; None for none.
+    """Return a hint that names a file of the notebook's folder which stands in the way of a module; None for
+    none.
 
     :param written: where a traceback may name it
     """
@@ -162,7 +163,7 @@ def _adding(where: Where) -> str:
 
 
 def _end(written: str) -> list[str]:
-    """The last lines of what was written."""
+    """Return the last lines of what was written."""
     return [line for line in written.splitlines() if line.strip()][-15:]
 
 

@@ -26,7 +26,9 @@ _LINKS = {"http", "https", "mailto"}
 
 
 def inert(html: str) -> str:
-    """The HTML without whatever could act: scripts, styles of its own, frames, forms, links that are code."""
+    """Return the HTML without whatever could act: scripts, styles of its own, frames, forms, links that
+    are code.
+    """
     import nh3
 
     attributes = {tag: set(names) for tag, names in nh3.ALLOWED_ATTRIBUTES.items()}
@@ -43,7 +45,9 @@ def inert(html: str) -> str:
 
 
 def _checked(tag: str, name: str, value: str) -> str | None:
-    """An attribute's value, if it may be; data is for pictures alone, which no scripts of theirs run in."""
+    """Return an attribute's value, if it may be; data is for pictures alone, which no scripts of theirs
+    run in.
+    """
     is_data = value.lstrip().lower().startswith("data:")
     if tag == "img" and name == "src":
         return value if _PICTURE.match(value) else None

@@ -40,7 +40,7 @@ def keep_elsewhere(result: Path, data: bytes, fault: ToolError) -> NotebookError
 
 
 def _folders() -> Iterator[str]:
-    """Where there may be room: for files of the moment, the user's own, and memory."""
+    """Yield where there may be room: for files of the moment, the user's own, and memory."""
     with suppress(OSError):
         yield tempfile.gettempdir()
     yield from ("/var/tmp", os.path.expanduser("~"), "/dev/shm")  # noqa: S108, PTH111

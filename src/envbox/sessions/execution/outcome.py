@@ -30,7 +30,7 @@ class Outcome:
         self._buffers: dict[str, dict[str, dict[str, Any]]] = {}
 
     def cell(self, index: int) -> dict[str, Any]:
-        """A cell of the document, by its place from 0."""
+        """Return a cell of the document, by its place from 0."""
         found: dict[str, Any] = self.document["cells"][index]
         return found
 
@@ -70,7 +70,7 @@ class Outcome:
         self._append(index, {"output_type": "stream", "name": "stderr", "text": FULL})
 
     def finished(self) -> dict[str, Any]:
-        """The document as it is to be written now: texts as lists of lines, as Jupyter writes them."""
+        """Return the document as it is to be written now: texts as lists of lines, as Jupyter writes them."""
         cells = [_written(cell) for cell in self.document["cells"]]
         metadata = dict(self.document["metadata"])
         if self._widgets:
@@ -79,7 +79,7 @@ class Outcome:
         return {**self.document, "cells": cells, "metadata": metadata}
 
     def _list(self, place: int | str) -> list[Output]:
-        """The outputs of a cell or of a widget."""
+        """Return the outputs of a cell or of a widget."""
         where = self.cell(place) if isinstance(place, int) else self._widgets[place]["state"]
         if not isinstance(where.get("outputs"), list):
             where["outputs"] = []
@@ -138,7 +138,7 @@ class Outcome:
 
 
 def _output(kind: str, content: Mapping[str, Any], count: int | None) -> Output:
-    """A message as the output that a notebook has for it."""
+    """Return a message as the output that a notebook has for it."""
     if kind == "stream":
         return {"output_type": kind, "name": content["name"], "text": content["text"]}
     if kind == "error":
@@ -157,7 +157,7 @@ def _written(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(output: Output) -> Output:
-    """An output without what was only for us, and with its lines one by one."""
+    """Return an output without what was only for us, and with its lines one by one."""
     made = {key: value for key, value in output.items() if key != "transient"}
     if isinstance(made.get("text"), str):
         made["text"] = made["text"].splitlines(keepends=True)

@@ -44,7 +44,7 @@ def write_page(notebook: Path, path: Path, *, scripts: bool = False) -> None:
 
 
 def page(document: Mapping[str, Any], title: str, language: str, *, scripts: bool = False) -> str:
-    """The page of a notebook's document, of version 4."""
+    """Return the page of a notebook's document, of version 4."""
     allowed: Callable[[str], str] = str if scripts else inert
     reader, code = _markdown(), _highlighter(language)
     parts = []
@@ -80,7 +80,7 @@ def _text(value: Any) -> str:
 
 
 def _attached(source: str, cell: Mapping[str, Any]) -> str:
-    """A text with the pictures that lie in its cell."""
+    """Return a text with the pictures that lie in its cell."""
     for name, kinds in (cell.get("attachments") or {}).items():
         for kind, data in kinds.items():
             source = source.replace(f"attachment:{name}", f"data:{kind};base64,{_text(data)}")
@@ -109,7 +109,7 @@ def _output(output: Mapping[str, Any], markdown: Callable[[str], str]) -> str:
 
 
 def _ansi(text: str) -> str:
-    """A terminal's text with its colours; what a carriage return has written over is gone."""
+    """Return a terminal's text with its colours; what a carriage return has written over is gone."""
     text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     if "\x1b" not in text:
         return html.escape(text)

@@ -45,7 +45,7 @@ def parse_parameters(
 
 
 def typed_value(text: str) -> bool | int | float | str | None:
-    """A value as what it looks like, by papermill's rule: only Python's own spellings count."""
+    """Return a value as what it looks like, by papermill's rule: only Python's own spellings count."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]
     if re.fullmatch(r"[-+]?\d+", text):
@@ -83,7 +83,7 @@ def inject(document: dict[str, Any], values: Mapping[str, Any], language: str, p
 
 
 def assignment(name: str, value: Any, language: str, path: Path) -> str:
-    """A line that sets a parameter.
+    """Return a line that sets a parameter.
 
     :raises NotebookError: for a language, name or value that cannot be written
     """
@@ -133,7 +133,7 @@ def _julia(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """A text in double quotes, which all three languages read alike; a date as its text."""
+    """Return a text in double quotes, which all three languages read alike; a date as its text."""
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -161,14 +161,15 @@ def _first(cells: Sequence[Mapping[str, Any]], tag: str) -> int | None:
 
 
 def tags(cell: Mapping[str, Any]) -> list[str]:
-    """A cell's tags; none where they are written in no way that counts."""
+    """Return a cell's tags; none where they are written in no way that counts."""
     metadata = cell.get("metadata")
     found = metadata.get("tags") if isinstance(metadata, dict) else None
     return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
 
 
 def allows_errors(metadata: Mapping[str, Any]) -> bool:
-    """Whether a notebook asks to be run to its end whatever fails, in one of the ways that people write it.
+    """Return whether a notebook asks to be run to its end whatever fails, in one of the ways that people
+    write it.
 
     nbconvert's and nbclient's `allow_errors`, and those of Jupyter Book (`execution`) and nbsphinx.
     """
@@ -182,7 +183,7 @@ def _text(cell: Mapping[str, Any]) -> str:
 
 
 def _assigned(source: str) -> set[str] | None:
-    """The names that a cell sets; None when it cannot be read."""
+    """Return the names that a cell sets; None when it cannot be read."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

@@ -10,7 +10,9 @@ from envbox.sessions.launch.container import Launch
 
 
 def made_by(launch: Launch) -> dict[str, str]:
-    """What a result is stamped with: the environment, its lock, and the image or prefix that it ran in."""
+    """Return what a result is stamped with: the environment, its lock, and the image or prefix that it ran
+    in.
+    """
     made = {"environment": launch.name, "version": __version__}
     if LOCK_LABEL in launch.labels:
         made["lock"] = launch.labels[LOCK_LABEL]

@@ -156,7 +156,7 @@ class Running:
         return bool(self._notebook.document["nbformat"] == NEWEST)
 
     def _prepared(self) -> dict[str, Any]:
-        """The document without outputs, with its parameters, and with what made it."""
+        """Return the document without outputs, with its parameters, and with what made it."""
         notebook = self._notebook
         document = (
             copy.deepcopy(dict(notebook.document))
@@ -213,7 +213,7 @@ class Running:
         }
 
     def _folder(self) -> str:
-        """Where cells run: the notebook's own folder, if that is in the project."""
+        """Return where cells run: the notebook's own folder, if that is in the project."""
         folder, project = self.job.path.absolute().parent, self.job.launch.project
         if folder.is_relative_to(project):
             return str(folder.relative_to(project))

@@ -25,7 +25,7 @@ for text in json.loads(s): exec(compile(text, "<envbox>", "exec"))
 
 
 def told_by(running: PipedProcess) -> Iterator[dict[str, Any]]:
-    """What the driver tells, until it ends."""
+    """Yield what the driver tells, until it ends."""
     for line in running.stdout:
         with suppress(ValueError):  # half a line of a driver that was killed
             told = json.loads(line)
@@ -34,7 +34,7 @@ def told_by(running: PipedProcess) -> Iterator[dict[str, Any]]:
 
 
 def whole(value: Any) -> Any:
-    """A value whose texts have no halves of surrogate pairs, which no file and no page can hold."""
+    """Return a value whose texts have no halves of surrogate pairs, which no file and no page can hold."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
@@ -43,13 +43,13 @@ def whole(value: Any) -> Any:
 
 
 def command() -> tuple[str, ...]:
-    """What is started inside, to wait for the driver."""
+    """Return what is started inside, to wait for the driver."""
     return ("python", "-c", _BOOT, str(len(driver())))
 
 
 @cache
 def driver() -> bytes:
-    """What is sent inside: the texts of modules, which are run one after the other."""
+    """Return what is sent inside: the texts of modules, which are run one after the other."""
     texts = [
         files("envbox.sessions.execution").joinpath(f"{name}.py").read_text("utf-8") for name in _MODULES
     ]

@@ -10,12 +10,12 @@ from typing import Any
 
 
 def own_kernels() -> Path:
-    """Where the environment's own kernelspecs lie."""
+    """Return where the environment's own kernelspecs lie."""
     return Path(sys.prefix, "share/jupyter/kernels")
 
 
 def is_exit(reply: dict[str, Any]) -> bool:
-    """Whether a cell has ended its notebook well, as `sys.exit(0)` does; papermill takes it so."""
+    """Return whether a cell has ended its notebook well, as `sys.exit(0)` does; papermill takes it so."""
     return reply.get("ename") == "SystemExit" and reply.get("evalue") in ("", "0", "None")
 
 
@@ -34,7 +34,7 @@ def no_start_up(private: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def chosen(specs: dict[str, Any], job: dict[str, Any]) -> str:
-    """The kernel to take: the one that is wanted, else one of its language.
+    """Return the kernel to take: the one that is wanted, else one of its language.
 
     :raises LookupError: with the names of those that there are
     """
@@ -50,7 +50,7 @@ def chosen(specs: dict[str, Any], job: dict[str, Any]) -> str:
 
 
 def oom_kills() -> int:
-    """How often the system has killed in our group for want of memory; 0 where it is not told.
+    """Return how often the system has killed in our group for want of memory; 0 where it is not told.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files and, of version 1, oom_control
     """
@@ -64,7 +64,7 @@ def oom_kills() -> int:
 
 
 def is_limited() -> bool:
-    """Whether the memory of our group has a limit."""
+    """Return whether the memory of our group has a limit."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(path).read_text().strip()

@@ -22,30 +22,30 @@ class ServerEndpoint:
         return f"Door({self.port})"
 
     def url(self, path: str) -> str:
-        """The address for a browser."""
+        """Return the address for a browser."""
         return f"http://{LOOPBACK}:{self.port}{path}?token={self.token}"
 
 
 def status(door: ServerEndpoint, seconds: float = 5) -> int | None:
-    """The HTTP status that the server's API answers with, None while nothing answers."""
+    """Return the HTTP status that the server's API answers with, None while nothing answers."""
     answer = _get(door, "/api/status", seconds)
     return answer and answer[0]
 
 
 def is_open(door: ServerEndpoint, seconds: float = 5) -> bool:
-    """Whether the server's API answers whoever asks, without a token."""
+    """Return whether the server's API answers whoever asks, without a token."""
     answer = _get(ServerEndpoint(door.port, ""), "/api/status", seconds)
     return answer is not None and answer[0] == 200
 
 
 def landing_path(door: ServerEndpoint, seconds: float = 2) -> str:
-    """The page that the server sends a browser to: `/lab`, `/tree`, or `/` when it does not say."""
+    """Return the page that the server sends a browser to: `/lab`, `/tree`, or `/` when it does not say."""
     answer = _get(door, "/", seconds)
     return (answer[1].partition("?")[0] if answer else "") or "/"
 
 
 def answers(door: ServerEndpoint, path: str, seconds: float = 5) -> bool:
-    """Whether the server has a page."""
+    """Return whether the server has a page."""
     answer = _get(door, path, seconds)
     return answer is not None and answer[0] == 200
 

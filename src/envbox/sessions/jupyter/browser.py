@@ -17,7 +17,7 @@ from envbox.files import write_whole
 
 
 def has_browser(environ: Mapping[str, str], system: str = sys.platform) -> bool:
-    """Whether a page would come up somewhere: not on a Linux machine without a screen."""
+    """Return whether a page would come up somewhere: not on a Linux machine without a screen."""
     return system != "linux" or any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 

@@ -83,22 +83,22 @@ NOTHING_SAID = ServeOptions()
 
 
 def programs(options: ServeOptions) -> str:
-    """The programs that will do, the best first."""
+    """Return the programs that will do, the best first."""
     return _PROGRAMS[options.app]
 
 
 def place(launch: Launch) -> str:
-    """What comes before their names where a server stands beside its environment; else empty."""
+    """Return what comes before their names where a server stands beside its environment; else empty."""
     return f"{launch.jupyter_at}/bin/" if launch.jupyter is not None else ""
 
 
 def kernels_path(launch: Launch) -> str:
-    """Where there must be a kernel for a server that stands beside its environment; else empty."""
+    """Return where there must be a kernel for a server that stands beside its environment; else empty."""
     return f"{launch.seen_at}/share/jupyter/kernels" if launch.jupyter is not None else ""
 
 
 def beside_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str | None]:
-    """What a server that stands beside its environment is told, to find what Jupyter has in there.
+    """Return what a server that stands beside its environment is told, to find what Jupyter has in there.
 
     :param environ: of the caller
     """
@@ -111,7 +111,7 @@ def beside_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str | No
 
 
 def idle_argv(options: ServeOptions) -> tuple[str, ...]:
-    """What ends an idle server: Jupyter's own settings.
+    """Return what ends an idle server: Jupyter's own settings.
 
     A kernel that a page is connected to is left alone, and so is a server that a page is open on: JupyterLab
     asks it for news now and then, which counts as use. Whether it is idle is looked at once a minute.
@@ -131,7 +131,7 @@ def idle_argv(options: ServeOptions) -> tuple[str, ...]:
 def server_argv(
     launch: Launch, port: int, address: str, options: ServeOptions = NOTHING_SAID
 ) -> tuple[str, ...]:
-    """The command of a server, in the container.
+    """Return the command of a server, in the container.
 
     :param address: what it listens on there
     """
@@ -152,7 +152,9 @@ def server_argv(
 def server_launch(
     launch: Launch, port: int, token_path: Path, options: ServeOptions = NOTHING_SAID
 ) -> Launch:
-    """The launch of a server on one port, which leads from this machine's loopback, or from anywhere."""
+    """Return the launch of a server on one port, which leads from this machine's loopback, or from
+    anywhere.
+    """
     name = container_name(launch)
     is_host = launch.network == "host"
     reached_at = ANY if launch.is_public else LOOPBACK
@@ -179,7 +181,7 @@ def server_launch(
 
 
 def volume_launch(launch: Launch) -> Launch:
-    """What makes a server's volume one that its user can write to.
+    """Return what makes a server's volume one that its user can write to.
 
     An engine gives a new volume the owner and mode of the folder that it is mounted over; over none, it is
     root's alone. The home of our images is open to anybody.
@@ -196,7 +198,7 @@ def volume_launch(launch: Launch) -> Launch:
 
 
 def has_jupyter(locked: bytes, name: str, app: App | None) -> bool:
-    """Whether a lockfile has a Jupyter, as far as its text shows; asked before anything is made of it.
+    """Return whether a lockfile has a Jupyter, as far as its text shows; asked before anything is made of it.
 
     A package's name stands alone somewhere in every format of lockfiles. What only seems to be there is found
     out by the server's own command.
@@ -218,7 +220,7 @@ def no_jupyter(name: str, app: App | None) -> NoJupyterError:
 
 
 def called(app: App | None) -> str:
-    """What people call it."""
+    """Return what people call it."""
     return {"lab": "JupyterLab", "classic": "classic Notebook", None: "Jupyter"}[app]
 
 

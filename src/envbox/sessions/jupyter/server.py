@@ -226,13 +226,17 @@ def _client(engine: Engine) -> str:
 
 
 def _digest(launch: Launch, options: ServeOptions, token: str) -> str:
-    """What was asked for, keyed with the token; which page shall come up is no matter of the server's."""
+    """Return what was asked for, keyed with the token; which page shall come up is no matter of the
+    server's.
+    """
     key = " ".join([token, *([str(options.idle)] if options.idle else []), *["public"] * launch.is_public])
     return options_digest(launch, os.environ, key)
 
 
 def _is_of_another(found: Container, launch: Launch) -> bool:
-    """Whether a server has another environment than the one to be launched: one lock has two roads to it."""
+    """Return whether a server has another environment than the one to be launched: one lock has two roads
+    to it.
+    """
     if LOCK_LABEL in launch.labels:
         return found.labels.get(LOCK_LABEL) != launch.labels[LOCK_LABEL]
     return found.labels.get(IMAGE_LABEL) != launch.image
@@ -276,7 +280,7 @@ def _check_closed(launch: Launch, door: ServerEndpoint) -> None:
 
 
 def _candidates(options: ServeOptions) -> Iterator[int]:
-    """Ports worth trying. The engine has the last word; asking first is only quicker."""
+    """Yield ports worth trying. The engine has the last word; asking first is only quicker."""
     if options.port is not None:
         yield options.port
         return

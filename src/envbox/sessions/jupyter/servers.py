@@ -51,19 +51,21 @@ class Server:
 
 
 def container_name(launch: Launch) -> str:
-    """The name of a project's server: made of the environment, the project and the user, nothing else."""
+    """Return the name of a project's server: made of the environment, the project and the user, nothing
+    else.
+    """
     identity = f"{launch.user.uid}\0{launch.project}".encode("utf-8", "surrogateescape")
     return f"envbox-{launch.name}-{sha256(identity).hexdigest()[:8]}"
 
 
 def servers(engine: Engine) -> tuple[Server, ...]:
-    """The caller's servers on this engine, dead ones too, the oldest first."""
+    """Return the caller's servers on this engine, dead ones too, the oldest first."""
     labels = {KIND_LABEL: "notebook", UID_LABEL: str(os.getuid())}
     return tuple(map(server_of, engine.containers(labels)))
 
 
 def find(engine: Engine, wanted: str, project: Path) -> Server:
-    """The server of an environment's name in this project, or of a container's name anywhere.
+    """Return the server of an environment's name in this project, or of a container's name anywhere.
 
     :raises LaunchError: when there is none
     """
@@ -79,7 +81,7 @@ def find(engine: Engine, wanted: str, project: Path) -> Server:
 
 
 def find_only(engine: Engine, project: Path, default: str | None = None) -> Server:
-    """The one server of a project; of several, that of the default environment.
+    """Return the one server of a project; of several, that of the default environment.
 
     :raises LaunchError: when there is none, or none can be chosen
     """
@@ -93,7 +95,9 @@ def find_only(engine: Engine, project: Path, default: str | None = None) -> Serv
 
 
 def logs(server: Server, engine: Engine, *, follow: bool = False) -> Iterator[bytes]:
-    """What a server has written, line by line, without its token: Jupyter itself shows it now and then."""
+    """Yield what a server has written, line by line, without its token: Jupyter itself shows it now and
+    then.
+    """
     return _without(server.token_path, engine.logs(server.container, follow=follow))
 
 
@@ -129,12 +133,12 @@ def _without(token_path: Path | None, chunks: Iterator[bytes]) -> Iterator[bytes
 
 
 def browser_page(token_path: Path) -> Path:
-    """The private file that leads a browser to a server."""
+    """Return the private file that leads a browser to a server."""
     return token_path.with_suffix(".html")
 
 
 def last_lines(engine: Engine, container: str) -> str:
-    """What a container wrote last, as the end of a message; nothing when there is nothing."""
+    """Return what a container wrote last, as the end of a message; nothing when there is nothing."""
     try:
         text = b"".join(engine.logs(container, LAST_LINES)).decode("utf-8", "replace").strip()
     except ToolError:
@@ -143,13 +147,13 @@ def last_lines(engine: Engine, container: str) -> str:
 
 
 def port_of(container: Container) -> int:
-    """The port that a server's container says it has, 0 when it says none."""
+    """Return the port that a server's container says it has, 0 when it says none."""
     text = container.labels.get(PORT_LABEL, "")
     return int(text) if text.isdigit() else 0
 
 
 def read_token(container: Container) -> str | None:
-    """The token of a server, None when it is not ours to read."""
+    """Return the token of a server, None when it is not ours to read."""
     try:
         return Path(container.binds[IMAGE_TOKEN]).read_text(encoding="ascii").strip() or None
     except (KeyError, OSError, UnicodeDecodeError):
@@ -157,7 +161,7 @@ def read_token(container: Container) -> str | None:
 
 
 def server_of(container: Container) -> Server:
-    """What there is to say of a server's container."""
+    """Return what there is to say of a server's container."""
     token = read_token(container) if container.is_running else None
     door = ServerEndpoint(port_of(container), token) if token else None
     bind = container.binds.get(IMAGE_TOKEN)

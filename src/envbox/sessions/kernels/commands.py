@@ -44,12 +44,12 @@ os.execvp(argv[0], argv)
 
 
 def list_argv() -> tuple[str, ...]:
-    """A command that prints the environment's kernelspecs as JSON, by name."""
+    """Return a command that prints the environment's kernelspecs as JSON, by name."""
     return ("python", "-I", "-S", "-c", _LIST)
 
 
 def start_argv(kernel: str, connection_file: str, address: str) -> tuple[str, ...]:
-    """A command that becomes a kernel.
+    """Return a command that becomes a kernel.
 
     :param connection_file: where it finds it, which is never a secret; what is in it is
     :param address: to listen on, instead of the one in the file; "" keeps that

@@ -62,7 +62,7 @@ def read_connection(path: Path) -> Connection:
 
 
 def kernel_launch(launch: Launch, kernel: str, connection: Connection) -> Launch:
-    """The launch of a kernel for a connection file.
+    """Return the launch of a kernel for a connection file.
 
     :param kernel: its name inside the environment
     :raises LaunchError: when it could not be reached
@@ -115,7 +115,7 @@ def become_kernel(launch: Launch, engine: Engine, settings: Settings) -> NoRetur
 
 
 def kernels_inside(launch: Launch, engine: Engine, settings: Settings) -> dict[str, Any]:
-    """The kernelspecs that an environment has, by name.
+    """Return the kernelspecs that an environment has, by name.
 
     :raises LaunchError: when it has none
     """
@@ -147,7 +147,7 @@ def kernels_inside(launch: Launch, engine: Engine, settings: Settings) -> dict[s
 
 
 def choose(inside: Mapping[str, Any], wanted: str | None, name: str) -> str:
-    """The kernel to take of those in an environment.
+    """Return the kernel to take of those in an environment.
 
     :raises LaunchError: when the one that is wanted is not there, or none can be chosen
     """

@@ -48,7 +48,7 @@ class HostKernel:
 
 
 def kernels_folder(prefix: Path | None) -> Path:
-    """Where kernelspecs lie: Jupyter's folder for this user, or that of an installation.
+    """Return where kernelspecs lie: Jupyter's folder for this user, or that of an installation.
 
     :param prefix: of the installation: what `sys.prefix` is in its Python
     """
@@ -60,7 +60,7 @@ def kernels_folder(prefix: Path | None) -> Path:
 
 
 def known(folder: Path) -> tuple[HostKernel, ...]:
-    """All kernelspecs of ours in a folder, by name."""
+    """Return all kernelspecs of ours in a folder, by name."""
     return tuple(filter(None, map(_read, sorted(folder.glob(f"*/{FILE}")))))
 
 
@@ -100,7 +100,9 @@ def add(
 
 
 def argv(environment: str, project: Path, kernel: str, passed: tuple[str, ...] = ()) -> list[str]:
-    """The command of a kernelspec. `-P`: modules beside a notebook must not stand in for envbox's own."""
+    """Return the command of a kernelspec. `-P`: modules beside a notebook must not stand in for envbox's
+    own.
+    """
     return [
         *(sys.executable, "-P", "-m", "envbox", "--quiet", "--directory", str(project)),
         *("kernel", "run", "--kernel", kernel, "--connection-file", "{connection_file}"),
@@ -110,7 +112,7 @@ def argv(environment: str, project: Path, kernel: str, passed: tuple[str, ...] =
 
 
 def find(folder: Path, environment: str, project: Path) -> HostKernel | None:
-    """The kernelspec of an environment of a project; None when it has none."""
+    """Return the kernelspec of an environment of a project; None when it has none."""
     return next((k for k in known(folder) if (k.environment, k.project) == (environment, project)), None)
 
 
@@ -136,7 +138,7 @@ def remove(folder: Path, environment: str, project: Path) -> HostKernel:
 
 
 def _free_name(folder: Path, environment: str, project: Path) -> str:
-    """A name that nobody has: Jupyter takes them in lower case."""
+    """Return a name that nobody has: Jupyter takes them in lower case."""
     plain = f"envbox-{environment.lower()}"
     own = f"{plain}-{sha256(os.fsencode(project)).hexdigest()[:8]}"
     for name in (plain, own):
@@ -148,7 +150,7 @@ def _free_name(folder: Path, environment: str, project: Path) -> str:
 
 
 def _read(path: Path) -> HostKernel | None:
-    """A kernelspec, if it is one of ours."""
+    """Return a kernelspec, if it is one of ours."""
     try:
         spec = read_json(path.read_bytes())
         ours = spec["metadata"][KEY]
@@ -161,7 +163,7 @@ def _read(path: Path) -> HostKernel | None:
 
 
 def readable(kernels: tuple[HostKernel, ...]) -> Iterator[tuple[str, ...]]:
-    """Rows of a table: name, environment, project, and what Jupyter shows."""
+    """Yield rows of a table: name, environment, project, and what Jupyter shows."""
     for kernel in kernels:
         state = "" if kernel.is_usable else "  (gone)"
         yield kernel.name, kernel.environment, f"{kernel.project}{state}", kernel.display_name

@@ -38,7 +38,7 @@ class Bind:
     read_only: bool = False
 
     def argv(self) -> tuple[str, ...]:
-        """The client's words for it."""
+        """Return the client's words for it."""
         line = io.StringIO()
         fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
         # the usual line end: without one, a field that has a line end in it would not be quoted
@@ -53,12 +53,12 @@ class Volume:
     text: str
 
     def argv(self) -> tuple[str, ...]:
-        """The client's words for it."""
+        """Return the client's words for it."""
         return ("--volume", self.text)
 
 
 def said(key: str, text: str, table: str | None) -> str:
-    """A value and where it came from, as a message begins.
+    """Return a value and where it came from, as a message begins.
 
     :param table: the table of the settings that it stands in, None for the command line
     """
@@ -72,7 +72,7 @@ def split_volume(text: str) -> tuple[str, str, str] | None:
 
 
 def is_named(source: str) -> bool:
-    """Whether a volume's source is one that the engine keeps, and no path."""
+    """Return whether a volume's source is one that the engine keeps, and no path."""
     return _NAMED.fullmatch(source) is not None
 
 
@@ -104,7 +104,7 @@ def parse_volume(text: str, folder: Path, table: str | None = None) -> Bind | Vo
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is of this machine alone."""
+    """Return whether an address is of this machine alone."""
     try:
         return ip_address(address.strip("[]")).is_loopback
     except ValueError:

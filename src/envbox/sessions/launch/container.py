@@ -103,7 +103,9 @@ class Launch:
 
 
 def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
-    """The argument list of the engine's client for a launch. Pure: the environment is in `client_env`."""
+    """Return the argument list of the engine's client for a launch. Pure: the environment is in
+    `client_env`.
+    """
     return (
         *client,
         *(("create",) if launch.stays else ("run", "--rm")),
@@ -131,13 +133,13 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def client_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the client: ours, with the values that `run_argv` only names."""
+    """Return the environment of the client: ours, with the values that `run_argv` only names."""
     values = {name: value for name, value in _variables(launch).items() if value is not None}
     return {**environ, **{name: value for name, value in values.items() if not _CLIENTS_OWN.fullmatch(name)}}
 
 
 def options_digest(launch: Launch, environ: Mapping[str, str], key: str) -> str:
-    """What is asked for a container besides its environment, as a digest to compare two launches by.
+    """Return what is asked for a container besides its environment, as a digest to compare two launches by.
 
     It covers the values of variables, so it is keyed: whoever reads it in a label can try no guesses on them.
     """
@@ -173,7 +175,7 @@ def _user(launch: Launch) -> tuple[str, ...]:
 
 
 def _gpus(launch: Launch) -> tuple[str, ...]:
-    """GPUs, of which podman has those that the machine's CDI specification names.
+    """Return gPUs, of which podman has those that the machine's CDI specification names.
 
     https://github.com/cncf-tags/container-device-interface
     """

@@ -55,7 +55,7 @@ def read_env_file(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _parse(data: bytes, environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The variables, and what is wrong with which line."""
+    """Return the variables, and what is wrong with which line."""
     values: dict[str, str] = {}
     faults: list[str] = []
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -79,7 +79,7 @@ def _parse(data: bytes, environ: Mapping[str, str]) -> tuple[dict[str, str], lis
 
 
 def _native(text: str) -> str:
-    """A text that becomes the file's bytes again, whatever the locale is."""
+    """Return a text that becomes the file's bytes again, whatever the locale is."""
     return os.fsdecode(text.encode())
 
 
@@ -104,6 +104,6 @@ def _read(path: Path) -> bytes:
 
 @cache
 def _read_once(path: Path, device: int, inode: int) -> bytes:
-    """What a pipe holds can be read once, and several launches of one command line may ask for it."""
+    """Return what a pipe holds can be read once, and several launches of one command line may ask for it."""
     del device, inode
     return _read(path)

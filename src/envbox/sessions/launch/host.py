@@ -99,7 +99,9 @@ def check_here(launch: Launch) -> None:
 
 
 def is_possible() -> bool:
-    """Whether there can be sessions without a container: images are of Linux, and so are their packages."""
+    """Return whether there can be sessions without a container: images are of Linux, and so are their
+    packages.
+    """
     return sys.platform == "linux"
 
 
@@ -113,7 +115,7 @@ def check_machine(name: str) -> None:
 
 
 def here_argv(launch: Launch) -> tuple[str, ...]:
-    """The command of a launch on this machine. Values of variables do not stand in it."""
+    """Return the command of a launch on this machine. Values of variables do not stand in it."""
     assert launch.prefix is not None
     folder = os.path.normpath(launch.project / launch.folder)
     command = launch.command
@@ -132,7 +134,9 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
 
 
 def here_env(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a launch on this machine: the caller's without what leaks, and the environment's."""
+    """Return the variables of a launch on this machine: the caller's without what leaks, and the
+    environment's.
+    """
     env, own = inherited(environ), launch.image_env
     if "LANG" in own or "LC_ALL" in own:  # the spec asks for a language: no part of the caller's goes before
         env = {name: value for name, value in env.items() if name != "LANG" and not name.startswith("LC_")}
@@ -164,7 +168,9 @@ exit 1
 
 
 def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Launch:
-    """The launch of a Jupyter server on this machine, in the foreground: loopback, a token, the project."""
+    """Return the launch of a Jupyter server on this machine, in the foreground: loopback, a token, the
+    project.
+    """
     assert launch.prefix is not None
     if launch.jupyter is not None and not list(launch.prefix.glob("share/jupyter/kernels/*/kernel.json")):
         raise no_kernel(launch.name)
@@ -185,7 +191,7 @@ def server_here(launch: Launch, options: ServeOptions, *, browser: bool) -> Laun
 
 
 def hold(launch: Launch) -> list[int]:
-    """Files that say, as long as they are open in any process, that the launch's prefixes are in use."""
+    """Open files that say, as long as they are open in any process, that the launch's prefixes are in use."""
     prefixes = [prefix.resolve() for prefix in (launch.prefix, launch.jupyter) if prefix]
     return [held(prefix.parent / "record.json") for prefix in prefixes]
 

@@ -34,7 +34,7 @@ class User:
 
 
 def current_user() -> User:
-    """The caller. A uid or gid without an entry gets a name all the same."""
+    """Return the caller. A uid or gid without an entry gets a name all the same."""
     import grp
     import pwd
 
@@ -54,7 +54,7 @@ def current_user() -> User:
 
 
 def inside(user: User, ways: RunPolicy) -> User:
-    """Who a user of this machine is in an engine's containers.
+    """Return who a user of this machine is in an engine's containers.
 
     Where that is root, his other groups are not his in there; he keeps his name.
     """
@@ -62,7 +62,7 @@ def inside(user: User, ways: RunPolicy) -> User:
 
 
 def passwd(user: User) -> str:
-    """The text of /etc/passwd: root, nobody and the user."""
+    """Return the text of /etc/passwd: root, nobody and the user."""
     entries = [("root", 0, 0, "/root"), ("nobody", _NOBODY, _NOBODY, "/nonexistent")]
     others = [e for e in entries if e[0] != user.name and e[1] != user.uid]
     rows = [*others, (user.name, user.uid, user.gid, IMAGE_HOME)]
@@ -70,7 +70,7 @@ def passwd(user: User) -> str:
 
 
 def group(user: User) -> str:
-    """The text of /etc/group: root's, nobody's and the user's groups."""
+    """Return the text of /etc/group: root's, nobody's and the user's groups."""
     own = {user.gid: user.group, **dict(user.groups)}
     others = {0: "root", _NOBODY: "nogroup"}
     rows = {gid: name for gid, name in others.items() if gid not in own and name not in own.values()} | own

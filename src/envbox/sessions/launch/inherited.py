@@ -68,7 +68,7 @@ _OF_ENVIRONMENTS = ("python", "python3", "pip", "pip3", "conda", "mamba", "micro
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's variables without those that lead elsewhere."""
+    """Return the caller's variables without those that lead elsewhere."""
     roots = tuple(f"{root}/" for root in _active(environ))
     return {
         name: value

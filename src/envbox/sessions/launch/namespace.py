@@ -36,7 +36,7 @@ def call(name: str, *arguments: object) -> None:
 
 
 def mount(source: str, target: str, flags: int, kind: bytes | None = None) -> None:
-    """mount(2)."""
+    """Call mount(2)."""
     call("mount", os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), None)
 
 
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int:
 
 
 def words(error: OSError) -> str:
-    """What went wrong, and in which call."""
+    """Return what went wrong, and in which call."""
     return f"{error.filename or 'mount'}: {error.strerror}"
 
 

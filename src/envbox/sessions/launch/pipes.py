@@ -40,7 +40,7 @@ class PipedProcess:
     _heard: threading.Event = field(default_factory=threading.Event)
 
     def last_words(self) -> str:
-        """The end of what it wrote on stderr."""
+        """Return the end of what it wrote on stderr."""
         return b"".join(list(self._written)).decode("utf-8", "replace").strip()
 
     def end(self) -> int:

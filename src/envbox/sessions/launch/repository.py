@@ -40,7 +40,7 @@ def repository_elsewhere(launch: Launch) -> str | None:
 
 
 def _line(path: Path, begin: str) -> str | None:
-    """What a file of one line says behind its first words; None when it is another."""
+    """Return what a file of one line says behind its first words; None when it is another."""
     try:
         if not path.is_file():
             return None

@@ -244,7 +244,7 @@ def become_client(
 
 
 def _hold_mounted(launch: Launch) -> list[int]:
-    """Files that say, as long as they are open, that the prefixes that are to be mounted are in use."""
+    """Open files that say, as long as they are open, that the prefixes that are to be mounted are in use."""
     binds = [m for m in launch.mounts if isinstance(m, Bind) and m.target in (IMAGE_PREFIX, JUPYTER)]
     records = [bind.source.parent / "record.json" for bind in binds]
     return [held(record) for record in records if is_regular(record)]
@@ -283,14 +283,16 @@ def create(launch: Launch, engine: Engine, settings: Settings) -> str:
 
 
 def image_terminal(terminal: str) -> str:
-    """The terminal type to announce in a container: ours, if a Debian base knows it, else what is closest."""
+    """Return the terminal type to announce in a container: ours, if a Debian base knows it, else what is
+    closest.
+    """
     if _TERMINALS.fullmatch(terminal):
         return terminal
     return "xterm-256color"
 
 
 def _is_text(path: str) -> bool:
-    """Whether a path is text, which on Linux it need not be."""
+    """Return whether a path is text, which on Linux it need not be."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -52,7 +52,7 @@ def import_folders(project: Path, folders: Sequence[str], table: str) -> tuple[s
 
 
 def python_path(root: str, folders: Sequence[str]) -> dict[str, str]:
-    """The variable that makes Python import from folders of a project.
+    """Return the variable that makes Python import from folders of a project.
 
     :param root: where the project is seen
     """

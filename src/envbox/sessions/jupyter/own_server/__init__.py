@@ -85,7 +85,7 @@ def obtain_jupyter(where: JupyterTarget, settings: Settings, report: Reporter) -
 
 
 def _seen(tree: Tree, settings: Settings) -> Path:
-    """What is to be mounted; or, of what is not, the path at which it is seen."""
+    """Return what is to be mounted; or, of what is not, the path at which it is seen."""
     from envbox.prefixes.links import let_be_seen
     from envbox.prefixes.tree import is_mounted
 

@@ -19,7 +19,7 @@ class EnvironmentKernels(KernelSpecManager):  # type: ignore[misc]
         return [folder for folder in found if not folder.startswith(f"{sys.prefix}/")]
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        """One kernelspec, its program with the path that it has in the environment."""
+        """Return one kernelspec, its program with the path that it has in the environment."""
         spec = super().get_kernel_spec(kernel_name)
         program = shutil.which(spec.argv[0]) if spec.argv else None
         if program is not None:
