@@ -11,7 +11,7 @@ from stage import ENVBOX, Stage
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from paper_index import Paper, paper_index
+from support.paper_index import Paper, paper_index
 
 PINS = 187  # of a real spec
 PAUSE = 0.1  # seconds before each answer

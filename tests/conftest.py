@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import lab  # noqa: F401  # a fixture
-from here_place import here  # noqa: F401  # a fixture
-from publishing import press  # noqa: F401  # a fixture
-from workshop import loaded, workshop  # noqa: F401  # fixtures
+from support.containers import lab  # noqa: F401  # a fixture
+from support.host_project import here  # noqa: F401  # a fixture
+from support.local_project import loaded, workshop  # noqa: F401  # fixtures
+from support.publishing import press  # noqa: F401  # a fixture
 
 from envbox.settings import Settings, read_settings
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from paper_registry import PaperRegistry, serving
-from second_python import libraries
-from test_bytecode import real_sources
-from test_reproducible import SOURCE, World, build, mirrors
-from tiny import make_tiny, own_compiler, python
+from support.paper_registry import PaperRegistry, serving
+from support.second_python import libraries
+from support.sources import real_sources
+from support.tiny import make_tiny, own_compiler, python
+from support.worlds import SOURCE, World, build, mirrors
 
 from envbox.packages.link.compiler import obtain_compiler
 from envbox.registry.base import fetch_layers, pull_base, resolve_base

@@ -35,7 +35,7 @@ from envbox.packages.activation import (
 )
 
 if TYPE_CHECKING:
-    from containers import Lab
+    from support.containers import Lab
 
 BASH, DASH = shutil.which("bash") or "", shutil.which("dash") or ""
 SHELLS = [pytest.param(shell, id=Path(shell).name) for shell in (BASH, DASH) if shell]

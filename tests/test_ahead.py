@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from engines import second_engine
-from packages import File, Package
-from workshop import Workshop, docker
+from support.engines import second_engine
+from support.local_project import Workshop, docker
+from support.packages import File, Package
 
 from envbox.engine import Engine, MissingLayerError
 from envbox.engine.find import connect

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engines import skipping
+from support.engines import skipping
 
 if TYPE_CHECKING:
     from conftest import Rig

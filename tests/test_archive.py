@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from images import REFERENCE, a_base, an_image
+from support.images import REFERENCE, a_base, an_image
 
 from envbox.engine import EngineContents, MissingLayerError
 from envbox.engine.find import connect

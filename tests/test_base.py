@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from paper_registry import BASE, LIBC, PaperRegistry, digest, serving
+from support.paper_registry import BASE, LIBC, PaperRegistry, digest, serving
 
 from envbox.errors import ImageError, LockfileError, ToolError
 from envbox.lockfile import LockedPackage

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
-from containers import Lab
-from test_jupyter import call, execute
+from support.containers import Lab
+from support.jupyter_client import call, execute
 
 from envbox.engine.find import connect
 from envbox.image_paths import JUPYTER

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 import pytest
-from containers import Lab
+from support.containers import Lab
 
 from envbox.cli.context import Invocation
 from envbox.cli.serve import page_of

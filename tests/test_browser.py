@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from chromium import BINARY, open_page
-from containers import Lab
+from support.chromium import BINARY, open_page
+from support.containers import Lab
 
 from envbox.sessions.jupyter.browser import has_browser, open_browser
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Rig
-from packages import File, Package
-from paper_registry import BASE
-from workshop import Workshop, docker
+from support.local_project import Workshop, docker
+from support.packages import File, Package
+from support.paper_registry import BASE
 
 from envbox.cache import free
 from envbox.engine import EngineContents

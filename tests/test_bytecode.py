@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packages import File, Package, lock_of
-from tiny import own_compiler
+from support.packages import File, Package, lock_of
+from support.sources import real_sources
+from support.tiny import own_compiler
 
 from envbox.errors import LockfileError, PackageError, ToolError
 from envbox.lockfile import LockedPackage
@@ -26,18 +27,6 @@ from envbox.report import SILENT
 from envbox.settings import Settings
 
 THIS = own_compiler()
-
-
-def real_sources(name: str) -> list[tuple[str, bytes]]:
-    """The modules of a package that is installed here."""
-    spec = importlib.util.find_spec(name)
-    assert spec
-    assert spec.submodule_search_locations
-    root = Path(spec.submodule_search_locations[0])
-    return [
-        (f"/opt/envbox/lib/python3.11/site-packages/{p.relative_to(root.parent)}", p.read_bytes())
-        for p in sorted(root.rglob("*.py"))
-    ]
 
 
 def test_byte_code_is_unchecked_hash_based_and_names_the_image_s_path() -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from other_user import NOBODY, nobodys_envbox
-from paper_registry import PaperRegistry, serving
-from tiny import Tiny, make_tiny, python
+from support.other_user import NOBODY, nobodys_envbox
+from support.paper_registry import PaperRegistry, serving
+from support.tiny import Tiny, make_tiny, python
 
 ROUNDS = int(os.environ.get("ENVBOX_TEST_ROUNDS", "2"))
 SEED = int(os.environ.get("ENVBOX_TEST_SEED", "1"))

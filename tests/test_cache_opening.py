@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from other_user import NOBODY, nobodys_envbox
+from support.other_user import NOBODY, nobodys_envbox
 
 from envbox.cache.opening import open_cache
 from envbox.cache.owners import OWNER_VARIABLE, check_owners, trusted_owners

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
-from paper_channel import record, write_channel
+from support.auth_servers import Guarded, basic, guarded, make_certificates, proxy, reset, status
+from support.paper_channel import record, write_channel
 
 from envbox.errors import EnvboxError, SettingsError, SpecError, ToolError
 from envbox.lockfile import LockedPackage

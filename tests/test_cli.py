@@ -9,25 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
+from support.command import envbox
 
 from envbox.cli import COMMANDS, cli
 from envbox.cli.context import Invocation
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-
-
-def envbox(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person would, with settings of its own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("ENVBOX_")}
-    env |= {"ENVBOX_CACHE_DIR": str(cwd / ".cache"), "ENVBOX_CONFIG": str(cwd / ".none.toml")} | environ
-    return subprocess.run(
-        [sys.executable, "-m", "envbox", *arguments],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packages import File, Package, lock_of
+from support.packages import File, Package, lock_of
 
 from envbox.errors import SettingsError, ToolError
 from envbox.packages.confine import roads

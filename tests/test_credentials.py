@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from guarded import basic
+from support.auth_servers import basic
 
 from envbox.errors import SettingsError
 from envbox.net.credentials import Login, Place, hint_for, read_logins, split_login

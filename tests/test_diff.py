@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_changes import BOTH, lock_of, package, wheel
-from test_cli import envbox
+from support.changed_locks import BOTH, lock_of, package, wheel
+from support.command import envbox
 
 from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paper_channel import record, served, write_channel
-from paper_registry import BASE, PaperRegistry, serving
+from support.paper_channel import record, served, write_channel
+from support.paper_registry import BASE, PaperRegistry, serving
 
 from envbox.cli.context import Invocation
 from envbox.cli.edit import add as add_command

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import pytest
 import zstandard
-from engines import SecondEngine, second_engine
-from images import a_base, a_fragment, a_lock, a_package, an_image, on_layers
+from support.engines import SecondEngine, second_engine
+from support.images import a_base, a_fragment, a_lock, a_package, an_image, on_layers
 
 from envbox.engine import EngineContents, MissingLayerError
 from envbox.engine.docker import DockerEngine

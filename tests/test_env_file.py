@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from containers import Lab
-from here_place import Place
+from support.containers import Lab
+from support.host_project import Place
 
 from envbox.errors import LaunchError
 from envbox.sessions.launch.env_file import read_env_file

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from guarded import basic, guarded
-from packages import Package
-from paper_channel import served
-from paper_registry import PaperRegistry, serving
-from tiny import CHANNEL, Tiny, make_tiny
+from support.auth_servers import basic, guarded
+from support.packages import Package
+from support.paper_channel import served
+from support.paper_registry import PaperRegistry, serving
+from support.tiny import CHANNEL, Tiny, make_tiny
 
 from envbox.cli import run
 from envbox.errors import (

@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from containers import Lab
+from support.containers import Lab
 
 from envbox.errors import NotebookError
 from envbox.sessions.execution.batch import plan_results

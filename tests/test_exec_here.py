@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from here_place import Place
+from support.host_project import Place
 
 from envbox.sessions.execution.surroundings import no_start_up
 

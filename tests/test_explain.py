@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_registry import PaperRegistry, serving
-from tiny import Tiny, make_tiny
+from support.paper_registry import PaperRegistry, serving
+from support.tiny import Tiny, make_tiny
 
 from envbox.engine.find import connect
 from envbox.images.build import build, repository

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from paper_registry import PaperRegistry, serving
-from test_prefix import seen
-from tiny import Tiny, make_tiny
+from support.paper_registry import PaperRegistry, serving
+from support.prefix_view import seen
+from support.tiny import Tiny, make_tiny
 
 from envbox.packages.fetch import archive_path, fetch_archives
 from envbox.packages.link.folders import PLACE as PACKAGES

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.tiny import CHANNEL
 from test_exchange import World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
-from tiny import CHANNEL
 
 from envbox.cli import run
 from envbox.errors import LockfileError, SpecError

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from oracle import compare_with_rattler, lock_of_channel
-from packages import File, Package, Wheel, lock_of
-from tiny import own_compiler
+from support.oracle import compare_with_rattler, lock_of_channel
+from support.packages import File, Package, Wheel, lock_of
+from support.tiny import own_compiler
 
 from envbox.errors import PackageError, ToolError
 from envbox.lockfile import LockedPackage

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from test_lockfile import lock_of, package, wheel
+from support.lock_values import lock_of, package, wheel
 
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, sealed

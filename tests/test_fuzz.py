@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from filth import broken, warped
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from paper_channel import record, write_channel
-from test_foreign import a_lock
+from support.broken_files import broken, warped
+from support.foreign_locks import a_lock
+from support.paper_channel import record, write_channel
 
 from envbox.errors import EnvboxError
 from envbox.lockfile import Base, conda_lock_foreign, explicit, pixi

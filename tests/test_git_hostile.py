@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_changes import lock_of, package
+from support.changed_locks import lock_of, package
 from test_diff import git, no_image
 
 from envbox.cli import run

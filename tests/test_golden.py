@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from packages import PLACEHOLDER, File, Package, Wheel
-from paper_registry import BASE
-from tampering import tar_of
-from tiny import own_compiler
+from support.packages import PLACEHOLDER, File, Package, Wheel
+from support.paper_registry import BASE
+from support.tampering import tar_of
+from support.tiny import own_compiler
 
 from envbox.images.assemble import IMAGE_FORMAT
 from envbox.images.build import make_image

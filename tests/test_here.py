@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from here_place import ENVBOX, Place, exit_code
+from support.host_project import ENVBOX, Place, exit_code
 
 from envbox.errors import LaunchError
 from envbox.files import held, is_held

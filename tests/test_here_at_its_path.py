@@ -14,14 +14,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import Rig
-from here_place import ENVBOX, Place, exit_code, locked_place
-from test_jupyter import call, execute
+from support.host_project import ENVBOX, Place, exit_code, locked_place
+from support.jupyter_client import call, execute
 
 from envbox.errors import PackageError
 from envbox.packages.link.placeholder import python_shebang, replace_prefix
 
 needs_rig = pytest.mark.rig
-WALLED = (sys.executable, str(Path(__file__).with_name("walled.py")))
+WALLED = (sys.executable, str(Path(__file__).parent / "support" / "no_namespaces.py"))
 CODE = "import os, sys; print(sys.prefix, os.environ['CONDA_PREFIX'], os.environ['COLOUR'])"
 
 

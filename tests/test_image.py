@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import CREATED, a_base, a_fragment, a_lock, a_package, an_image
+from support.images import CREATED, a_base, a_fragment, a_lock, a_package, an_image
 
 from envbox.images.assemble import CODEC_ANNOTATION, Image, Parts, assemble, image_config
 from envbox.images.layers import build_layers

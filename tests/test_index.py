@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_index import Paper, paper_index
+from support.paper_index import Paper, paper_index
 
 from envbox.errors import PackageError, ToolError
 from envbox.locks.solve import index as room
@@ -185,7 +185,7 @@ def test_a_table_of_names_that_was_damaged_is_asked_for_anew(
     tmp_path: Path, index: Paper, settings: Settings, how: str
 ) -> None:
     del index
-    from paper_channel import served
+    from support.paper_channel import served
 
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "names.json").write_text('{"np": {"conda_name": "numpy", "pypi_name": "np"}}')

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from here_place import ON_HOST, Place
+from support.host_project import ON_HOST, Place
 
 from envbox.sessions.launch.container import Launch
 from envbox.sessions.launch.host import here_env

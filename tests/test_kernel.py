@@ -16,9 +16,9 @@ from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
-from chromium import BINARY, open_page
-from containers import Lab
-from rigged import channel_of, installed
+from support.chromium import BINARY, open_page
+from support.containers import Lab
+from support.rig_checks import channel_of, installed
 
 from envbox.engine import RunPolicy
 from envbox.engine.find import connect
@@ -214,7 +214,7 @@ class Desk:
     @contextmanager
     def client(self, *what: str) -> Iterator[subprocess.Popen[str]]:
         """A client that does things with the kernel."""
-        script = Path(__file__).with_name("kernel_client.py")
+        script = Path(__file__).parent / "support" / "kernel_client.py"
         argv = [str(self.python), str(script), "envbox-kern", *what]
         streams: dict[str, Any] = {
             "stdin": subprocess.PIPE,

@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from containers import Lab
+from support.containers import Lab
 
 from envbox.engine import Engine
 from envbox.engine.address import Address

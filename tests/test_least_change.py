@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from paper_channel import record, write_channel
+from support.paper_channel import record, write_channel
 
 from envbox.errors import SolveError
 from envbox.lockfile import LockedPackage

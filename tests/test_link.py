@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packages import PLACEHOLDER, TIME, File, Package, tarball, write_conda
+from support.packages import PLACEHOLDER, TIME, File, Package, tarball, write_conda
 
 from envbox.errors import LockfileError, PackageError
 from envbox.image_paths import PREFIX

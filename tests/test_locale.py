@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_registry import PaperRegistry, serving
+from support.paper_registry import PaperRegistry, serving
+from support.tiny import BASE_NAME, Tiny, make_tiny
 from test_reading import small
-from tiny import BASE_NAME, Tiny, make_tiny
 
 from envbox.lockfile.conda_lock_v1 import dumps
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_channel import record, served, write_channel
-from test_lock import BOTH, FORGE, Place, let_every_base_be
+from support.locked_project import BOTH, FORGE, Place, let_every_base_be
+from support.paper_channel import record, served, write_channel
 
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile, sealed
 from envbox.locks.freshness.report import check

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paper_channel import record, served, write_channel
-from test_lock import BASE, BOTH, FORGE, Place, versions
+from support.locked_project import BASE, BOTH, FORGE, Place, versions
+from support.paper_channel import record, served, write_channel
 
 from envbox.cli import run
 from envbox.errors import EnvboxError, LockfileError, SettingsError, SolveError, SpecError

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_channel import record, served, write_channel
-from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
-from test_lockfile import HERE, lock_of, package, wheel
+from support.lock_values import HERE, lock_of, package, wheel
+from support.locked_project import BOTH, FORGE, Place, let_every_base_be, versions
+from support.paper_channel import record, served, write_channel
 
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lockfile import HERE, MAPS, package
+from support.git_command import git
+from support.lock_values import HERE, MAPS, package
 
 from envbox.lockfile import Lock
 from envbox.lockfile.conda_lock_v1 import dumps, loads, sealed
 from envbox.lockfile.conflict_markers import sides
-
-
-def git(folder: Path, *arguments: str, check: bool = True) -> str:
-    """Run git there, as nobody in particular and with nobody's settings."""
-    who = [
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a@b",
-        "-c",
-        "commit.gpgsign=false",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    done = subprocess.run(["git", *who, *arguments], cwd=folder, check=check, capture_output=True, text=True)
-    return done.stdout
 
 
 def moved(lock: Lock, version: str, sha256: str) -> Lock:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_channel import record, served, write_channel
+from support.paper_channel import record, served, write_channel
 
 from envbox.lockfile import pip_name
 from envbox.mirrors import Mirrors

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_channel import record, served, write_channel
+from support.paper_channel import record, served, write_channel
 
 from envbox.errors import EnvboxError, LockfileError, NotebookError, SpecError
 from envbox.lockfile import Lock, LockedPackage

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from chromium import BINARY, open_page
+from support.chromium import BINARY, open_page
 
 from envbox.notebooks.writing import written_like
 from envbox.sessions.execution.outcome import WIDGETS, Outcome

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_channel import record, served, write_channel
-from test_changes import BOTH, CHANNEL, lock_of, package, wheel
-from test_cli import envbox
-from test_lock import Told
+from support.changed_locks import BOTH, CHANNEL, lock_of, package, wheel
+from support.command import envbox
+from support.locked_project import Told
+from support.paper_channel import record, served, write_channel
 
 from envbox.errors import ToolError
 from envbox.lockfile import Base, Lock, LockedPackage
@@ -195,7 +195,7 @@ def test_what_needs_a_wheel_bounds_it_too(index: tuple[Path, Settings]) -> None:
 
 
 def test_an_index_may_answer_in_json(index: tuple[Path, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
-    from paper_channel import _Handler
+    from support.paper_channel import _Handler
 
     folder, settings = index
     (folder / "my-tool").mkdir()

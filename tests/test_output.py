@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from publishing import PLATFORMS, Press, check_image
+from support.publishing import PLATFORMS, Press, check_image
 
 from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, ToolError

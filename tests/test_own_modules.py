@@ -10,8 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from packages import File, Package, Wheel
-from packages import lock_of as lock
+from support.packages import File, Package, Wheel
+from support.packages import lock_of as lock
 
 from envbox.errors import NotebookError
 from envbox.lockfile import LockedPackage

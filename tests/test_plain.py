@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from test_lockfile import HERE, MAPS, lock_of, locks, package
+from support.lock_values import HERE, MAPS, lock_of, locks, package
 
 from envbox.errors import LockfileError
 from envbox.lockfile import Lock

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from paper_channel import record, served, write_channel
-from paper_index import paper_index
-from test_lock import BASE, FORGE, Place, versions
+from support.locked_project import BASE, FORGE, Place, versions
+from support.paper_channel import record, served, write_channel
+from support.paper_index import paper_index
 
 from envbox.cli import run
 from envbox.errors import ImageError, SolveError, SpecError

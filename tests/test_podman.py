@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 import pexpect
 import pytest
-from containers import Lab
-from podmans import Machine, furnished, handed_over, machine, settings_of, words
+from support.containers import Lab
+from support.podman_machine import Machine, furnished, handed_over, machine, settings_of, words
 
 from envbox.project import read_project
 from envbox.report import SILENT
@@ -205,7 +205,7 @@ def kernel(made: Machine, *what: str) -> dict[str, object]:
     spec.write_text(json.dumps({**json.loads(spec.read_text()), "env": {"PYTHONPATH": str(SOURCE)}}))
     done = made.run(
         *("run", "--engine", "host", "lab", "--", "python"),
-        *(str(Path(__file__).with_name("kernel_client.py")), "envbox-lab", *what),
+        *(str(Path(__file__).parent / "support" / "kernel_client.py"), "envbox-lab", *what),
         JUPYTER_PATH=str(jupyter / "share/jupyter"),
         KERNEL_CWD=str(made.project),
     )

@@ -18,9 +18,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from packages import PLACEHOLDER, File, Package, lock_of
-from paper_registry import PaperRegistry, serving
-from tiny import Tiny, make_tiny
+from support.packages import PLACEHOLDER, File, Package, lock_of
+from support.paper_registry import PaperRegistry, serving
+from support.prefix_view import Seen, seen
+from support.tiny import Tiny, make_tiny
 
 from envbox.cache import free
 from envbox.cache.memo import sealed, sealed_content
@@ -55,7 +56,6 @@ from envbox.report import SILENT
 from envbox.sessions.mounted import find_mounted, mount
 from envbox.settings import Settings
 
-Seen = dict[str, tuple[object, ...]]
 OWN = {
     "opt/envbox/share/envbox/own": FileEntry(b"own\n", 0o755),
     "opt/envbox/conda-meta/history": FileEntry(b"h"),
@@ -83,26 +83,6 @@ def unpacked(shop: Tiny, settings: Settings) -> tuple[Folder, ...]:
 
 def made(shop: Tiny, settings: Settings) -> Tree:
     return make_tree(unpacked(shop, settings), OWN, settings.cache_dir)
-
-
-def seen(prefix: Path) -> Seen:
-    """Everything in a prefix: type, mode, time, and what is in it."""
-    found: Seen = {}
-    for path in [prefix, *prefix.rglob("*")]:
-        info = path.lstat()
-        content: object = None
-        if path.is_symlink():
-            content = os.readlink(path)  # noqa: PTH115 - the text, not a Path of it
-        elif path.is_file():
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-        mode = 0o777 if path.is_symlink() else stat.S_IMODE(info.st_mode)
-        found[f"opt/envbox/{path.relative_to(prefix)}"] = (
-            stat.S_IFMT(info.st_mode),
-            mode,
-            info.st_mtime_ns,
-            content,
-        )
-    return found
 
 
 def said(shop: Tiny, settings: Settings) -> Seen:

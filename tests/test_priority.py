@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paper_channel import record, served, write_channel
+from support.paper_channel import record, served, write_channel
 
 from envbox.errors import EnvboxError, SolveError, SpecError
 from envbox.lockfile import LockedPackage

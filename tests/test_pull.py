@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from publishing import PLATFORMS, Press
+from support.publishing import PLATFORMS, Press
 
 from envbox.engine import Engine
 from envbox.engine.find import connect

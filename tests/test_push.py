@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from paper_registry import PaperRegistry, digest
-from publishing import PLATFORMS, Press, check_image
+from support.paper_registry import PaperRegistry, digest
+from support.publishing import PLATFORMS, Press, check_image
 
 from envbox.errors import EnvboxError, ImageError, LockfileError, ToolError
 from envbox.images.publication import PublishRequest, make
@@ -273,7 +273,7 @@ def test_a_mount_that_is_not_given_is_sent(press: Press) -> None:
 
 
 def test_a_base_of_another_registry_is_sent(press: Press) -> None:
-    from paper_registry import serving
+    from support.paper_registry import serving
 
     with serving(PaperRegistry()) as other:
         reference = parse_reference(f"{other.host}/me/paper:1")

@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from test_changes import CHANNEL, package, wheel
-from test_cli import envbox
+from support.changed_locks import CHANNEL, package, wheel
+from support.command import envbox
 
 from envbox.errors import LockfileError, SettingsError
 from envbox.lockfile import Lock, LockedPackage

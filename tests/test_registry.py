@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_registry import DOCKER, OCI, PaperRegistry, digest, serving
+from support.paper_registry import DOCKER, OCI, PaperRegistry, digest, serving
 
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.mirrors import Mirrors

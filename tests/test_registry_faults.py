@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from paper_registry import OCI, PaperRegistry, digest, serving, tar_of
+from support.paper_registry import OCI, PaperRegistry, digest, serving, tar_of
 
 from envbox.errors import EnvboxError, ImageError, ToolError
 from envbox.lockfile import Base

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guarded import basic
-from paper_channel import record, served, write_channel
-from paper_index import Paper, paper_index
-from test_lock import BASE, BOTH, FORGE, Place, versions
+from support.auth_servers import basic
+from support.locked_project import BASE, BOTH, FORGE, Place, versions
+from support.paper_channel import record, served, write_channel
+from support.paper_index import Paper, paper_index
 
 from envbox.errors import PackageError, SolveError, SpecError, ToolError
 from envbox.lockfile import Lock, LockedPackage

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rigged import channel_of, installed, solved
+from support.rig_checks import channel_of, installed, solved
 
 from rigging import awkward, tiny_elf
 from rigging.conda_package import PLACEHOLDER

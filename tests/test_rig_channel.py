@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rigged import channel_of, installed, solved
+from support.rig_checks import channel_of, installed, solved
 
 from rigging import (
     conda_package,

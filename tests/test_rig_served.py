@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from rigged import fetch
+from support.rig_checks import fetch
 
 from rigging import (
     debian,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Lab
+from support.containers import Lab
 
 from envbox.cache.memo import sealed_content
 from envbox.engine.find import connect

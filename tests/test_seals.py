@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Rig
-from guarded import Guarded, guarded
-from paper_channel import record, write_channel
+from support.auth_servers import Guarded, guarded
+from support.paper_channel import record, write_channel
 
 from envbox.errors import EnvboxError, ToolError
 from envbox.lockfile import LockedPackage

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from containers import Lab
-from test_jupyter import call, execute
+from support.containers import Lab
+from support.jupyter_client import call, execute
 
 from envbox.sessions.jupyter.server import FIRST_PORT, PORTS_TRIED
 

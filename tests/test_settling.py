@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paper_channel import record, served, write_channel
-from test_lock import BOTH, FORGE, Place, let_every_base_be, versions
-from test_merging import git
+from support.git_command import git
+from support.locked_project import BOTH, FORGE, Place, let_every_base_be, versions
+from support.paper_channel import record, served, write_channel
 
 from envbox.errors import LockfileError, SpecError
 from envbox.lockfile import Lock

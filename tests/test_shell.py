@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pexpect
 import pytest
-from containers import Lab
+from support.containers import Lab
 
 pytestmark = pytest.mark.rig
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from chromium import BINARY, open_page
-from containers import Lab
 from hypothesis import given
 from hypothesis import strategies as st
-from paper_registry import PaperRegistry, serving
-from tampering import Loose, taken_apart, tar_of
-from tiny import SHORT, Tiny, make_tiny
+from support.chromium import BINARY, open_page
+from support.containers import Lab
+from support.paper_registry import PaperRegistry, serving
+from support.tampering import Loose, taken_apart, tar_of
+from support.tiny import SHORT, Tiny, make_tiny
 
 from envbox.engine.find import connect
 from envbox.errors import ImageError, ToolError
@@ -218,7 +218,7 @@ def test_the_command_prints_tables_json_and_a_page(lab: Lab, tmp_path: Path) -> 
 
 
 def test_what_is_said_to_be_left_out_is_what_slim_leaves_out(tiny: Tiny) -> None:
-    from packages import File, Package
+    from support.packages import File, Package
 
     site = f"lib/python{SHORT}/site-packages"
     fat = Package(

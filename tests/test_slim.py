@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from containers import Lab
-from packages import File, Package, Wheel
+from support.containers import Lab
+from support.packages import File, Package, Wheel
 
 import envbox
 from envbox.packages.link.conda import ArchiveSource, link_package

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packages import File, tarball
+from support.packages import File, tarball
 
 from envbox.packages.link.tar import (
     BLOCK,

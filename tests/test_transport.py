@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from guarded import Guarded, basic, guarded, make_certificates, proxy, reset, status
+from support.auth_servers import Guarded, basic, guarded, make_certificates, proxy, reset, status
 
 from envbox.errors import PackageError, SettingsError, ToolError
 from envbox.lockfile import LockedPackage

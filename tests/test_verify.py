@@ -17,9 +17,9 @@ from uuid import uuid4
 
 import pytest
 import zstandard
-from paper_registry import PaperRegistry, serving
-from tampering import Loose, Members, saved, taken_apart, tar_of
-from tiny import SHORT, VERSION, Tiny, make_tiny
+from support.paper_registry import PaperRegistry, serving
+from support.tampering import Loose, Members, saved, taken_apart, tar_of
+from support.tiny import SHORT, VERSION, Tiny, make_tiny
 
 from envbox.engine.find import connect
 from envbox.errors import ImageError, LockfileError, PackageError, ToolError

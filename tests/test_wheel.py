@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from packages import Wheel
+from support.packages import Wheel
 
 from envbox.errors import LockfileError, PackageError
 from envbox.image_paths import PREFIX

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 import pytest
-from test_cli import envbox
+from support.command import envbox
 from test_reading import small
 
 from envbox.cli import COMMANDS, words

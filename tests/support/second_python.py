@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "dev.txt"
+REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "dev.txt"
 NEEDED = (
     "certifi", "charset-normalizer", "idna", "installer", "platformdirs", "py-rattler", "pyyaml", "requests",
     "urllib3", "zstandard",

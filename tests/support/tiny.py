@@ -14,9 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from packages import PLACEHOLDER, File, Package, Wheel
-from paper_registry import BASE, PaperRegistry
-
 from envbox.lockfile import Base, Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.mirrors import Mirrors
@@ -26,6 +23,8 @@ from envbox.project import Environment
 from envbox.registry.base import resolve_base
 from envbox.report import SILENT
 from envbox.settings import Settings
+from support.packages import PLACEHOLDER, File, Package, Wheel
+from support.paper_registry import BASE, PaperRegistry
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 WHEELS = "https://files.pythonhosted.org/packages"
@@ -181,6 +180,6 @@ def make_tiny(
 
 
 def _manifest(registry: PaperRegistry, platform: str) -> str:
-    from paper_registry import digest
+    from support.paper_registry import digest
 
     return digest(registry.manifests[f"a/b:{platform}"][1])

@@ -12,8 +12,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from packages import lock_of
-
 from envbox.errors import PackageError
 from envbox.image_paths import PREFIX
 from envbox.lockfile import Lock, LockedPackage
@@ -21,6 +19,7 @@ from envbox.packages.link.conda import ArchiveSource, link_package
 from envbox.packages.link.entries import EntryWriter
 from envbox.packages.link.tar import END, SYMLINK, TarReader
 from envbox.packages.link.target import ROOT, PythonLayout
+from support.packages import lock_of
 
 Found = dict[str, tuple[str, str, bool]]
 """path in the prefix → (`file` or `link`, sha256 or target, executable)"""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from engines import SecondEngine, second_engine
 
 from envbox.engine import Engine
 from envbox.engine.address import Address
@@ -24,9 +23,10 @@ from envbox.project import read_project
 from envbox.report import SILENT
 from envbox.sessions.prepare import ready_environment
 from envbox.settings import Settings
+from support.engines import SecondEngine, second_engine
 
 if TYPE_CHECKING:
-    from containers import Lab
+    from support.containers import Lab
 
 # Docker's socket and its client are not there in these mounts; podman's network is the command's own.
 _HIDE = 'for path in $HIDDEN; do mount --bind /dev/null "$path" || exit 99; done; unset HIDDEN; exec "$@"'

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 def before_nobody() -> tuple[str, ...]:

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 import zstandard
-from packages import File, Package
-from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.images.publication import PublishRequest
 from envbox.lockfile import Lock
@@ -26,6 +24,8 @@ from envbox.registry import Reference, access, parse_reference
 from envbox.registry.base import resolve_base
 from envbox.report import SILENT
 from envbox.settings import Settings
+from support.packages import File, Package
+from support.paper_registry import BASE, PaperRegistry, serving
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 PLATFORMS = ("linux-64", "linux-aarch64")

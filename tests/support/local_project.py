@@ -12,8 +12,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from packages import Package
-from paper_registry import BASE, PaperRegistry, serving
 
 from envbox.engine import Engine
 from envbox.engine.find import connect
@@ -27,6 +25,8 @@ from envbox.registry.base import pull_base, resolve_base
 from envbox.registry.lock_with_base import read_lock_with_base
 from envbox.report import SILENT, Task, Unit
 from envbox.settings import Settings
+from support.packages import Package
+from support.paper_registry import BASE, PaperRegistry, serving
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 BUILD = """

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paper_registry import BASE, tar_of
-
 from envbox.images.assemble import Image, Parts, assemble
 from envbox.images.layers import build_layers
 from envbox.lockfile import Lock, LockedPackage
@@ -20,6 +18,7 @@ from envbox.registry import parse_reference
 from envbox.registry.base import BaseImage, BaseLayer
 from envbox.report import SILENT
 from envbox.settings import Settings
+from support.paper_registry import BASE, tar_of
 
 REFERENCE = "envbox/paper:1"
 CREATED = 1_700_000_000

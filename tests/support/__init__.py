@@ -1,0 +1,1 @@
+"""What tests are made with: real archives, servers, projects and programs, one builder each."""
