@@ -27,9 +27,9 @@ registry engine
 packages
 locks prefixes
 images
-trust
 notebooks
 sessions
+trust
 cli
 __main__
 """

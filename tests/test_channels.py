@@ -24,7 +24,7 @@ from envbox.locks.solve import silent_channels as patience
 from envbox.locks.solve.gateway import headers_for, with_tokens
 from envbox.locks.solve.request import SolveRequest
 from envbox.mirrors import Mirrors
-from envbox.net.credentials import Login, Logins, Place
+from envbox.net.credentials import Login, LoginPlace, Logins
 from envbox.settings import Settings
 
 ME = basic("me", "s3cret")
@@ -177,7 +177,7 @@ def test_a_redirect_to_another_host_goes_without_the_login(
 
 def test_the_headers_are_for_what_lies_below_the_channel() -> None:
     login = Login("bearer", "x")
-    logins = Logins([Place("h", login, 443, "/private"), Place("t", Login("token", "y"))])
+    logins = Logins([LoginPlace("h", login, 443, "/private"), LoginPlace("t", Login("token", "y"))])
     said = headers_for(["https://h/private", "https://h/public", "https://t/c"], logins)
     assert said("h", "/private/noarch/repodata.json") == {"Authorization": "Bearer x"}
     assert said("h", "/privates/noarch/repodata.json") is None

@@ -9,7 +9,7 @@ import pytest
 from support.auth_servers import basic
 
 from envbox.errors import SettingsError
-from envbox.net.credentials import Login, Place, hint_for, read_logins, split_login
+from envbox.net.credentials import Login, LoginPlace, hint_for, read_logins, split_login
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_told_when_a_server_refuses_and_without_its_words
 def test_a_login_does_not_show_itself() -> None:
     for kind in ("basic", "bearer", "token"):
         login = Login(kind, "s3cret", "somebody")  # type: ignore[arg-type]
-        shown = repr(Place("h", login)) + str(login)
+        shown = repr(LoginPlace("h", login)) + str(login)
         assert "s3cret" not in shown
         assert "somebody" not in shown
 

@@ -73,7 +73,8 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
 def test_the_bytes_are_the_same_in_another_locale(tmp_path: Path) -> None:
     (tmp_path / "x.env").write_text("M=é à\nà=1\n", encoding="utf-8")
     code = (
-        "import os, sys; from pathlib import Path; from envbox.sessions.launch.env_file import read_env_file as read;"
+        "import os, sys; from pathlib import Path;"
+        "from envbox.sessions.launch.env_file import read_env_file as read;"
         "sys.stdout.buffer.write(b'|'.join(map(os.fsencode, read(Path(sys.argv[1]), {}).values())))"
     )
     env = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}

@@ -21,7 +21,7 @@ from envbox.lockfile.conda_lock_v1 import dumps, read_lockfile
 from envbox.lockfile.conflict_markers import sides
 from envbox.locks.freshness.content_hash import read_quickly
 from envbox.locks.lock import Update, lock
-from envbox.locks.merge import Files, conflict, merge_files, merge_locks
+from envbox.locks.merge import MergeFiles, conflict, merge_files, merge_locks
 from envbox.locks.merge.three_way import Sides, merged
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
@@ -214,11 +214,11 @@ def test_a_lockfile_that_both_sides_began_is_merged(place: Repository) -> None:
 # --- the parts ----------------------------------------------------------------------------------------------
 
 
-def files(folder: Path, ancestor: bytes, ours: bytes, theirs: bytes) -> Files:
+def files(folder: Path, ancestor: bytes, ours: bytes, theirs: bytes) -> MergeFiles:
     made = [folder / name for name in ("ancestor", "ours", "theirs")]
     for path, data in zip(made, (ancestor, ours, theirs), strict=True):
         path.write_bytes(data)
-    return Files(*made, HERE)
+    return MergeFiles(*made, HERE)
 
 
 @pytest.mark.parametrize("broken", ["ancestor", "ours", "theirs"])

@@ -27,7 +27,7 @@ from envbox.registry import base as room
 from envbox.registry import responses as answers
 from envbox.registry.base import pull_base, resolve_base
 from envbox.registry.credentials import find_credentials
-from envbox.registry.push import Document, push_access, put_document, upload_blobs
+from envbox.registry.push import PushedDocument, push_access, put_document, upload_blobs
 from envbox.registry.upload import Blob
 from envbox.report import SILENT
 from envbox.settings import Settings
@@ -520,7 +520,7 @@ def test_a_manifest_that_is_stored_as_another_is_said(registry: PaperRegistry, s
     lie = {"Docker_Content_Digest": digest(b"another")}
     registry.tricks.append(answering("/manifests/1", 201, b"", "PUT", **lie)[1])
     with pytest.raises(ToolError, match="stored sha256"):
-        put_document(push_access(reference, settings), Document(OCI[0], b"{}"), "1")
+        put_document(push_access(reference, settings), PushedDocument(OCI[0], b"{}"), "1")
 
 
 def test_a_base_that_is_for_another_machine(registry: PaperRegistry, settings: Settings) -> None:

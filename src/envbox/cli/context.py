@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,6 +104,10 @@ class Invocation:
     def allowed(self) -> frozenset[str]:
         """The keys of what was allowed to the project."""
         return frozenset(self._allowance.allowed)
+
+    def allow(self, keys: Iterable[str]) -> None:
+        """Count more as allowed, for as long as this process lives."""
+        self.allowed = self.allowed.union(keys)
 
     @property
     def doubt(self) -> str | None:

@@ -30,10 +30,10 @@ def merge_lock(invocation: Invocation, ancestor: Path, ours: Path, theirs: Path,
     both have is no solution, that is a conflict: exit code 1, and `envbox lock` settles it from the spec.
     """
     from envbox.lockfile.conda_lock_v1 import lock_hint
-    from envbox.locks.merge import Files, merge_files
+    from envbox.locks.merge import MergeFiles, merge_files
 
     own = path or ours
-    files = Files(*(invocation.here / file for file in (ancestor, ours, theirs, own)))
+    files = MergeFiles(*(invocation.here / file for file in (ancestor, ours, theirs, own)))
     faults = merge_files(files, lambda: invocation.as_written)
     for words in faults:
         click.echo(foreign.message(f"{own}: {words}"), err=True)

@@ -43,7 +43,7 @@ def trust(invocation: Invocation, /, where: Path | None, as_json: bool, **asked:
         files = [path]
     if asked["revoke"]:
         allowing.revoke(allowing.folder(), invocation.root)
-        invocation.report.say(f"{session.root} is allowed nothing any more")
+        invocation.report.say(f"{invocation.root} is allowed nothing any more")
         return 0
     return _allow(invocation, files, only_show=asked["show"], asks_nobody=asked["yes"], as_json=as_json)
 
@@ -61,13 +61,13 @@ def _allow(
         ]
         print_json({"project": str(invocation.root), "digest": digest_of(found), "asks": asks})
     elif not found:
-        invocation.report.say(f"{session.root} asks for nothing that needs to be allowed")
+        invocation.report.say(f"{invocation.root} asks for nothing that needs to be allowed")
     else:
-        click.echo(f"{session.root}")
+        click.echo(f"{invocation.root}")
         for line in lines(found):
             click.echo(line)
     if invocation.doubt:
-        invocation.report.warn(f"what you allowed before is not believed: {session.doubt}")
+        invocation.report.warn(f"what you allowed before is not believed: {invocation.doubt}")
     if only_show:
         if found and not as_json:
             click.echo(f"digest {digest_of(found)}")
@@ -78,7 +78,7 @@ def _allow(
         invocation.report.say("nothing is allowed")
         return 1
     allowing.allow(allowing.folder(), invocation.root, found)
-    invocation.report.say(f"allowed to {session.root}")
+    invocation.report.say(f"allowed to {invocation.root}")
     return 0
 
 

@@ -10,23 +10,59 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from envbox.errors import TrustError, listed
 
 if TYPE_CHECKING:
-    from envbox.cli.context import Invocation
-    from envbox.project import Environment
+    from envbox.project import Environment, Project
+    from envbox.report import Reporter
+    from envbox.settings import Layers
     from envbox.trust import Ask, Use
     from envbox.trust.rules import Place
+
+
+class Asking(Protocol):
+    """One invocation, as far as it is asked for what its project wants."""
+
+    here: Path
+    trusts: bool
+
+    @property
+    def root(self) -> Path:
+        """The project's directory."""
+
+    @property
+    def report(self) -> Reporter:
+        """Where words go."""
+
+    @property
+    def project(self) -> Project:
+        """The environments of the directory."""
+
+    @property
+    def layers(self) -> Layers:
+        """What each place says of the settings."""
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The keys of what was allowed."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Why what was allowed is not believed, if it is not."""
+
+    def allow(self, keys: Iterable[str]) -> None:
+        """Count more as allowed, for as long as this process lives."""
+
 
 VARIABLE = "ENVBOX_TRUST"
 _SHOWN = 100
 
 
-def place_of(invocation: Invocation) -> Place:
+def place_of(invocation: Asking) -> Place:
     """Return the project, as one that asks."""
     from envbox.trust.addresses import own_of
     from envbox.trust.rules import Place
@@ -34,7 +70,7 @@ def place_of(invocation: Invocation) -> Place:
     return Place(invocation.root, own_of(invocation.layers.own, invocation.layers.told))
 
 
-def project_asks(invocation: Invocation) -> Iterator[Ask]:
+def project_asks(invocation: Asking) -> Iterator[Ask]:
     """Yield what a project asks for before any of its environments is named."""
     from envbox.trust.owners import callers_uids, link_asks, open_asks, owner_asks
     from envbox.trust.rules import settings_asks
@@ -47,7 +83,7 @@ def project_asks(invocation: Invocation) -> Iterator[Ask]:
     yield from settings_asks(invocation.layers, place)
 
 
-def environment_asks(invocation: Invocation, environment: Environment) -> Iterator[Ask]:
+def environment_asks(invocation: Asking, environment: Environment) -> Iterator[Ask]:
     """Yield what one environment asks for: its files, and its table in the settings."""
     from envbox.settings import EnvironmentSettings
     from envbox.trust import allowances as allowing
@@ -64,7 +100,7 @@ def environment_asks(invocation: Invocation, environment: Environment) -> Iterat
     yield from table_asks(environment.name, tables.get(environment.name, EnvironmentSettings()), place)
 
 
-def file_asks(invocation: Invocation, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
+def file_asks(invocation: Asking, paths: Iterable[Path], written: Iterable[Path] = ()) -> Iterator[Ask]:
     """Yield what files ask for that a command line names: specs and lockfiles of any tool, and notebooks.
 
     :param written: where results will be
@@ -81,7 +117,7 @@ def file_asks(invocation: Invocation, paths: Iterable[Path], written: Iterable[P
             yield from lock_asks(path, place.own)
 
 
-def everything(invocation: Invocation) -> tuple[Ask, ...]:
+def everything(invocation: Asking) -> tuple[Ask, ...]:
     """Return all that a project asks for, for whatever use."""
     from envbox.trust import united
 
@@ -89,7 +125,7 @@ def everything(invocation: Invocation) -> tuple[Ask, ...]:
     return united([*project_asks(invocation), *own])
 
 
-def require(invocation: Invocation, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
+def require(invocation: Asking, asks: Sequence[Ask], use: Use, files: Sequence[Path] = ()) -> None:
     """See that what a command is about to use is allowed, and ask where it can be asked.
 
     :param use: `launch` is about everything, `fetch` only about what counts before a launch
@@ -110,14 +146,14 @@ def require(invocation: Invocation, asks: Sequence[Ask], use: Use, files: Sequen
     where = files[0] if is_files and files else invocation.root
     said = os.environ.get(VARIABLE)
     if said == digest_of(wanted):
-        invocation.allowed |= {one.key for one in wanted}
+        invocation.allow(one.key for one in wanted)
     elif said:
         why = f"{VARIABLE} is not the digest of what it asks for now"
         raise _refusal(invocation, missing, where, why)
     elif not is_terminal() or not _asked(invocation, missing):
         raise _refusal(invocation, missing, where)
     else:
-        invocation.allowed |= {one.key for one in wanted}
+        invocation.allow(one.key for one in wanted)
         _keep(invocation, wanted)
 
 
@@ -131,16 +167,16 @@ def lines(asks: Sequence[Ask]) -> Iterator[str]:
     return (f"  {one.words}" for one in asks)
 
 
-def _asked(invocation: Invocation, missing: Sequence[Ask]) -> bool:
+def _asked(invocation: Asking, missing: Sequence[Ask]) -> bool:
     if invocation.doubt:
-        invocation.report.warn(f"what you allowed before is not believed: {session.doubt}")
-    click.echo(f"{session.root} asks for what reaches outside of it. It", err=True)
+        invocation.report.warn(f"what you allowed before is not believed: {invocation.doubt}")
+    click.echo(f"{invocation.root} asks for what reaches outside of it. It", err=True)
     for line in lines(missing):
         click.echo(line, err=True)
     return click.confirm("Allow that, from now on?", default=False, err=True)
 
 
-def _keep(invocation: Invocation, wanted: Sequence[Ask]) -> None:
+def _keep(invocation: Asking, wanted: Sequence[Ask]) -> None:
     from envbox.errors import EnvboxError
     from envbox.trust import allowances as allowing
 
@@ -150,11 +186,9 @@ def _keep(invocation: Invocation, wanted: Sequence[Ask]) -> None:
         invocation.report.warn(f"it is allowed for this once: {error.message}")
 
 
-def _refusal(
-    invocation: Invocation, missing: Sequence[Ask], where: Path, why: str | None = None
-) -> TrustError:
+def _refusal(invocation: Asking, missing: Sequence[Ask], where: Path, why: str | None = None) -> TrustError:
     words = listed(
-        f"{session.root} needs to be trusted first, since it",
+        f"{invocation.root} needs to be trusted first, since it",
         [one.words for one in missing],
         most=_SHOWN,
     )

@@ -30,7 +30,7 @@ from envbox.oci import (
 from envbox.packages.link.frames import CODEC
 from envbox.platforms import IMAGE_PLATFORMS, image_platform
 from envbox.project import Environment
-from envbox.registry.push import Document
+from envbox.registry.push import PushedDocument
 from envbox.registry.upload import Blob
 from envbox.report import Reporter
 from envbox.settings import Settings
@@ -66,7 +66,7 @@ class PlatformImage:
 
     platform: str
     about: Mapping[str, str]
-    manifest: Document
+    manifest: PushedDocument
 
     @property
     def parts(self) -> Manifest:
@@ -92,12 +92,12 @@ class Publication:
     images: tuple[PlatformImage, ...]
 
     @property
-    def top(self) -> Document:
+    def top(self) -> PushedDocument:
         """What a tag means: the only manifest, or the index of several."""
         if len(self.images) == 1:
             return self.images[0].manifest
         entries = [{**i.manifest.descriptor.to_json(), "platform": dict(i.about)} for i in self.images]
-        return Document(
+        return PushedDocument(
             INDEX_TYPE, canonical_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries})
         )
 
@@ -215,7 +215,7 @@ def _published(
         manifest = image.manifest
     config = json.loads(image.config)
     about = {key: config[key] for key in ("architecture", "os", "variant") if key in config}
-    found = PlatformImage(base.platform, about, Document(MANIFEST_TYPE, manifest))
+    found = PlatformImage(base.platform, about, PushedDocument(MANIFEST_TYPE, manifest))
     return found, [*layers, Blob(found.parts.config, lambda: iter((image.config,)))]
 
 
@@ -246,7 +246,7 @@ def _memo(wanted: PublishRequest, settings: Settings) -> Memo[tuple[PlatformImag
 
 def _images(known: Any) -> tuple[PlatformImage, ...]:
     return tuple(
-        PlatformImage(i["platform"], i["about"], Document(MANIFEST_TYPE, i["manifest"].encode()))
+        PlatformImage(i["platform"], i["about"], PushedDocument(MANIFEST_TYPE, i["manifest"].encode()))
         for i in known["images"]
     )
 

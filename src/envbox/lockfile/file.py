@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envbox.lockfile import plain_lines
+
 
 def read_lock_bytes(path: Path) -> bytes:
     """Return a lockfile's bytes, with plain line ends.

@@ -54,7 +54,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LoginPlace:
     """Where a login is for.
 
     :param host: a name, or `*.DOMAIN` for a domain and all below it
@@ -84,7 +84,7 @@ class Logins:
     :param problems: in words, why a file could not be read: told when a server refuses
     """
 
-    def __init__(self, places: Iterable[Place], problems: Iterable[str] = ()) -> None:
+    def __init__(self, places: Iterable[LoginPlace], problems: Iterable[str] = ()) -> None:
         self._places = tuple(places)
         self.problems = tuple(problems)
         self._from_keyring: dict[str, Login | None] = {}
@@ -155,7 +155,7 @@ def hint_for(url: str, logins: Logins) -> str:
 # --- one function for each place where logins are kept ------------------------------------------------------
 
 
-def _place_of(url: str) -> Place | None:
+def _place_of(url: str) -> LoginPlace | None:
     try:
         bare, login = split_login(url)
         parts = urlsplit(bare)
@@ -164,10 +164,10 @@ def _place_of(url: str) -> Place | None:
         return None  # whoever uses the address says what is wrong with it
     if login is None or not parts.hostname:
         return None
-    return Place(parts.hostname, login, port, posixpath.normpath(parts.path or "/"))
+    return LoginPlace(parts.hostname, login, port, posixpath.normpath(parts.path or "/"))
 
 
-def _from_variable(text: str) -> Iterator[Place]:
+def _from_variable(text: str) -> Iterator[LoginPlace]:
     for pair in text.split():
         host, equals, said = pair.partition("=")
         if not (host and equals and said) or "/" in host:
@@ -183,10 +183,10 @@ def _from_variable(text: str) -> Iterator[Place]:
             login = Login("basic", unquote(password), unquote(user))
         else:
             login = Login("bearer", unquote(said))
-        yield Place(name.lower(), login, int(port) if port.isdecimal() else None)
+        yield LoginPlace(name.lower(), login, int(port) if port.isdecimal() else None)
 
 
-def _from_rattler(path: Path, problems: list[str]) -> list[Place]:
+def _from_rattler(path: Path, problems: list[str]) -> list[LoginPlace]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def _from_rattler(path: Path, problems: list[str]) -> list[Place]:
     if not isinstance(table, dict):
         return []
     found = ((_host(str(key)), _rattler_login(value)) for key, value in table.items())
-    return [Place(host, login) for host, login in found if login]
+    return [LoginPlace(host, login) for host, login in found if login]
 
 
 def _host(key: str) -> str:
@@ -238,7 +238,7 @@ def _condarcs(environ: Mapping[str, str], home: Path) -> list[Path]:
     ]  # fmt: skip
 
 
-def _from_condarc(path: Path, environ: Mapping[str, str], problems: list[str]) -> list[Place]:
+def _from_condarc(path: Path, environ: Mapping[str, str], problems: list[str]) -> list[LoginPlace]:
     if not path.is_file():
         return []
     import yaml
@@ -262,7 +262,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _from_netrc(path: Path, problems: list[str]) -> list[Place]:
+def _from_netrc(path: Path, problems: list[str]) -> list[LoginPlace]:
     if not path.is_file():
         return []
     import netrc
@@ -276,7 +276,7 @@ def _from_netrc(path: Path, problems: list[str]) -> list[Place]:
         problems.append(f"{path} could not be read")
         return []
     return [
-        Place(host.lower(), Login("basic", password or "", user or ""))
+        LoginPlace(host.lower(), Login("basic", password or "", user or ""))
         for host, (user, _, password) in hosts.items()
         if host != "default"
     ]

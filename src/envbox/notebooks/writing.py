@@ -71,7 +71,7 @@ def _dumped(value: Mapping[str, Any], **form: Any) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _JsonMember:
     """A key of an object in a text, and where its value lies.
 
     :param begin: where the key does
@@ -102,12 +102,12 @@ def _put(text: str, key: str, value: Mapping[str, Any]) -> str:
     return f'{text[: last.end]}{between}"{key}": {shown}{text[last.end :]}'
 
 
-def _before(text: str, metadata: _Member, only: _Member) -> str:
+def _before(text: str, metadata: _JsonMember, only: _JsonMember) -> str:
     """Return what would stand before a second member, by what stands before the only one."""
     return "," + (text[metadata.value + 1 : only.begin] or " ")
 
 
-def _members(text: str, begin: int) -> list[_Member]:
+def _members(text: str, begin: int) -> list[_JsonMember]:
     """Return the members of the object that begins there."""
     decode, found = json.JSONDecoder().raw_decode, []
     at = _after_blanks(text, begin + 1)
@@ -115,7 +115,7 @@ def _members(text: str, begin: int) -> list[_Member]:
         key, end = decode(text, at)
         value = _after_blanks(text, _after_blanks(text, end) + 1)  # behind the colon
         end = decode(text, value)[1]
-        found.append(_Member(key, at, value, end))
+        found.append(_JsonMember(key, at, value, end))
         at = _after_blanks(text, end)
         at = _after_blanks(text, at + 1) if text[at] == "," else at
     return found

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 from envbox.documents import read_json
 from envbox.errors import LockfileError, PackageError
 from envbox.image_paths import HOME, PREFIX, WORK
-from envbox.images.sourcing import run_scripts
 from envbox.lockfile import Lock
 from envbox.lockfile.variables import variable_fault
+from envbox.packages.activation_scripts import run_scripts
 from envbox.packages.link.target import ROOT
 
 if TYPE_CHECKING:

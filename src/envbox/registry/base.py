@@ -296,11 +296,11 @@ class _Facts:
         return self.glibc
 
 
-class _Member(tarfile.TarInfo):
+class _TarMember(tarfile.TarInfo):
     """A member whose name is no bomb: tarfile reads an extension header into memory, however long it is."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarMember:
         found = super().frombuf(buf, encoding, errors)
         if found.type in _EXTENSIONS and found.size > _LARGEST_EXTENSION:
             raise tarfile.ReadError("the name or the attributes of an entry are too long")
@@ -336,7 +336,7 @@ def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:
         with ExitStack() as stack:
             file = stack.enter_context(open_file(layer.path))
             plain = cast(IO[bytes], Bounded(_uncompressed(layer, file, stack), layer.blob.size))
-            tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member))
+            tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r|", tarinfo=_TarMember))
             for member in tar:
                 path = member.name.removeprefix("./").lstrip("/")
                 if path in _SHELLS:

@@ -22,7 +22,7 @@ from envbox.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class PushedDocument:
     """A manifest or an index: its bytes, and what they are."""
 
     media_type: str
@@ -72,7 +72,7 @@ def upload_blobs(access: Access, blobs: Iterable[Blob], report: Reporter) -> int
         return sum(at_once(access, wanted, lambda blob: upload_blob(access, blob, task.advance)))
 
 
-def put_document(access: Access, document: Document, tag: str | None = None) -> None:
+def put_document(access: Access, document: PushedDocument, tag: str | None = None) -> None:
     """Store a manifest or an index under its digest, or under a tag; a HEAD when it is there already.
 
     :raises ToolError: when the registry refuses it
@@ -107,4 +107,4 @@ def means(access: Access, name: str) -> str | None:
     return response.headers.get("Docker-Content-Digest", "unknown")
 
 
-__all__ = ["Blob", "Document", "means", "missing_blobs", "push_access", "put_document", "upload_blobs"]
+__all__ = ["Blob", "PushedDocument", "means", "missing_blobs", "push_access", "put_document", "upload_blobs"]

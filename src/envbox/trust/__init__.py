@@ -60,7 +60,7 @@ def digest_of(asks: Iterable[Ask]) -> str:
 
 
 def _digest(content: Iterable[object]) -> str:
-    """In ASCII: a path need not be text."""
+    """Return a digest over texts, written in ASCII: a path need not be text."""
     return sha256(json.dumps(list(content), separators=(",", ":")).encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ from envbox.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class MergeFiles:
     """What git hands over.
 
     :param ancestor: a file that is empty where both sides began the lockfile
@@ -41,7 +41,7 @@ class Files:
     path: Path
 
 
-def merge_files(files: Files, read_settings: Callable[[], Settings]) -> tuple[str, ...]:
+def merge_files(files: MergeFiles, read_settings: Callable[[], Settings]) -> tuple[str, ...]:
     """Merge into `ours`; where that cannot be, leave a conflict there, and say why, a line each.
 
     :raises LockfileError: when a file cannot be read at all; nothing is written then

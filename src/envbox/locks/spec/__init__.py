@@ -25,7 +25,7 @@ from envbox.errors import SpecError
 from envbox.lockfile.variables import variable_fault
 from envbox.locks.spec.document import Asked, Document, canonical, parsed
 from envbox.locks.spec.faults import channel_fault, index_fault, match_spec_fault
-from envbox.locks.spec.requirements import Files
+from envbox.locks.spec.requirements import RequirementFiles
 from envbox.locks.spec.selectors import content_hash, is_known, twin
 from envbox.locks.spec.text import Faults, Place, read_text, text_faults
 from envbox.locks.spec.warnings import warnings_of
@@ -257,9 +257,9 @@ def _check_items(whole: Document, folder: Path, faults: Faults) -> None:
                 faults += [(line, words) for words in _read_files([requirement], folder).faults]
 
 
-def _read_files(section: Iterable[str], folder: Path) -> Files:
+def _read_files(section: Iterable[str], folder: Path) -> RequirementFiles:
     """Return the requirements of a pip section, and of the files that it names."""
-    found = Files(folder)
+    found = RequirementFiles(folder)
     for line in section:
         found.add(_one_line(line))
     return found

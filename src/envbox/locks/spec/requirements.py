@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Files:
+class RequirementFiles:
     """What a pip section and the files that it names ask for.
 
     :param folder: the spec's

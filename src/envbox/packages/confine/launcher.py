@@ -217,7 +217,7 @@ def begin(
 
 
 def start(setup: dict[str, object], request: dict[str, object], files: list[int], answer: int) -> None:
-    """In a process between: make the process namespace, start the program, and say how it ended."""
+    """Make the process namespace, in a process between, start the program, and say how it ended."""
     parent = os.getppid()
     call("prctl", PARENT_DIED, _signal.SIGKILL, 0, 0, 0)
     try:

@@ -12,8 +12,8 @@ that compiles its files in the archive's order. The compiler is the very X.Y.Z o
 machine that envbox runs on, installed from the lock (`compiler`); byte-code does not depend on the
 architecture.
 
-A lockfile's Python can be any program, so it runs confined (`envbox.packages.confine`), what it answers must have the
-form of what was asked, and is kept for the very packages that it is made of alone.
+A lockfile's Python can be any program, so it runs confined (`packages/confine`), what it answers must have
+the form of what was asked, and is kept for the very packages that it is made of alone.
 """
 
 from __future__ import annotations

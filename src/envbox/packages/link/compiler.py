@@ -11,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform as machine
 import re
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -60,8 +58,10 @@ def compiler_digest(lock: Lock) -> str | None:
     Two locks share byte-code only when their Pythons are the same packages, every one: what another one's
     Python answers, of the same version, is not to be trusted.
     """
-    key = (sys.platform, machine.machine())
-    host = _MACHINES.get(key, "")
+    try:
+        host = host_platform()
+    except ToolError:
+        return None
     python = locked_python(lock, host) if host in lock.platforms else None
     return None if python is None else _digest(_closure(python, lock.for_platform(host)))
 

@@ -78,7 +78,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def path_here(environ: Mapping[str, str], own: str) -> str:
-    """PATH of a session: the environment's, what says that something is not in it, and the machine's.
+    """Return PATH of a session: the environment's, what says that something is not in it, and the machine's.
 
     Folders of other environments are left out: those that hold a Python, or a tool that installs for one.
 
