@@ -32,7 +32,7 @@ from envbox.report import SILENT
 from envbox.settings import Settings, read_settings
 
 HERE = Path(__file__).parent
-WALLED = (sys.executable, str(HERE / "walled.py"))
+WALLED = (sys.executable, str(HERE / "support" / "no_namespaces.py"))
 NOBODY = 65534
 AS_NOBODY = (
     *("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"),
@@ -115,7 +115,14 @@ def test_whatever_it_tries_fails(name: str, attack: Path, open_folder: Path) -> 
     world = WORLDS[name]
     skip_what_is_not_here(world)
     with arranged(attack, open_folder) as (own, place):
-        argv = [*world.before, sys.executable, str(HERE / "attacked.py"), world.road, str(own), str(place)]
+        argv = [
+            *world.before,
+            sys.executable,
+            str(HERE / "support" / "attacked.py"),
+            world.road,
+            str(own),
+            str(place),
+        ]
         argv += ["slow"] if not world.before else []
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr

@@ -496,7 +496,7 @@ def test_a_registry_that_rewrites_manifests_is_not_trusted(
     access = push_access(press.reference(), press.settings)
     document = make(press.wanted(), press.settings, SILENT).publication.images[0].manifest
     changed = replace(document, data=document.data + b" ")
-    monkeypatch.setattr("paper_registry.digest", lambda data: f"sha256:{'b' * 64}")
+    monkeypatch.setattr("support.paper_registry.digest", lambda data: f"sha256:{'b' * 64}")
     monkeypatch.setattr(PaperRegistry, "has_blob", lambda *args: True)
     with pytest.raises(ToolError, match=r"stored sha256:bbb.* where sha256:"):
         put_document(access, changed, "2")

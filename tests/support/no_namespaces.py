@@ -1,6 +1,6 @@
 """A program: become a command, in a process that the kernel lets neither mount nor make namespaces.
 
-    python walled.py COMMAND…
+    python no_namespaces.py COMMAND…
 
 So it is in a container as Docker starts it, whose filter of system calls (seccomp) this is, for those that
 count here; what is forbidden is forbidden to root as well, and to all that the command starts.

@@ -1,6 +1,6 @@
 """Sessions without a container: a command on this machine, with an environment's prefix where it belongs.
 
-`entering` makes a mount namespace for the command; all else of the machine is as it is: files, network, user.
+`namespace` makes a mount namespace for the command; all else of the machine is as it is: files, network, user.
 Where the machine allows none, the prefix is one that was made for the path at which it is. What of the
 caller's variables would lead Python, or other programs of the environment, astray is left out.
 """
@@ -31,7 +31,7 @@ from envbox.sessions.launch.bindings import ANY, LOOPBACK
 from envbox.sessions.launch.container import Launch
 from envbox.sessions.launch.inherited import inherited, path_here
 
-ENTERING = Path(__file__).with_name("entering.py")
+NAMESPACE = Path(__file__).with_name("namespace.py")
 NO_USER_SITE = "PYTHONNOUSERSITE"
 _NO_BYTECODE, _BYTECODE_ELSEWHERE = "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"
 _NEVER_THE_USERS = {
@@ -61,19 +61,19 @@ def obstacle() -> str | None:
 
 
 def _try(write: int) -> NoReturn:
-    """Do in a copy of a process what `entering` does, and end it; what goes wrong is written.
+    """Do in a copy of a process what `namespace` does, and end it; what goes wrong is written.
 
     Nothing else of that process may happen here, neither its handlers nor its buffers.
     """
     try:
-        from envbox.sessions.launch import namespace as entering
+        from envbox.sessions.launch import namespace
 
         try:
-            entering.enter_namespace()
-            entering.make_room(PREFIX)
+            namespace.enter_namespace()
+            namespace.make_room(PREFIX)
             os._exit(0)
         except OSError as error:
-            os.write(write, entering.words(error).encode())
+            os.write(write, namespace.words(error).encode())
     finally:
         os._exit(1)
 
@@ -123,7 +123,7 @@ def here_argv(launch: Launch) -> tuple[str, ...]:
         command = ("bash", "--rcfile", f"{launch.seen_at}/share/envbox/bashrc")
     is_mounted = launch.seen_at == PREFIX
     return (
-        *(sys.executable, "-I", "-S", str(ENTERING)),
+        *(sys.executable, "-I", "-S", str(NAMESPACE)),
         *((str(launch.prefix), PREFIX) if is_mounted else ()),
         *((str(launch.jupyter), JUPYTER) if is_mounted and launch.jupyter else ()),
         "--",
