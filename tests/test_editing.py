@@ -143,7 +143,7 @@ def test_a_spec_left_unsolvable_is_not_written(
 def test_the_command_sets_a_modules_name_right(
     maps: Environment, settings: Settings, asked: list[str], hint: str
 ) -> None:
-    session = Invocation(str(maps.spec_path.parent), quiet=True, verbose=False)
+    session = Invocation(str(maps.spec_path.parent), quiet=True, verbose=False, trust=True)
     session.settings = settings
     session.project = Project(maps.spec_path.parent, (maps,), None)
     with pytest.raises(SolveError) as caught:

@@ -71,7 +71,8 @@ class Heard:
     @property
     def layers(self) -> list[tuple[int, str, int]]:
         """Of each load: how many layers were sent, how large they are, how many were not."""
-        pattern = r"layers: (\d+) new \((.+) to load\), (\d+) reused"
+        ahead = r"(?:, [^,)]+ loaded while packages were linked)?"
+        pattern = rf"layers: (\d+) new \(([^,)]+) to load{ahead}\), (\d+) reused"
         found = [re.fullmatch(pattern, line) for line in self.said]
         return [(int(f[1]), f[2], int(f[3])) for f in found if f]
 

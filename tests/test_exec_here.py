@@ -79,7 +79,8 @@ def test_where_the_disk_is_full_at_the_end_the_result_is_kept_and_the_place_is_n
     full = here.root / "full.ipynb"
     full.unlink(missing_ok=True)
     full.symlink_to("/dev/full")
-    done = execute(here, "a.ipynb", "-o", "full.ipynb", TMPDIR=str(tmp_path))
+    words = ("--trust", "exec", "--engine", "host", "-n", "work", "a.ipynb", "-o", "full.ipynb")
+    done = here.run(*words, check=False, TMPDIR=str(tmp_path))  # the link leads out of the project
     assert done.returncode == code
     assert "no space left" in done.stderr
     assert full.is_symlink()

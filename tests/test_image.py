@@ -86,7 +86,7 @@ def test_labels_say_what_it_is_made_of(settings: Settings) -> None:
         "org.opencontainers.image.base.name": "docker.io/a/b:1",
         "org.opencontainers.image.base.digest": base.digest,
         "io.envbox.lock": digest_of(b"lock"),
-        "io.envbox.format": "1",
+        "io.envbox.format": "2",
     }
 
 

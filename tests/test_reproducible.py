@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.second_python import second_python  # noqa: F401  # a fixture
 from support.tiny import Tiny
-from support.worlds import SOURCE, World, build, mirrors
+from support.worlds import SOURCE, World, build, mirrors, tiny  # noqa: F401  # a fixture
 
 from envbox.report import SILENT
 

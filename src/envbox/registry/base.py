@@ -151,7 +151,7 @@ def fetch_layers(
 
     :raises ImageError: when the registry lacks one, or sends something else under its name
     """
-    missing = [layer.blob for layer in layers if not is_cached(settings, layer.blob)]
+    missing = [layer.blob for layer in layers if not is_cached(layer.path, layer.blob)]
     if not missing:
         return
     access = _access(base.reference, base.digest, settings, stop)

@@ -97,7 +97,7 @@ def fetch_blob(access: Access, blob: Descriptor, settings: Settings, advance: Ad
     :raises ImageError: when the registry does not have it, or sends something else under its name
     """
     path = blob_path(settings, blob.digest)
-    if is_cached(settings, blob):
+    if is_cached(path, blob):
         advance(blob.size)
         return path
     for _ in range(2):  # once more: a resumed transfer may have been joined wrongly
@@ -150,12 +150,13 @@ def read_blob(access: Access, blob: Descriptor, settings: Settings) -> bytes:
     raise ImageError(f"{blob.digest} of {access.reference} cannot be kept at {path}", "envbox clean blobs")
 
 
-def is_cached(settings: Settings, blob: Descriptor) -> bool:
-    """Return whether a blob needs no registry. Names in the cache are digests, given after checking; only
-    a size can show later damage cheaply.
+def is_cached(path: Path, blob: Descriptor) -> bool:
+    """Return whether a blob that belongs at a path needs no registry.
+
+    Names in the cache are digests, given after checking; only a size can show later damage cheaply.
     """
     try:
-        found = blob_path(settings, blob.digest).lstat()
+        found = path.lstat()
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == blob.size

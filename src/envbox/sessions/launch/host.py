@@ -1,7 +1,7 @@
 """Sessions without a container: a command on this machine, with an environment's prefix where it belongs.
 
-`namespace` makes a mount namespace for the command; all else of the machine is as it is: files, network, user.
-Where the machine allows none, the prefix is one that was made for the path at which it is. What of the
+`namespace` makes a mount namespace for the command; all else of the machine is as it is: files, network,
+user. Where the machine allows none, the prefix is one that was made for the path at which it is. What of the
 caller's variables would lead Python, or other programs of the environment, astray is left out.
 """
 
