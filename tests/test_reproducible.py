@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.paper_registry import PaperRegistry, serving
 from support.second_python import second_python  # noqa: F401  # a fixture
-from support.tiny import Tiny
-from support.worlds import SOURCE, World, build, mirrors, tiny  # noqa: F401  # a fixture
+from support.tiny import Tiny, make_tiny
+from support.worlds import SOURCE, World, build, mirrors
 
 from envbox.report import SILENT
 
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from support.second_python import SecondPython
 
 NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    with serving(PaperRegistry()) as registry:
+        yield make_tiny(tmp_path_factory.mktemp("tiny"), registry)
 
 
 @pytest.fixture(scope="module")

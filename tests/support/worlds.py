@@ -6,16 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from support.paper_registry import PaperRegistry, serving
 from support.second_python import second_python  # noqa: F401  # a fixture
-from support.tiny import Tiny, make_tiny
+from support.tiny import Tiny
 
 if TYPE_CHECKING:
     pass
@@ -101,12 +98,6 @@ def build(
     assert done.returncode == 0, done.stderr
     made, seen = json.loads(done.stdout)
     return made, seen
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    with serving(PaperRegistry()) as registry:
-        yield make_tiny(tmp_path_factory.mktemp("tiny"), registry)
 
 
 def mirrors(tiny: Tiny) -> dict[str, str]:
