@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
     IS("hard link") return said(link(what, argv[3]));
     IS("fifo") return said(mkfifo(what, 0600));
     IS("device") return said(mknod(what, S_IFCHR | 0600, makedev(1, 1)));
-    IS("mode") return said(chmod(what, 0777));
+    IS("mode") { struct stat now; return said(stat(what, &now) ? -1 : chmod(what, now.st_mode & 07777)); }
     IS("times") return said(utimensat(AT_FDCWD, what, NULL, 0));
     IS("execute") { char *none[] = {(char *)what, NULL}; return said(execve(what, none, none)); }
     IS("internet") {
@@ -111,7 +111,7 @@ int main(int argc, char **argv) {
     IS("dump") return said(prctl(PR_SET_DUMPABLE, 1));
     IS("unshare") return said(unshare(CLONE_NEWUSER));
     IS("setns") return said(setns(0, 0));
-    IS("mount") return said(mount("none", "/", "tmpfs", 0, NULL));
+    IS("mount") { int done = mount("none", "/", "no such system", 0, NULL); return said(errno == ENODEV ? 0 : done); }
     IS("open a tree") return said(syscall(428, AT_FDCWD, "/", 0));
     IS("chroot") return said(chroot("/"));
     IS("work elsewhere") return said(chdir("/"));
@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
     IS("userfaultfd") return said(syscall(SYS_userfaultfd, 1));
     IS("watch") return said(syscall(SYS_inotify_init1, 0));
     IS("terminal") { char letter = 'x'; return said(ioctl(0, TIOCSTI, &letter)); }
-    IS("host name") return said(sethostname("x", 1));
+    IS("host name") { char name[65] = ""; gethostname(name, 64); return said(sethostname(name, strlen(name))); }
     IS("personality") return said(syscall(SYS_personality, 0x0040000));
     IS("another filter") return said(syscall(SYS_seccomp, 0, 0, NULL));
     IS("more memory") { struct rlimit more = {RLIM_INFINITY, RLIM_INFINITY}; return said(setrlimit(RLIMIT_AS, &more)); }

@@ -27,7 +27,8 @@ def value_of(flag: str, words: tuple[str, ...]) -> str:
 
 def test_the_smallest_launch_in_full() -> None:
     assert argv() == (
-        *("docker", "run", "--rm", "--init", "--pull", "never", "--hostname", "maps"),
+        *("docker", "run", "--rm", "--init", "--pull", "never"),
+        *("--security-opt", "no-new-privileges", "--hostname", "maps"),
         *("--user", "1234:100", "--group-add", "999"),
         *("--mount", "type=bind,source=/home/ada/project,target=/work", "--workdir", "/work"),
         *("--env", "HOME=/home/envbox"),

@@ -109,7 +109,7 @@ def run_argv(launch: Launch, client: tuple[str, ...]) -> tuple[str, ...]:
     return (
         *client,
         *(("create",) if launch.stays else ("run", "--rm")),
-        *("--init", "--pull", "never"),
+        *("--init", "--pull", "never", "--security-opt", "no-new-privileges"),
         *(("--interactive",) * launch.interactive),
         *(("--tty", "--detach-keys", _DETACH_KEYS) if launch.tty else ()),
         *_option("--name", launch.container),
