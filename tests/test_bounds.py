@@ -21,7 +21,7 @@ from envbox.notebooks.document import Notebook, loads
 from envbox.notebooks.imports import moves, script_text, used_by_notebook, used_by_script
 from envbox.notebooks.magics import installs, parse, plain
 from envbox.notebooks.needs import gather
-from envbox.notebooks.writing import written_like
+from envbox.notebooks.write import written_like
 
 HERE = Path("n.ipynb")
 GUARD = 60  # seconds until a run counts as hung; what is asserted is the number of steps

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from support.other_user import NOBODY, nobodys_envbox
 
-from envbox.cache.opening import open_cache
+from envbox.cache.folder import open_cache
+from envbox.cache.in_use import alone, hold, release
 from envbox.cache.owners import OWNER_VARIABLE, check_owners, trusted_owners
 from envbox.cache.shapes import FILES, NAMES
-from envbox.cache.using import alone, hold, release
 from envbox.errors import EnvboxError, SettingsError, ToolError
 
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
@@ -234,7 +234,7 @@ def test_what_a_running_command_uses_stays(home: Path) -> None:
 
 def test_a_command_that_was_killed_uses_nothing(home: Path) -> None:
     cache = old_cache(home / "cache")
-    code = "import sys, time; from pathlib import Path; from envbox.cache.using import hold;"
+    code = "import sys, time; from pathlib import Path; from envbox.cache.in_use import hold;"
     code += "hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(cache)], stdout=subprocess.PIPE) as child:
         assert child.stdout
@@ -256,7 +256,7 @@ def test_who_has_it_alone_lets_others_wait_and_not_for_ever(
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(1)
     assert child.wait(30) == 0
-    monkeypatch.setattr("envbox.cache.using._PATIENCE", 0.1)
+    monkeypatch.setattr("envbox.cache.in_use._PATIENCE", 0.1)
     other = os.open(cache / ".in-use", os.O_RDONLY)
     release()
     import fcntl

@@ -33,7 +33,7 @@ from envbox.lockfile.conda_lock_v1 import read_lockfile
 from envbox.lockfile.formats import FORMATS, read_foreign
 from envbox.locks.convert.complete import complete
 from envbox.locks.convert.export import export
-from envbox.locks.convert.importing import ForeignFiles, adopt, import_files, take
+from envbox.locks.convert.import_lock import ForeignFiles, adopt, import_files, take
 from envbox.locks.convert.spec_from_lock import roots
 from envbox.locks.freshness import differences, is_fresh
 from envbox.mirrors import Mirrors

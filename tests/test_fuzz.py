@@ -33,7 +33,7 @@ from envbox.locks.solve import solve
 from envbox.locks.solve.request import SolveRequest
 from envbox.notebooks import document as notebooks
 from envbox.notebooks.imports import used_by_notebook
-from envbox.notebooks.writing import written_like
+from envbox.notebooks.write import written_like
 from envbox.packages.fetch import archive_path
 from envbox.settings import Settings, read_settings
 

@@ -16,8 +16,8 @@ from envbox.errors import LaunchError
 from envbox.files import held, is_held
 from envbox.sessions.launch import host as sessions
 from envbox.sessions.launch.bindings import Bind
+from envbox.sessions.launch.caller_variables import ABSENT
 from envbox.sessions.launch.container import Launch
-from envbox.sessions.launch.inherited import ABSENT
 
 needs_rig = pytest.mark.rig
 NOWHERE = "unix:///there/is/none.sock"

@@ -16,9 +16,9 @@ from support.paper_index import Paper, paper_index
 from envbox.errors import PackageError, ToolError
 from envbox.locks.solve import index as room
 from envbox.locks.solve import names, wheel_metadata
+from envbox.locks.solve.cached_answers import keep, kept
 from envbox.locks.solve.index import Indexes
 from envbox.locks.solve.index_page import File, from_html, from_json
-from envbox.locks.solve.kept import keep, kept
 from envbox.locks.solve.wheel_metadata import metadata_of
 from envbox.report import SILENT
 from envbox.settings import Settings

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support.host_project import ON_HOST, Place
 
+from envbox.sessions.launch.caller_variables import ABSENT, LEFT_OUT, inherited, path_here
 from envbox.sessions.launch.container import Launch
 from envbox.sessions.launch.host import here_env
-from envbox.sessions.launch.inherited import ABSENT, LEFT_OUT, inherited, path_here
 
 LEADING = [
     "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYSPARK_PYTHON", "CONDA_EXE", "_CONDA_ROOT",

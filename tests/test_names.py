@@ -16,7 +16,6 @@ from envbox.lockfile import pip_name
 from envbox.mirrors import Mirrors
 from envbox.notebooks.draft import Draft
 from envbox.notebooks.init import brings_python, init
-from envbox.notebooks.meant import meant, package_of_missing
 from envbox.notebooks.names import (
     conda_names,
     guessed,
@@ -26,6 +25,7 @@ from envbox.notebooks.names import (
     set_right,
     sure_package,
 )
+from envbox.notebooks.suggestions import meant, package_of_missing
 from envbox.report import SILENT
 from envbox.settings import Settings
 

@@ -12,10 +12,10 @@ import nbformat
 import pytest
 from support.chromium import BINARY, open_page
 
-from envbox.notebooks.writing import written_like
+from envbox.notebooks.write import written_like
 from envbox.sessions.execution.outcome import WIDGETS, Outcome
 from envbox.sessions.execution.page import page
-from envbox.sessions.execution.sent import whole
+from envbox.sessions.execution.payload import whole
 
 
 def outcome() -> Outcome:

@@ -17,7 +17,7 @@ from envbox.errors import LockfileError, SettingsError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.lockfile.conda_lock_v1 import dumps
 from envbox.locks.inspect.graph import asked_key, chains, direct, find_key, graph_of
-from envbox.locks.inspect.table_of_packages import channel_name, listing, rows
+from envbox.locks.inspect.package_table import channel_name, listing, rows
 from envbox.locks.inspect.trees import tree
 
 

@@ -17,7 +17,7 @@ from support.paper_index import Paper, paper_index
 from envbox.errors import PackageError, SolveError, SpecError, ToolError
 from envbox.lockfile import Lock, LockedPackage
 from envbox.locks.lock import Update, lock
-from envbox.locks.solve.ahead import CONNECTIONS
+from envbox.locks.solve.prefetch import CONNECTIONS
 from envbox.mirrors import Mirrors
 from envbox.settings import Settings
 

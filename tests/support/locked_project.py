@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from envbox.errors import (
-    EnvboxError,
-)
+from envbox.errors import EnvboxError
 from envbox.lockfile import Base, Lock
 from envbox.locks.freshness import differences, is_fresh
 from envbox.locks.lock import lock

@@ -69,7 +69,7 @@ def memo_key(*parts: object) -> str:
 
 
 def sealed(data: bytes) -> bytes:
-    """Data with its hash in front, which tells whether it is what was written."""
+    """Put its hash in front of data, which tells whether it is what was written."""
     return sha256(data).hexdigest().encode() + b"\n" + data
 
 

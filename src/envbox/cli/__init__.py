@@ -140,7 +140,7 @@ def run(arguments: list[str]) -> int:
         show_error(error)
         return 1
     except OSError as error:
-        from envbox.cache.using import fault_in_cache
+        from envbox.cache.in_use import fault_in_cache
 
         if (fault := fault_in_cache(error)) is None:
             raise

@@ -52,8 +52,8 @@ def clean(invocation: Invocation, kinds: tuple[str, ...], everything: bool, as_j
 def _freed(invocation: Invocation, kinds: tuple[str, ...]) -> int:
     """Free what nobody uses, and give how many bytes that were."""
     from envbox.cache.contents import Removal
+    from envbox.cache.in_use import alone, users
     from envbox.cache.shapes import LEFTOVERS
-    from envbox.cache.using import alone, users
 
     folder = invocation.settings.cache_dir
     in_use = _in_use(invocation)

@@ -92,7 +92,7 @@ class Invocation:
 
     def _opened(self, settings: Settings) -> Settings:
         """Open the cache of some settings, let none of their secrets be shown, and return them."""
-        from envbox.cache.opening import open_cache
+        from envbox.cache.folder import open_cache
         from envbox.cli.words import foreign
         from envbox.mirrors import secret_parts
 
@@ -223,7 +223,7 @@ class Invocation:
             return environment
         from envbox.lockfile.formats import read_ours
         from envbox.locks.convert.detect import read_bytes
-        from envbox.locks.convert.importing import adopt
+        from envbox.locks.convert.import_lock import adopt
 
         if read_ours(read_bytes(environment.foreign), environment.foreign) is not None:
             return adopt(environment, self.as_written, self.report)
@@ -233,7 +233,7 @@ class Invocation:
         """Return the environment, with a lockfile of ours where it is only another tool's."""
         if environment.has_spec:
             return environment
-        from envbox.locks.convert.importing import adopt
+        from envbox.locks.convert.import_lock import adopt
 
         return adopt(environment, self.settings, self.report)
 

@@ -28,7 +28,7 @@ def add(invocation: Invocation, packages: tuple[str, ...], from_pip: bool, name:
     comments, order and quotes; if there is no solution, nothing is written.
     """
     from envbox.locks.edit import add as add_packages
-    from envbox.notebooks.meant import meant
+    from envbox.notebooks.suggestions import meant
 
     environment = invocation.environment(name)
     try:

@@ -53,7 +53,7 @@ def import_(
     several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
     """
     from envbox.lockfile.foreign import Selection
-    from envbox.locks.convert.importing import ForeignFiles, default_name, import_files
+    from envbox.locks.convert.import_lock import ForeignFiles, default_name, import_files
 
     paths = tuple(invocation.here / file for file in files)
     selection = Selection(

@@ -40,7 +40,7 @@ def list_(
     From the lockfile alone. Sizes are of archives, as they are downloaded; `envbox size` has what they take
     in an image.
     """
-    from envbox.locks.inspect.table_of_packages import listing, rows
+    from envbox.locks.inspect.package_table import listing, rows
 
     graph = _graph(invocation, name, platform)
     found = rows(graph, options["pattern"], only_asked=options["only_asked"], by_size=options["by_size"])

@@ -119,7 +119,7 @@ def ps(invocation: Invocation, as_json: bool) -> None:
 @click.pass_obj
 def logs(invocation: Invocation, name: str | None, follow: bool) -> None:
     """Show what a server has written. NAME is an environment's, or a container's as `ps --json` names it."""
-    from envbox.cache.using import release
+    from envbox.cache.in_use import release
     from envbox.sessions.jupyter import servers
 
     server = _find(invocation, name)

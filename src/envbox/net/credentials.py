@@ -226,8 +226,9 @@ def _keyring_login(host: str) -> Login | None:
 
 
 def _condarcs(environ: Mapping[str, str], home: Path) -> list[Path]:
-    """Return where conda looks, the nearest first: https://docs.conda.io/projects/conda/en/stable/user-
-    guide/configuration/
+    """Return where conda looks, the nearest first.
+
+    https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/
     """
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     named = [Path(environ[key]) for key in ("CONDARC",) if environ.get(key)]

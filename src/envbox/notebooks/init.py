@@ -76,7 +76,7 @@ def _asked(alike: frozenset[str], settings: Settings, report: Reporter) -> Chann
     """
     from rattler.exceptions import GatewayError
 
-    from envbox.locks.solve.asking import ask_channels
+    from envbox.locks.solve.ask_channels import ask_channels
     from envbox.locks.solve.gateway import Channels
     from envbox.locks.solve.match_specs import sources
 

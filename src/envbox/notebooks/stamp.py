@@ -12,7 +12,7 @@ from envbox.errors import LockfileError, SpecError
 from envbox.files import write_whole
 from envbox.lockfile import plain_lines
 from envbox.notebooks.document import Notebook, loads, read_bytes
-from envbox.notebooks.writing import with_metadata
+from envbox.notebooks.write import with_metadata
 from envbox.oci import digest_of
 from envbox.project import Environment, Project
 

@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 
-from envbox.cache.using import hold
+from envbox.cache.in_use import hold
 from envbox.packages.fetch import fetch_archives
 from envbox.packages.link.folders import forget_folder, read_folder
 from envbox.prefixes.assembly import supersede

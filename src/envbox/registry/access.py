@@ -203,7 +203,9 @@ class Access:
         return prepared
 
     def authorize(self, response: requests.Response) -> None:
-        """Answer a 401's challenge: https://www.rfc-editor.org/rfc/rfc6750#section-3
+        """Answer a 401's challenge.
+
+        https://www.rfc-editor.org/rfc/rfc6750#section-3
 
         When several threads are challenged at once, one of them gets the token for all.
         """

@@ -99,7 +99,7 @@ def _indexed(
 
     :param named: the channels as the file has them, maybe with logins
     """
-    from envbox.locks.solve.asking import ask_channels
+    from envbox.locks.solve.ask_channels import ask_channels
     from envbox.locks.solve.gateway import Channels
     from envbox.locks.solve.match_specs import addresses
 

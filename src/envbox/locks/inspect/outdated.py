@@ -190,7 +190,7 @@ def _newest_records(lock: Lock, channels: Sequence[str], settings: Settings) -> 
 async def _query(lock: Lock, named: Sequence[str], settings: Settings) -> Newest:
     import asyncio
 
-    from envbox.locks.solve.asking import ask_channels
+    from envbox.locks.solve.ask_channels import ask_channels
     from envbox.locks.solve.gateway import Channels, channel_failure
     from envbox.locks.solve.match_specs import addresses
 

@@ -43,7 +43,7 @@ async def _solve(
 ) -> dict[str, tuple[LockedPackage, ...] | SolveError]:
     import asyncio
 
-    from envbox.locks.solve.asking import ask_channels  # late: checks of a lock need no network
+    from envbox.locks.solve.ask_channels import ask_channels  # late: checks of a lock need no network
     from envbox.locks.solve.gateway import Channels, channel_failure
 
     specs = [spec for question in questions for spec in question.specs]

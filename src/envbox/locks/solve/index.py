@@ -27,8 +27,8 @@ from urllib.request import url2pathname
 from envbox.documents import read_json
 from envbox.errors import SpecError, ToolError
 from envbox.lockfile import pip_name
+from envbox.locks.solve.cached_answers import keep, kept
 from envbox.locks.solve.index_page import File, from_html, from_json, no_index
-from envbox.locks.solve.kept import keep, kept
 from envbox.mirrors import expanded, public, unset
 from envbox.net.credentials import hint_for, read_logins, without_user
 from envbox.net.transport import TooLongError, Transport, certificate_hint

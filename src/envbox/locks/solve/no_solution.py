@@ -149,4 +149,5 @@ def _way_out(tree: str, question: SolveRequest) -> str:
 
 
 def names_in(tree: str) -> set[str]:
+    """Return the names of packages in the solver's words."""
     return set(re.findall(r"(?<![\w.-])[A-Za-z0-9_][\w.-]*", tree))

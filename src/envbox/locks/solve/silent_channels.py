@@ -138,7 +138,7 @@ async def _waited_for(channels: Channels, gateway: Any) -> list[str]:
 
 
 def _connections() -> Iterator[tuple[int, int]]:
-    """This process' connections, each with the bytes that it has received."""
+    """Return this process' connections, each with the bytes that it has received."""
     known = _COUNTS.get(sys.platform)
     if known is None:
         return

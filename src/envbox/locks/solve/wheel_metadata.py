@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from envbox.errors import PackageError, ToolError
+from envbox.locks.solve.cached_answers import keep, kept
 from envbox.locks.solve.index import ask, read_body, unreachable
 from envbox.locks.solve.index_page import File
-from envbox.locks.solve.kept import keep, kept
 from envbox.mirrors import public
 from envbox.net.transport import TooLongError, Transport
 from envbox.settings import Settings

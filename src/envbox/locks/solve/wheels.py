@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from envbox.errors import EnvboxError, SolveError, SpecError
 from envbox.lockfile import LockedPackage, pip_name
-from envbox.locks.solve.ahead import CONNECTIONS, Metadata, ask_ahead
 from envbox.locks.solve.candidates import Candidate, Candidates, Rules
 from envbox.locks.solve.index import Indexes, indexes_of
 from envbox.locks.solve.index_page import File
 from envbox.locks.solve.names import projects_of
 from envbox.locks.solve.poetry import NoSolutionError, Resolution, ResolveRequest, resolve
+from envbox.locks.solve.prefetch import CONNECTIONS, Metadata, ask_ahead
 from envbox.locks.solve.request import LOWEST_DIRECT, Policy, cutoff
 from envbox.locks.solve.still_satisfied import PreviousWheels, settled
 from envbox.locks.solve.tags import Target, target_of

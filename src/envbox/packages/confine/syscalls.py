@@ -102,13 +102,13 @@ def _steps(machine: Machine) -> Iterator[Step]:
 
 
 def _one_of(argument: int, values: Sequence[int]) -> list[Step]:
-    """Steps that refuse a call when the lower half of an argument, all that the kernel takes, is another."""
+    """Return steps that refuse a call when the lower half of an argument, all that the kernel takes, is another."""
     tests = [(IF_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
     return [(LOAD, 0, 0, ARGUMENTS_AT + 8 * argument), *tests, (RETURN, 0, 0, REFUSE | errno.EPERM)]
 
 
 def _none_of(argument: int, bits: int) -> list[Step]:
-    """Steps that refuse a call when an argument has one of these bits."""
+    """Return steps that refuse a call when an argument has one of these bits."""
     refuse = (RETURN, 0, 0, REFUSE | errno.EROFS)
     return [(LOAD, 0, 0, ARGUMENTS_AT + 8 * argument), (IF_ANY_BIT, 0, 1, bits), refuse]
 

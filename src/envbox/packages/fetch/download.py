@@ -212,7 +212,10 @@ def _whole_length(answer: requests.Response, part: PartialFile) -> int | None:
 
 
 def _seconds(text: str) -> float:
-    """Read Retry-After, as seconds or as a date: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
+    """Read Retry-After, as seconds or as a date.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
     if text.strip().isdecimal():
         return float(text)
     try:

@@ -177,7 +177,7 @@ class Compiler:
 
 
 def hash_of(magic: bytes, source: bytes) -> bytes:
-    """Hash a source as this Python does; CPython does it the same way since 3.11. PEP 552"""
+    """Hash a source as this Python does; CPython does it the same way since 3.11 (PEP 552)."""
     import _imp
 
     return _imp.source_hash(int.from_bytes(magic, "little"), source)

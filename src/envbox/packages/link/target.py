@@ -35,7 +35,7 @@ class PythonLayout:
 
     @property
     def short(self) -> str:
-        """X.Y"""
+        """Its X.Y."""
         return ".".join(self.version.split(".")[:2])
 
     @property

@@ -16,9 +16,9 @@ from envbox.engine import Engine
 from envbox.errors import NotebookError, ToolError
 from envbox.files import disk_error, write_whole
 from envbox.notebooks.document import NEWEST, loads, read_bytes, upgraded
-from envbox.notebooks.meant import package_of_missing
 from envbox.notebooks.stamp import KEY
-from envbox.notebooks.writing import written_like
+from envbox.notebooks.suggestions import package_of_missing
+from envbox.notebooks.write import written_like
 from envbox.report import Reporter, Task, counted
 from envbox.sessions.execution.failure import (
     Failed,
@@ -28,11 +28,11 @@ from envbox.sessions.execution.failure import (
     kernel_died,
     not_started,
 )
-from envbox.sessions.execution.keeping import keep_elsewhere
 from envbox.sessions.execution.outcome import MOST_OTHER, MOST_TEXT, Outcome
 from envbox.sessions.execution.parameters import allows_errors, inject, tags
+from envbox.sessions.execution.payload import command, driver, told_by, whole
 from envbox.sessions.execution.record import made_by
-from envbox.sessions.execution.sent import command, driver, told_by, whole
+from envbox.sessions.execution.rescue import keep_elsewhere
 from envbox.sessions.launch.container import Launch
 from envbox.sessions.launch.pipes import PipedProcess, piped
 from envbox.settings import Settings

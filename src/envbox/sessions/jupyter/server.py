@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from envbox.cache.using import release
+from envbox.cache.in_use import release
 from envbox.engine import Container, Engine, ExitState
 from envbox.errors import LaunchError, ToolError
 from envbox.files import disk_error, make_folder, write_whole

@@ -28,8 +28,8 @@ from envbox.sessions.jupyter.command import (
     programs,
 )
 from envbox.sessions.launch.bindings import ANY, LOOPBACK
+from envbox.sessions.launch.caller_variables import inherited, path_here
 from envbox.sessions.launch.container import Launch
-from envbox.sessions.launch.inherited import inherited, path_here
 
 NAMESPACE = Path(__file__).with_name("namespace.py")
 NO_USER_SITE = "PYTHONNOUSERSITE"

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from envbox.cache.in_use import hold
 from envbox.cache.owners import OWNER_VARIABLE, check_owners, trusted_owners
 from envbox.cache.shapes import FORMAT, MARKER_TEXT, NAMES, TAG, TAG_TEXT, is_known, is_known_inside
-from envbox.cache.using import hold
 from envbox.errors import SettingsError, ToolError
 from envbox.files import CACHE_MARKER, disk_error, is_regular, read_file, remove, write_whole
 
