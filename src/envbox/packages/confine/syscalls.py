@@ -102,7 +102,7 @@ def _steps(machine: Machine) -> Iterator[Step]:
 
 
 def _one_of(argument: int, values: Sequence[int]) -> list[Step]:
-    """Return steps that refuse a call when the lower half of an argument, all that the kernel takes, is another."""
+    """Return steps that refuse a call when an argument is another; of it, the kernel takes the lower half."""
     tests = [(IF_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
     return [(LOAD, 0, 0, ARGUMENTS_AT + 8 * argument), *tests, (RETURN, 0, 0, REFUSE | errno.EPERM)]
 

@@ -36,7 +36,7 @@ def call(name: str, *arguments: object) -> None:
 
 
 def mount(source: str, target: str, flags: int, kind: bytes | None = None) -> None:
-    """Mount one thing on another, as mount(2) says."""
+    """Mount one thing on another, as the system call does."""
     call("mount", os.fsencode(source), os.fsencode(target), kind, ctypes.c_ulong(flags), None)
 
 
