@@ -29,6 +29,7 @@ NO_ASK = frozenset({
 NO_ENVIRONMENT_ASK = frozenset({
     "command", "memory", "cpus", "gpus", "slim", "cuda",
     "ports",  # on the loopback address, or not at all
+    "pythonpath",  # folders of the project alone, in sessions that run the project's code anyway
 })  # fmt: skip
 _NETWORKS = ("none", "bridge", "default")
 _SYSTEMS = (
