@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 from support.containers import Lab
-from support.jupyter_client import call, execute
+from support.jupyter_page import call, execute
 
 from envbox.engine.find import connect
 from envbox.image_paths import JUPYTER

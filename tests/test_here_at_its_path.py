@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from conftest import Rig
 from support.host_project import ENVBOX, Place, exit_code, locked_place
-from support.jupyter_client import call, execute
+from support.jupyter_page import call, execute
 
 from envbox.errors import PackageError
 from envbox.packages.link.placeholder import python_shebang, replace_prefix

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 import pytest
 import websocket
 from support.containers import Lab
-from support.jupyter_client import call, execute, parts
+from support.jupyter_page import call, execute, parts
 
 from envbox.engine import Container, Engine
 from envbox.engine.find import connect

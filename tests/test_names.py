@@ -29,7 +29,7 @@ from envbox.notebooks.suggestions import meant, package_of_missing
 from envbox.report import SILENT
 from envbox.settings import Settings
 
-TABLES = Path(__file__).parents[1] / "src/envbox/notebook"
+TABLES = Path(__file__).parents[1] / "src/envbox/notebooks"
 
 
 class Case(NamedTuple):

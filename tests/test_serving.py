@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 from support.containers import Lab
-from support.jupyter_client import call, execute
+from support.jupyter_page import call, execute
 
 from envbox.sessions.jupyter.server import FIRST_PORT, PORTS_TRIED
 

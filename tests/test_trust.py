@@ -287,7 +287,7 @@ SPEC = "channels: [conda-forge]\ndependencies: [python]\n"
         ("x: &a [evil]\nchannels: *a\ndependencies: [python]\n", ["evil"]),
         ("x: &a {channels: [evil]}\n<<: *a\ndependencies: [python]\n", ["evil"]),
         ('channels: ["\\x65vil"]\ndependencies: [python]\n', ["evil"]),
-        ("channels:\n  - conda-forge\nx:  # [win]\n  - evil\ndependencies: [python]\n", ["evil"]),
+        ("channels:\n  - conda-forge\nx:  # [win]\n  - evil\ndependencies: [python]\n", []),
         (SPEC + "pip-repositories: ['https://$T@i.example/simple']\n", ["i.example", "$T to"]),
         (
             "channels: [conda-forge]\ndependencies: [pip, {pip: ['x @ https://w.example/x.whl']}]\n",
