@@ -148,7 +148,7 @@ def test_an_interrupted_lock_leaves_the_old_file(desk: Desk) -> None:
 def test_a_full_disk_is_said_and_the_next_build_finishes(desk: Desk, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", small], check=True)
     try:
         done = desk.envbox("build", "base", check=False, ENVBOX_CACHE_DIR=str(small))
         assert done.returncode == 1

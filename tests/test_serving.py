@@ -126,7 +126,7 @@ def test_a_home_that_cannot_be_written_is_said_with_the_way_out(place: Lab) -> N
     there = replace(place, environ={**environ, "HOME": "/proc/nobody"})
     done = there.run("notebook", "lab", "--detach")
     assert done.returncode == 1
-    assert "error: cannot write /proc/nobody/.cache/envbox/" in done.stderr
+    assert "error: cannot write /proc/nobody/.cache/envbox" in done.stderr
     assert "hint: set ENVBOX_CACHE_DIR to a folder that is yours" in done.stderr
 
 

@@ -113,7 +113,8 @@ LINES = [
     ("init", "-n", FLAT, "book.ipynb"), ("import", "foreign.txt"), ("run", "maps", "--", "true"),
     ("run", "maps", "--env-file", "evil.env", "--", "true"), ("shell", "maps"),
     ("run", BOOK, "--", "true"), ("notebook", BOOK), ("kernel", "add", "maps"), ("kernel", "list"),
-    ("trust", "--show"), ("trust", "--list"), ("trust", FLAT), ("ps",), ("logs", FLAT), ("stop", FLAT), ("clean",), ("clean", FLAT),
+    ("trust", "--show"), ("trust", "--list"), ("trust", FLAT), ("ps",), ("logs", FLAT), ("stop", FLAT),
+    ("clean",), ("clean", FLAT),
     ("merge-lock", FLAT, FLAT, FLAT, FLAT), ("add", "maps", FLAT), ("remove", "maps", FLAT),
     ("completion", FLAT), (FLAT,), ("--" + FLAT,), ("-C", FLAT, "ps"),
 ]  # fmt: skip
