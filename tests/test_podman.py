@@ -58,6 +58,8 @@ def rootless_docker(lab: Lab) -> Iterator[Machine]:
 
 def a_notebook(path: Path, *cells: str) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    owner = path.parent.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def printed(path: Path) -> str:
@@ -204,7 +206,7 @@ def kernel(made: Machine, *what: str) -> dict[str, object]:
     spec = jupyter / "share/jupyter/kernels/envbox-lab/kernel.json"
     spec.write_text(json.dumps({**json.loads(spec.read_text()), "env": {"PYTHONPATH": str(SOURCE)}}))
     done = made.run(
-        *("run", "--engine", "host", "lab", "--", "python"),
+        *("run", "--engine", "host", "--env", "JUPYTER_PATH", "lab", "--", "python"),
         *(str(Path(__file__).parent / "support" / "kernel_client.py"), "envbox-lab", *what),
         JUPYTER_PATH=str(jupyter / "share/jupyter"),
         KERNEL_CWD=str(made.project),
