@@ -542,7 +542,7 @@ def envbox(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
         "ENVBOX_CONFIG": os.devnull,
     }
     return subprocess.run(
-        [sys.executable, "-m", "envbox", "--trust-python", "-C", str(shop.tiny.folder), *arguments],
+        [sys.executable, "-m", "envbox", "--trust", "--trust-python", "-C", str(shop.tiny.folder), *arguments],
         env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -576,7 +576,7 @@ def test_a_changed_image_in_the_engine_is_told_from_the_honest_one(
         lock = ("--lock", str(shop.tiny.environment.lock_path))
         for arguments in ((), (honest.id, *lock), (honest.reference, "--content")):
             done = envbox(shop, "verify", *arguments)
-            assert (done.returncode, done.stdout) == (0, "identical\n")
+            assert (done.returncode, done.stdout) == (0, "identical\n"), done.stderr
     finally:
         for reference in (honest.reference, f"{repository(environment.name)}:latest"):
             engine.remove_image(reference)
