@@ -304,6 +304,37 @@ def test_specs(place: Place, text: str, said: list[str]) -> None:
     assert all(part in one for one, part in zip(found, said, strict=True))
 
 
+EVIL = "x @ https://w.example/x-1-py3-none-any.whl#sha256=" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("named", "name", "data"),
+    [
+        ("-r r.txt", "r.txt", EVIL.encode()),
+        ("-r r.txt", "r.txt", EVIL.replace("w.example", "w.ex\\\nample").encode()),
+        ("-r r.txt", "r.txt", EVIL.encode("utf-16")),
+        ("-r r.txt", "r.txt", b"# coding: utf-7\n" + EVIL.replace(":", "+ADo-").encode()),
+        ("-r my req.txt", "my req.txt", EVIL.encode()),
+        ('"-r r\\x65q.txt"', "req.txt", EVIL.encode()),
+        ('"\\x2dr req.txt"', "req.txt", EVIL.encode()),
+        ("-r a.txt", "r.txt", EVIL.encode()),
+        ("-c r.txt", "r.txt", EVIL.encode()),
+    ],
+)
+def test_requirement_files_are_read_as_they_are_when_they_are_locked(
+    place: Place, named: str, name: str, data: bytes
+) -> None:
+    spec, kept = place.root / "e.yml", place.root / "kept"
+    decoys = "".join(f"# -r d{n}\n" for n in range(120))
+    (place.root / "a.txt").write_text("-r \\\nr.txt\n" + decoys)
+    pip = f"dependencies: [python, pip, {{pip: [x, {named}]}}]\n"
+    spec.write_text(decoys + pip + decoys)
+    assert not content_asks(spec, (), NOBODY, kept)
+    (place.root / name).write_bytes(data)  # it may come later
+    for found in (spec_asks(spec, NOBODY), content_asks(spec, (), NOBODY, kept)):
+        assert words(united(found)) == ["takes packages from https://w.example"]
+
+
 LOCK = """\
 metadata:
   content_hash: {{}}
