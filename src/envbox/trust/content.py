@@ -128,7 +128,7 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
                 yield from channel_asks(name, own) if re.fullmatch(r"[\w./-]+", name) else ()
         elif key == "dependencies":
             for name in found:
-                yield from dependency_asks(name, own) if "::" in name else ()
+                yield from dependency_asks(name, own) if name.count(":") > 1 else ()
         elif key == "custom_metadata":
             yield from _custom_asks(dict(_mapping(value)), path, own)
         elif key == "variables":
