@@ -263,6 +263,16 @@ def test_channels(channel: str, said: list[str]) -> None:
         ("https://conda.anaconda.org/conda-forge/noarch/x-1-0.conda", []),
         ("x @ https://evil.example/a/x-1-py3-none-any.whl#sha256=00", ["https://evil.example"]),
         ("x @ https://files.pythonhosted.org/packages/x-1-py3-none-any.whl#sha256=00", []),
+        ("evil ::numpy", ["https://conda.anaconda.org/evil"]),
+        (" evil-$TOKEN::numpy", ["https://conda.anaconda.org/evil-$TOKEN", "$TOKEN to"]),
+        ("evil[x::numpy", ["evil[x"]),
+        ("a@evil::numpy", ["evil"]),
+        ("conda-forge::evil::numpy", ["conda-forge::evil"]),
+        ("evil:x:numpy", ["https://conda.anaconda.org/evil"]),
+        ("evil:x:numpy # https://pypi.org/simple", ["https://conda.anaconda.org/evil"]),
+        ("x ==1 --hash=sha256:00 --hash=sha256:11 --hash=sha256:22", []),
+        ("$A --hash=sha256:x:numpy", ["$A --hash", "$A to"]),
+        ("http://evil.example:80/c::numpy", ["http://evil.example:80/c"]),
         ("x @ https://$U:$P@evil.example/x-1-py3-none-any.whl", ["https://evil.example", "$U", "$P"]),
     ],
 )
@@ -302,6 +312,37 @@ def test_specs(place: Place, text: str, said: list[str]) -> None:
     found = words(united(spec_asks(path, NOBODY)))
     assert len(found) == len(said)
     assert all(part in one for one, part in zip(found, said, strict=True))
+
+
+EVIL = "x @ https://w.example/x-1-py3-none-any.whl#sha256=" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("named", "name", "data"),
+    [
+        ("-r r.txt", "r.txt", EVIL.encode()),
+        ("-r r.txt", "r.txt", EVIL.replace("w.example", "w.ex\\\nample").encode()),
+        ("-r r.txt", "r.txt", EVIL.encode("utf-16")),
+        ("-r r.txt", "r.txt", b"# coding: utf-7\n" + EVIL.replace(":", "+ADo-").encode()),
+        ("-r my req.txt", "my req.txt", EVIL.encode()),
+        ('"-r r\\x65q.txt"', "req.txt", EVIL.encode()),
+        ('"\\x2dr req.txt"', "req.txt", EVIL.encode()),
+        ("-r a.txt", "r.txt", EVIL.encode()),
+        ("-c r.txt", "r.txt", EVIL.encode()),
+    ],
+)
+def test_requirement_files_are_read_as_they_are_when_they_are_locked(
+    place: Place, named: str, name: str, data: bytes
+) -> None:
+    spec, kept = place.root / "e.yml", place.root / "kept"
+    decoys = "".join(f"# -r d{n}\n" for n in range(120))
+    (place.root / "a.txt").write_text("-r \\\nr.txt\n" + decoys)
+    pip = f"dependencies: [python, pip, {{pip: [x, {named}]}}]\n"
+    spec.write_text(decoys + pip + decoys)
+    assert not content_asks(spec, (), NOBODY, kept)
+    (place.root / name).write_bytes(data)  # it may come later
+    for found in (spec_asks(spec, NOBODY), content_asks(spec, (), NOBODY, kept)):
+        assert words(united(found)) == ["takes packages from https://w.example"]
 
 
 LOCK = """\

@@ -375,6 +375,40 @@ def test_a_file_to_be_imported_is_asked_about(
     assert listener.heard
 
 
+EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttp://{}/c/noarch/x-1-0.conda\n"
+
+
+def test_a_check_takes_no_lockfile_over_before_it_is_allowed(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVBOX_MIRRORS", f"docker.io={listener.address}")
+    (project / "environments/e.yml").unlink()
+    (project / "explicit.txt").write_text(EXPLICIT.format(listener.address))
+    refused(["check", "n.ipynb"], capsys)
+    assert not listener.heard
+    run(["--trust", "check", "n.ipynb"])
+    assert listener.heard
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["exec"], ["run"], ["build"], ["kernel", "add"], ["notebook"], ["size"], ["export", "--format=pixi"]],
+)
+def test_a_notebook_of_another_project_is_judged_as_that_project(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    write(project, HEARD, listener)
+    own = project.parent / "own"
+    (own / "environments").mkdir(parents=True)
+    (own / "environments/e.yml").write_text(SPEC)
+    (own / "environments/e.conda-lock.yml").write_text(
+        LOCK.format(base=BASE, url="https://conda.anaconda.org/conda-forge", zeros="ab" * 32)
+    )
+    said = refused(["-C", str(own), *command, "../clone/n.ipynb"], capsys)
+    assert f"{project} needs to be trusted first" in said
+    assert not listener.heard
+
+
 def test_a_plain_project_asks_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "data").mkdir()
     (project / "envbox.toml").write_text(

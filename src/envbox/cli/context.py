@@ -160,7 +160,8 @@ class Invocation:
         """
         environment = self.named(name)
         found = self.for_notebook(name)
-        self.check([environment], [found[1]] if found else [], use)
+        # a notebook's environment is that of its own project, which may be another than ours
+        (found[0] if found else self).check([environment], [found[1]] if found else [], use)
         return environment
 
     def check(
@@ -218,7 +219,14 @@ class Invocation:
         """Return the same, for who only reads its lockfile: nobody is asked, unless it has to be taken
         over.
         """
-        environment = self.named(name)
+        found = self.for_notebook(name)
+        return (found[0] if found else self).readable(self.named(name))
+
+    def readable(self, environment: Environment) -> Environment:
+        """Return the environment with a lockfile that can be read, for who only looks.
+
+        :raises TrustError: when another tool's has to be taken over, and it asks for what nobody has allowed
+        """
         if environment.has_spec or environment.foreign is None:
             return environment
         from envbox.lockfile.formats import read_ours
@@ -227,7 +235,8 @@ class Invocation:
 
         if read_ours(read_bytes(environment.foreign), environment.foreign) is not None:
             return adopt(environment, self.as_written, self.report)
-        return self.locked(name)
+        self.check([environment])
+        return self.taken(environment)
 
     def taken(self, environment: Environment) -> Environment:
         """Return the environment, with a lockfile of ours where it is only another tool's."""

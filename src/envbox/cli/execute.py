@@ -144,7 +144,7 @@ def _environment(invocation: Invocation, notebook: str, name: str | None) -> tup
         from envbox.errors import NotebookError
 
         raise NotebookError(f"{notebook} is not a notebook", "notebooks are files whose names end in .ipynb")
-    return found[0], invocation.environment(notebook).name
+    return found[0], found[0].named(str(found[1])).name  # whoever launches it asks
 
 
 def _write_page(job: Job, *, scripts: bool) -> Path:

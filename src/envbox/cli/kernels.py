@@ -74,6 +74,8 @@ def add(
     from envbox.sessions.kernels import kernel as running
     from envbox.sessions.kernels import specs
 
+    if notebook := invocation.for_notebook(name):
+        invocation, name = notebook[0], str(notebook[1])
     environment = invocation.locked(name)
     # byte-code is waited for here, so that no kernel has to
     options = {**_AS_SET, "frozen": False, "waits": True}

@@ -64,7 +64,7 @@ def check(invocation: Invocation, notebooks: tuple[str, ...], name: str | None, 
         project = replace(project, environments=(invocation.locked(name),))
         name = project.environments[0].name
     elif any(not environment.has_spec for environment in project.environments):
-        project = replace(project, environments=tuple(map(invocation.taken, project.environments)))
+        project = replace(project, environments=tuple(map(invocation.readable, project.environments)))
     found = check_notebooks(paths, project, name, invocation.as_written)
     if as_json:
         faults = (f for f in found if f.is_fault)

@@ -36,6 +36,7 @@ _PATH = re.compile(rf"(/(?:[A-Za-z0-9_!+=~-]|{_CODED})(?:[A-Za-z0-9._!+=~-]|{_CO
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _ARCHIVE = re.compile(r"/[^/]+/[^/]+\.(?:conda|tar\.bz2)(?:[?#].*)?$")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>\[\]]+")
+_HASH = re.compile(r"\s--hash[= ]\w+$")  # of a requirement, before its colon
 _CHANNEL_KEY = re.compile(r"\b(?:channel|url)\s*=+\s*['\"]?([^'\",\]]+)")
 _DEFAULT_REPOSITORY = DEFAULT_BASE.partition("/")[2].partition(":")[0]
 
@@ -142,13 +143,22 @@ def address_asks(address: str, own: Own) -> Iterator[Ask]:
 
 def dependency_asks(text: str, own: Own) -> Iterator[Ask]:
     """Yield what a match spec or a requirement asks for: a channel or an address of its own."""
-    channel, colons, _ = text.partition("::")
-    if colons and not re.search(r"[\s\[@]", channel):
+    for channel in dict.fromkeys(_before_colons(text)):
         yield from channel_asks(re.sub(r"/(noarch|[a-z]+-[a-z0-9]+)$", "", channel), own)
     for found in _CHANNEL_KEY.findall(text):
         yield from channel_asks(found.strip(), own)
     for url in _URL.findall(text):
         yield from address_asks(url.partition("::")[0].rstrip(",;)"), own)
+
+
+def _before_colons(text: str) -> Iterator[str]:
+    """Yield what may be a channel: readers differ in what it may be, and also take `CHANNEL:NAMESPACE:NAME`."""
+    places = [found.start() for found in re.finditer(":", text)]
+    for place in places[:-1]:
+        channel, rest = text[:place].strip(), text[place + 1 :]
+        is_address = rest.startswith("//") or ("://" in channel and not rest.startswith(":"))
+        if not is_address and ("$" in channel or not _HASH.search(channel)):
+            yield channel.rstrip(":")
 
 
 def mirror_asks(prefix: str, target: str, own: Own) -> Iterator[Ask]:

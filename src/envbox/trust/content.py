@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envbox import __version__
 from envbox.errors import SpecError
@@ -24,12 +23,16 @@ from envbox.trust import Ask, united
 from envbox.trust.addresses import Own, address_asks, base_asks, channel_asks, dependency_asks
 from envbox.trust.variables import variable_asks
 
+if TYPE_CHECKING:
+    from envbox.locks.spec.requirements import RequirementFiles
+
 _NULL_LIST = re.compile(r"^(channels|pip-repositories):[ \t]*(~|null)?[ \t]*(#.*)?$(?!\n\s*-)", re.MULTILINE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_MAY_NAME_FILES = re.compile(r"-[rc-]|\\")  # a backslash may write any of these letters
 _BASE, _VARIABLES = "envbox.base", "envbox.variables"
 
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same files ask for something else."""
 
 
@@ -40,7 +43,7 @@ def content_asks(spec: Path, locks: Sequence[Path], own: Own, place: Path) -> tu
     """
     from envbox.trust import allowances as allowing
 
-    paths = (spec, *locks, *_named_files(spec))
+    paths = (spec, *locks, *(file for found in _walks(spec) for file in found.files))
     names = [path.name for path in paths]
     said = [FORMAT, __version__, own.known, names, [_digest(path) for path in paths]]
     key = sha256(repr(said).encode(errors="surrogateescape")).hexdigest()
@@ -71,10 +74,9 @@ def spec_asks(path: Path, own: Own) -> Iterator[Ask]:
                     yield from dependency_asks(scalar, own)
             if key == "variables":
                 yield from variable_asks(dict(_mapping(value)), path.name)
-    for file in _named_files(path):
-        with suppress(OSError):
-            for line in file.read_bytes().decode(errors="replace").splitlines():
-                yield from dependency_asks(line, own)
+    for found in _walks(path):
+        for line in (*found.lines, *found.constraints):
+            yield from dependency_asks(line.text, own)
 
 
 def lock_asks(path: Path, own: Own) -> Iterator[Ask]:
@@ -126,7 +128,7 @@ def _any_asks(data: bytes, path: Path, own: Own) -> Iterator[Ask]:
                 yield from channel_asks(name, own) if re.fullmatch(r"[\w./-]+", name) else ()
         elif key == "dependencies":
             for name in found:
-                yield from dependency_asks(name, own) if "::" in name else ()
+                yield from dependency_asks(name, own) if name.count(":") > 1 else ()
         elif key == "custom_metadata":
             yield from _custom_asks(dict(_mapping(value)), path, own)
         elif key == "variables":
@@ -151,15 +153,18 @@ def _readings(path: Path) -> list[str]:
     return [_NULL_LIST.sub(r"\1: []", one) for one in dict.fromkeys([text, repaired(text)])]
 
 
-def _named_files(path: Path) -> tuple[Path, ...]:
-    """Return the requirement files that a spec names, and those that these name."""
-    from envbox.locks.spec.requirements import files_named
-    from envbox.locks.spec.text import read_text
+def _walks(path: Path) -> Iterator[RequirementFiles]:
+    """Yield what each line of a spec that names a requirement file leads to, by the reader that locks it."""
+    from envbox.locks.spec.requirements import RequirementFiles, one_line
 
-    try:
-        return files_named(read_text(path), path.parent) if path.is_file() else ()
-    except SpecError:
-        return ()
+    texts = [text for text in _readings(path) if _MAY_NAME_FILES.search(text)]
+    values = (value for text in texts for key, value in _pairs(text) if key == "dependencies")
+    named = dict.fromkeys(one_line(scalar) for value in values for scalar in _scalars(value))
+    for text in named:
+        if text.startswith("-"):
+            found = RequirementFiles(path.absolute().parent)  # one each: no other uses up how many are read
+            found.add(text)
+            yield found
 
 
 def _pairs(text: str, *, is_deep: bool = False) -> Iterator[tuple[str, Any]]:
@@ -168,10 +173,13 @@ def _pairs(text: str, *, is_deep: bool = False) -> Iterator[tuple[str, Any]]:
     """
     import yaml
 
-    try:
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return
+    root = None
+    for loader in (yaml.CSafeLoader, yaml.SafeLoader):  # specs are locked by the second, which takes more
+        try:
+            root = yaml.compose(text, Loader=loader)
+            break
+        except (yaml.YAMLError, RecursionError, ValueError):
+            continue
     for node in _mappings(root) if is_deep else [root, *_merged(root)]:
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode):

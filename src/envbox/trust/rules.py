@@ -23,7 +23,7 @@ from envbox.trust.variables import env_file_asks, variable_asks
 
 NO_ASK = frozenset({
     "platforms", "environment", "jobs", "offline", "exclude_newer", "timeout",
-    "cache_dir",  # never a project's
+    "cache_dir", "trust_python",  # never a project's: its files are refused that say them
 })  # fmt: skip
 """Settings that stay inside the project, whatever their value."""
 NO_ENVIRONMENT_ASK = frozenset({

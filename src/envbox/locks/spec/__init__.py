@@ -25,7 +25,7 @@ from envbox.errors import SpecError
 from envbox.lockfile.variables import variable_fault
 from envbox.locks.spec.document import Asked, Document, canonical, parsed
 from envbox.locks.spec.faults import channel_fault, index_fault, match_spec_fault
-from envbox.locks.spec.requirements import RequirementFiles
+from envbox.locks.spec.requirements import RequirementFiles, one_line
 from envbox.locks.spec.selectors import content_hash, is_known, twin
 from envbox.locks.spec.text import Faults, Place, read_text, text_faults
 from envbox.locks.spec.warnings import warnings_of
@@ -248,7 +248,7 @@ def _check_items(whole: Document, folder: Path, faults: Faults) -> None:
     for number, item in enumerate(dependencies if isinstance(dependencies, list) else []):
         place = ("dependencies", number)
         if isinstance(item, str) and item.strip():
-            words = match_spec_fault(_one_line(item))
+            words = match_spec_fault(one_line(item))
             faults += [(lines.get(place, 0), words)] if words else []
         section = item.get("pip") if isinstance(item, dict) else None
         for n, requirement in enumerate(section if isinstance(section, list) else []):
@@ -261,7 +261,7 @@ def _read_files(section: Iterable[str], folder: Path) -> RequirementFiles:
     """Return the requirements of a pip section, and of the files that it names."""
     found = RequirementFiles(folder)
     for line in section:
-        found.add(_one_line(line))
+        found.add(one_line(line))
     return found
 
 
@@ -285,16 +285,11 @@ def _asked(document: Document, platform: str, path: Path, folder: Path) -> Asked
     dependencies = document.dependencies(platform)
     faults = _shape_faults({"dependencies": dependencies}, {})
     _raise(path, [(0, f"on {platform}, {words}") for _, words in faults])
-    conda = [_one_line(item) for item in dependencies if isinstance(item, str)]
+    conda = [one_line(item) for item in dependencies if isinstance(item, str)]
     pip = _read_files(_section(document, platform), folder).asked()
     if pip and "pip" not in conda:
         conda.append("pip")
     return tuple(dict.fromkeys(conda)), pip
-
-
-def _one_line(text: str) -> str:
-    """Return a dependency as it is asked for: to conda, a tab between words is a blank."""
-    return text.replace("\t", " ").strip()
 
 
 def _specification(document: Document, asked: Mapping[str, Asked], path: Path) -> Any:

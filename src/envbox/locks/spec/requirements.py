@@ -64,6 +64,11 @@ class RequirementFiles:
         """Read a line of the section, and what it names."""
         self._add(Line(text), self.folder, is_constraint=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were read."""
+        return tuple(sorted({path for path, _ in self._read}))
+
     def asked(self) -> tuple[str, ...]:
         """Return the requirements, each within the constraints on its project."""
         bounds: dict[str, list[str]] = {}
@@ -127,6 +132,11 @@ class RequirementFiles:
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
             return f"cannot be read: {getattr(error, 'strerror', None) or error}", None
         return "", path
+
+
+def one_line(text: str) -> str:
+    """Return a dependency as it is asked for: to conda, a tab between words is a blank."""
+    return text.replace("\t", " ").strip()
 
 
 def root_of(folder: Path) -> Path:
