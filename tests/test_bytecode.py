@@ -8,6 +8,7 @@ import shutil
 import struct
 import sys
 import tarfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -242,6 +243,34 @@ def test_a_compiler_that_is_not_as_it_was_installed_is_installed_anew(how: str, 
     assert installed(locked, settings) == before
     assert before.read_bytes() == data
     assert not kept.exists()
+
+
+def in_time(call: Callable[[], object]) -> None:
+    """See that a call comes back."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_fifo_in_place_of_what_was_kept_blocks_nobody(tmp_path: Path) -> None:
+    keeping = replace(THIS, store=tmp_path / "store")
+    sources = [("/a.py", b"x = 1\n")]
+    keeping.compile_sources(sources)
+    (stored,) = (tmp_path / "store").iterdir()
+    stored.unlink()
+    os.mkfifo(stored)
+    in_time(lambda: keeping.compile_sources(sources))
+    assert stored.is_file()
+
+
+def test_a_fifo_in_place_of_a_seal_blocks_nobody(tmp_path: Path) -> None:
+    locked, settings = fake_python(tmp_path / "channel", "3.11.9"), trusting(tmp_path / "cache")
+    seal = installed(locked, settings).parent.parent / SEAL
+    seal.unlink()
+    os.mkfifo(seal)
+    in_time(lambda: installed(locked, settings))
+    assert seal.is_file()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of another user can be made by root alone")

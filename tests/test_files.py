@@ -149,6 +149,24 @@ def test_nothing_outside_a_cache_is_removed(marked: Path, what: str) -> None:
     assert path.lstat() == before
 
 
+@pytest.mark.parametrize("text", ["", "x", "envbox cache", "envbox cache, format 1\nand more\n"])
+def test_a_file_of_the_marker_s_name_makes_no_cache(tmp_path: Path, text: str) -> None:
+    (tmp_path / CACHE_MARKER).write_text(text)
+    (tmp_path / "a").write_text("kept")
+    assert not clear_way(tmp_path / "a", is_folder=True)
+    assert (tmp_path / "a").read_text() == "kept"
+
+
+def test_nothing_of_a_person_s_is_removed_even_where_a_marker_lies(marked: Path) -> None:
+    (marked / "cache/notes").write_text("kept")
+    with pytest.raises(ToolError, match="notes/x"):
+        write_whole(marked / "cache/notes/x", b"new", is_cache=False)
+    with pytest.raises(ToolError), whole_file(marked / "cache/a", is_cache=False):
+        (marked / "cache/a/below").mkdir(parents=True)
+    assert (marked / "cache/notes").read_text() == "kept"
+    assert (marked / "cache/a/below").is_dir()
+
+
 @pytest.mark.parametrize("ahead", [-25 * 3600, 25 * 3600])
 def test_what_was_written_aside_before_the_clock_was_set_back_is_a_leftover(
     tmp_path: Path, ahead: float

@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -147,6 +149,27 @@ def test_a_document_that_drips(registry: PaperRegistry, settings: Settings, monk
     registry.put_manifest(IMAGE, OCI[0], b" " * (1 << 20))
     monkeypatch.setattr(answers, "LONGEST_ANSWER", -1.0)
     fails(registry, settings, "does not come to its end", ToolError)
+
+
+def test_headers_that_drip(registry: PaperRegistry, settings: Settings) -> None:
+    ended = threading.Event()
+
+    def trick(handler: BaseHTTPRequestHandler) -> bool:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        with suppress(OSError):
+            while not ended.wait(0.05):
+                handler.wfile.write(b"x")
+        return True
+
+    registry.tricks.append(trick)
+    guard = threading.Timer(15, ended.set)  # without a bound, it would go on for ever
+    guard.start()
+    try:
+        fails(registry, replace(settings, timeout=0.3), "does not answer in time|timed out", ToolError)
+        assert not ended.is_set()
+    finally:
+        guard.cancel()
+        ended.set()
 
 
 def test_a_manifest_that_stalls(registry: PaperRegistry, settings: Settings) -> None:

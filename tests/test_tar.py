@@ -151,6 +151,20 @@ def test_an_extension_header_larger_than_any_path_is_refused() -> None:
         read(header("x", b"x", size=2 << 20) + bytes(3 << 20))
 
 
+@pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000 + "9", "", "1" * 7])
+def test_a_length_that_is_no_number_is_refused(digits: str) -> None:
+    body = f"{digits} path=a\n".encode()
+    data = header("PaxHeaders/x", b"x", size=len(body)) + body + padding(len(body)) + header("a") + END
+    with pytest.raises(TarError, match="damaged extension"):
+        read(data)
+
+
+@pytest.mark.parametrize("key", ["size", "mtime", "uid"])
+def test_a_number_that_is_too_long_is_refused(key: str) -> None:
+    with pytest.raises(TarError, match="damaged extension"):
+        read(tarball([("a", File(b"x", pax={key: "9" * 5000}))]))
+
+
 def test_noise_is_refused_or_read_but_never_crashes() -> None:
     whole = tarball([("a" * 120, File(b"x" * 600)), ("b", File(b"y", pax={"mtime": "1.5"}))])
     dice = random.Random(0)

@@ -261,6 +261,16 @@ def test_a_redirect_to_what_is_no_server_is_not_followed(
     assert "pw" not in caught.value.message
 
 
+@pytest.mark.parametrize("where", [b"http://[::1", b"http://.a/", b"http://h/\xff\xfe", b"http://[x]/"])
+def test_a_redirect_to_what_is_no_address_is_said(server: Guarded, settings: Settings, where: bytes) -> None:
+    def moved(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + where + b"\r\n\r\n")
+
+    server.instead = lambda _: moved
+    with pytest.raises(requests.exceptions.InvalidURL, match="sends us on to what is no address"):
+        Transport(settings).get(server.url)
+
+
 def test_a_redirect_out_of_https_is_not_followed(folder: Path, settings: Settings, tmp_path: Path) -> None:
     ca, context = make_certificates(tmp_path)
     with guarded(folder, context=context) as secure, guarded(folder) as plain:

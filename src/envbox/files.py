@@ -29,6 +29,8 @@ from envbox.errors import ToolError
 PART = ".part"
 CACHE_MARKER = ".envbox-cache"
 """The file that makes a folder a cache."""
+_MARKED = re.compile(rb"envbox cache, format \d+\n")
+_LONGEST_MARK = 64  # bytes
 _IN_THE_WAY = (errno.ENOTDIR, errno.EACCES, errno.EPERM)
 Made = TypeVar("Made")
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
@@ -57,7 +59,9 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
                 yield file
             return
         handle, name = _in_folder(
-            path.parent, lambda: tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent)
+            path.parent,
+            lambda: tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PART, dir=path.parent),
+            is_cache,
         )
     except OSError as error:
         raise disk_error(path, error, is_cache) from error
@@ -71,7 +75,7 @@ def whole_file(path: Path, mode: int = 0o644, is_cache: bool = True) -> Iterator
             with suppress(OSError):  # only root can give a file to somebody else
                 os.chown(part, before.st_uid, before.st_gid)
         part.chmod(mode if before is None else stat.S_IMODE(before.st_mode))
-        _take_place(part, path)
+        _take_place(part, path, is_cache)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(path, error, is_cache) from error
@@ -266,8 +270,11 @@ def make_folder(path: Path, mode: int = 0o777) -> None:
         path.mkdir(mode, parents=True, exist_ok=True)
 
 
-def _in_folder(folder: Path, make: Callable[[], Made]) -> Made:
+def _in_folder(folder: Path, make: Callable[[], Made], is_cache: bool = True) -> Made:
     """Make something in a folder, and the folder if need be."""
+    if not is_cache:  # what stands in the way is a person's
+        folder.mkdir(parents=True, exist_ok=True)
+        return make()
     make_folder(folder)
     try:
         return make()
@@ -290,7 +297,7 @@ def clear_way(path: Path, *, is_folder: bool = False) -> bool:
     is_opened = False
     below: list[Path] = []
     for folder in path.parents:
-        if is_regular(folder / CACHE_MARKER):
+        if _is_cache(folder):
             break
         below.append(folder)
     else:
@@ -317,12 +324,19 @@ def clear_way(path: Path, *, is_folder: bool = False) -> bool:
     return True
 
 
-def _take_place(part: Path, path: Path) -> None:
+def _is_cache(folder: Path) -> bool:
+    """Return whether a folder has a cache's marker. A file of its name alone may be anybody's."""
+    with suppress(OSError), open_file(folder / CACHE_MARKER) as file:
+        return bool(_MARKED.fullmatch(file.read(_LONGEST_MARK)))
+    return False
+
+
+def _take_place(part: Path, path: Path, is_cache: bool) -> None:
     """Rename what is finished to its name."""
     try:
         part.replace(path)
     except (IsADirectoryError, NotADirectoryError, FileExistsError):
-        if not clear_way(path):
+        if not is_cache or not clear_way(path):
             raise
         part.replace(path)
 

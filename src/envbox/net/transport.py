@@ -176,6 +176,14 @@ def open_session(settings: Settings) -> requests.Session:
     trusted = certificates(settings, os.environ)
 
     class Session(requests.Session):
+        def send(self, *args: Any, **named: Any) -> requests.Response:
+            try:
+                return super().send(*args, **named)
+            except requests.RequestException:
+                raise
+            except ValueError as error:  # of urllib and urllib3, and what is no UTF-8
+                raise requests.exceptions.InvalidURL("it sends us on to what is no address") from error
+
         def rebuild_auth(
             self, prepared_request: requests.PreparedRequest, response: requests.Response
         ) -> None:
@@ -201,13 +209,16 @@ def open_session(settings: Settings) -> requests.Session:
 
     found = Session()
     found.max_redirects = MOST_REDIRECTS
-    found.mount("https://", _patient_adapter())
-    found.mount("http://", _patient_adapter())
+    found.mount("https://", patient_adapter())
+    found.mount("http://", patient_adapter())
     return found
 
 
-def _patient_adapter() -> Any:
-    """Return an adapter whose connections wait for all of the headers, not for each byte of them."""
+def patient_adapter(**pools: Any) -> Any:
+    """Return an adapter whose connections wait for all of the headers, not for each byte of them.
+
+    :param pools: as `requests.adapters.HTTPAdapter` takes them
+    """
     import http.client
 
     from requests.adapters import HTTPAdapter
@@ -247,19 +258,19 @@ def _patient_adapter() -> Any:
     class SecurePool(HTTPSConnectionPool):
         ConnectionCls = patient(HTTPSConnection)
 
-    pools = {"http": PlainPool, "https": SecurePool}
+    classes = {"http": PlainPool, "https": SecurePool}
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *args: Any, **named: Any) -> None:
             super().init_poolmanager(*args, **named)
-            self.poolmanager.pool_classes_by_scheme = pools
+            self.poolmanager.pool_classes_by_scheme = classes
 
         def proxy_manager_for(self, *args: Any, **named: Any) -> Any:
             manager = super().proxy_manager_for(*args, **named)
-            manager.pool_classes_by_scheme = pools
+            manager.pool_classes_by_scheme = classes
             return manager
 
-    return Adapter()
+    return Adapter(**pools)
 
 
 def offline_error(address: str) -> ToolError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbox.errors import EnvboxError, ImageError, ToolError
-from envbox.net.transport import certificate_hint, offline_error, open_session
+from envbox.net.transport import certificate_hint, offline_error, open_session, patient_adapter
 from envbox.registry.credentials import Credentials, find_credentials
 from envbox.registry.reference import Reference, endpoint, is_loopback, push_endpoint
 from envbox.registry.responses import read_json, reason, said, seconds
@@ -323,12 +323,10 @@ class Access:
 
 
 def _session(settings: Settings) -> requests.Session:
-    from requests.adapters import HTTPAdapter
-
     session = open_session(settings)
     session.headers.update({"User-Agent": "envbox", "Accept-Encoding": "identity"})
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))
+        session.mount(scheme, patient_adapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS))
     return session
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbox.errors import ToolError
-from envbox.files import write_whole
+from envbox.files import read_file, write_whole
 from envbox.oci import canonical_json
 from envbox.packages.confine.converse import Program, Request
 from envbox.packages.confine.roads import Road, run_program
@@ -193,7 +193,7 @@ def _read_stored(path: Path) -> bytes | None:
     import zstandard
 
     try:
-        stored = path.read_bytes()
+        stored = read_file(path)
         found = zstandard.ZstdDecompressor().decompress(stored[_DIGEST:])
     except (OSError, zstandard.ZstdError):
         return None

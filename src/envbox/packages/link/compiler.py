@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from envbox.errors import LockfileError, ToolError
-from envbox.files import PART, disk_error, only_one, write_whole
+from envbox.files import PART, disk_error, only_one, read_file, write_whole
 from envbox.lockfile import Lock, LockedPackage, lock_command
 from envbox.oci import canonical_json
 from envbox.packages.confine.converse import Program
@@ -201,7 +201,7 @@ def _sealed(compiler: Compiler) -> Compiler | None:
     """Return the compiler, when it is in the cache as it was installed."""
     folder = compiler.program.folder
     try:
-        said: dict[str, Any] = json.loads((folder / SEAL).read_bytes())
+        said: dict[str, Any] = json.loads(read_file(folder / SEAL))
         if said["tree"] != _tree(folder):
             return None
         return replace(compiler, magic=str(said["magic"]), is_hash_known=said["hashes"] is True)

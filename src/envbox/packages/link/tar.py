@@ -17,6 +17,9 @@ END = bytes(2 * BLOCK)
 CHUNK = 1 << 20
 _USTAR_LIMIT = 8**11
 _EXTENSION_LIMIT = 1 << 20  # a PAX or GNU extension is a few paths; a larger one is an attack
+_MOST_DIGITS = len(
+    str(_EXTENSION_LIMIT)
+)  # of a record's length; Python refuses to read a number of thousands
 _ZERO_BLOCK = bytes(BLOCK)
 _ATTRIBUTE = "SCHILY.xattr."
 
@@ -221,7 +224,8 @@ def _parse_pax(body: bytes) -> dict[str, str]:
     found = {}
     while body:
         digits, space, _ = body.partition(b" ")
-        if not space or not digits.isdigit() or not len(digits) + 3 < int(digits) <= len(body):
+        is_number = bool(space) and len(digits) <= _MOST_DIGITS and digits.isdigit()
+        if not is_number or not len(digits) + 3 < int(digits) <= len(body):
             raise TarError("has a damaged extension header")
         record, body = body[len(digits) + 1 : int(digits)], body[int(digits) :]
         key, equals, value = record.partition(b"=")
