@@ -541,8 +541,9 @@ def envbox(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
         "ENVBOX_CACHE_DIR": str(shop.tiny.folder / "cache"),
         "ENVBOX_CONFIG": os.devnull,
     }
+    trusting = ("--trust", "--trust-python")
     return subprocess.run(
-        [sys.executable, "-m", "envbox", "--trust", "--trust-python", "-C", str(shop.tiny.folder), *arguments],
+        [sys.executable, "-m", "envbox", *trusting, "-C", str(shop.tiny.folder), *arguments],
         env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

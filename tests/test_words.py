@@ -126,7 +126,7 @@ def test_every_command_is_among_them() -> None:
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: re.sub(r"[^a-z. -]", "", " ".join(line))[:40])
 def test_no_foreign_text_steers_a_terminal(line: tuple[str, ...], project: Path) -> None:
-    said = on_a_terminal("--offline", *line, cwd=project)
+    said = on_a_terminal("--trust", "--offline", *line, cwd=project)
     assert not RAW.search(said), repr(said)
     assert "Traceback" not in said
     assert "\nerror: forged" not in said or line[0] == "export"
@@ -171,7 +171,7 @@ def test_no_answer_steers_a_terminal(tmp_path: Path) -> None:
             f'base = "{host}/me/base:1"\n[mirrors]\n"https://conda.anaconda.org" = "http://u:pw@{host}/SECRET/t/T"\n'
         )
         for line in (("lock",), ("-v", "lock"), ("--offline", "lock"), ("pull", f"{host}/a/b:1")):
-            said = on_a_terminal(*line, cwd=tmp_path, ENVBOX_TIMEOUT="5")
+            said = on_a_terminal("--trust", *line, cwd=tmp_path, ENVBOX_TIMEOUT="5")
             assert not RAW.search(said), repr(said)
             assert not re.search("SECRET|pw@|/T/", said), said
             assert "Traceback" not in said
