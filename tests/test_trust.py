@@ -269,7 +269,7 @@ def test_channels(channel: str, said: list[str]) -> None:
         ("a@evil::numpy", ["evil"]),
         ("conda-forge::evil::numpy", ["conda-forge::evil"]),
         ("evil:x:numpy", ["https://conda.anaconda.org/evil"]),
-        ("evil:x:numpy # https://pypi.org/simple", ["https://conda.anaconda.org/evil"]),
+        ("evil:x:numpy # https://pypi.org/simple", ["https://conda.anaconda.org/evil", "evil:x"]),
         ("x ==1 --hash=sha256:00 --hash=sha256:11 --hash=sha256:22", []),
         ("$A --hash=sha256:x:numpy", ["$A --hash", "$A to"]),
         ("http://evil.example:80/c::numpy", ["http://evil.example:80/c"]),

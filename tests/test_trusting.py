@@ -375,6 +375,36 @@ def test_a_file_to_be_imported_is_asked_about(
     assert listener.heard
 
 
+def test_no_jupyter_of_the_project_is_put_beside_an_image_of_anothers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from envbox.cli import beside
+    from envbox.cli.context import Invocation
+    from envbox.sessions.jupyter import own_server
+    from envbox.sessions.launch import probe
+    from envbox.sessions.launch.container import Launch
+
+    (project / "envbox.toml").write_text('jupyter = "environments/e.yml"\nown_path = true\n')
+    taken = []
+    monkeypatch.setattr(beside, "can_be_beside", lambda *_: None)
+    monkeypatch.setattr(probe, "look_inside", lambda *_: probe.ImageFacts("2.36", has_kernels=True))
+    monkeypatch.setattr(own_server, "obtain_jupyter", lambda where, settings, report: taken.append(settings))
+
+    def put() -> tuple[Path | None, bool]:
+        invocation = Invocation(str(project), quiet=True, verbose=False)
+        invocation.__dict__["engine"] = SimpleNamespace(platform="linux-64")
+        launch = Launch(image="i", name="n", project=project, kind="notebook", command=())
+        beside.with_jupyter_beside_image(invocation, launch, None)
+        return taken[-1].jupyter, taken[-1].own_path
+
+    assert put() == (None, False)
+    (project.parent / "own.toml").write_text(f'jupyter = "{project}/own.yml"\n')
+    monkeypatch.setenv("ENVBOX_CONFIG", str(project.parent / "own.toml"))
+    assert put() == (project / "own.yml", False)
+
+
 EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttp://{}/c/noarch/x-1-0.conda\n"
 
 
