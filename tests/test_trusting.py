@@ -182,11 +182,11 @@ STARTING = [
 ]
 
 
-def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def refused(command: list[str], capsys: pytest.CaptureFixture[str], hint: str = "envbox trust ") -> str:
     assert run(command) == 1, command
     said = capsys.readouterr().err
     assert "needs to be trusted first" in said, (command, said)
-    assert "envbox trust " in said
+    assert hint in said
     assert SECRET not in said
     return said
 
@@ -405,6 +405,83 @@ def test_no_jupyter_of_the_project_is_put_beside_an_image_of_anothers(
     assert put() == (project / "own.yml", False)
 
 
+@pytest.mark.parametrize(
+    ("link", "command"),
+    [
+        ("environments/f.yml", ["import", "theirs.txt", "--name", "f", "--force"]),
+        ("environments/f.conda-lock.yml", ["import", "theirs.txt", "--name", "f", "--force"]),
+        ("environments/f.yml", ["init", "-n", "f"]),
+        ("n.ipynb", ["stamp", "n.ipynb", "-n", "e"]),
+        ("out.txt", ["export", "e", "--format", "conda-lock", "-o", "out.txt"]),
+        ("sub/out.txt", ["export", "e", "--format", "conda-lock", "-o", "sub/out.txt"]),
+        ("x.oci.tar", ["build", "e", "--frozen", "-o", "x.oci.tar"]),
+    ],
+)
+def test_nothing_is_written_where_a_link_leads_out(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], link: str, command: list[str]
+) -> None:
+    victim = project.parent / "victim"
+    lock = LOCK.format(base=BASE, url="https://conda.anaconda.org/conda-forge", zeros="ab" * 32)
+    (project / "environments/e.conda-lock.yml").write_text(lock)
+    (project / "theirs.txt").write_text(EXPLICIT.format(listener.address).replace(
+        f"http://{listener.address}/c", "https://conda.anaconda.org/conda-forge"))  # fmt: skip
+    (project / "sub").mkdir()
+    (project / link).unlink(missing_ok=True)
+    (project / link).symlink_to(victim)
+    if link == "n.ipynb":
+        victim.write_text(NOTEBOOK)
+    before = victim.read_text() if victim.exists() else None
+    said = refused(["--offline", *command], capsys, hint="envbox --trust")
+    assert f"reads and writes {victim}" in said
+    assert "envbox trust " not in said or "environments/" in link
+    assert (victim.read_text() if victim.exists() else None) == before
+
+
+def test_a_lockfile_of_an_image_is_not_written_where_a_link_leads_out(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from envbox.images import embedded_lock
+
+    monkeypatch.setattr(embedded_lock, "lockfile_in_registry", lambda *_: b"lock")
+    (project / "environments/f.conda-lock.yml").symlink_to(project.parent / "victim")
+    refused(["lock", "--from-image", "x", "--platform", "linux-64", "f"], capsys, hint="envbox --trust")
+    assert not (project.parent / "victim").exists()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml", "a.py", "a.ipynb"])
+def test_what_a_link_leads_out_to_is_not_read_into_a_spec(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    other = project.parent / name
+    other.write_text({
+        "requirements.txt": "secretpackage\n",
+        "pyproject.toml": '[project]\ndependencies = ["secretpackage"]\n',
+        "a.py": "import secretpackage\n",
+        "a.ipynb": NOTEBOOK.replace("[]", '[{"cell_type": "code", "metadata": {}, "outputs": [], '
+            '"execution_count": null, "source": "import secretpackage"}]'),
+    }[name])  # fmt: skip
+    (project / name).symlink_to(other)
+    assert run(["--trust", "--offline", "init", "-n", "f"]) == 0  # settings by a link are asked about
+    said = capsys.readouterr().err
+    assert f"{name} was not read: a link out of" in said
+    assert "secretpackage" not in said + (project / "environments/f.yml").read_text()
+
+
+def test_a_spec_by_its_path_is_allowed_by_its_path(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVBOX_MIRRORS", f"docker.io={listener.address}")
+    file = project.parent / "theirs.yml"
+    file.write_text(f"channels: ['http://{listener.address}/c']\ndependencies: [x]\n")
+    lock = project.parent / "theirs.conda-lock.yml"
+    lock.write_text(LOCK.format(base="evil.example/b:1", url="https://evil.example/c", zeros="ab" * 32))
+    assert f"envbox trust {file};" in refused(["lock", str(file)], capsys)
+    assert run(["trust", str(file)]) == 0
+    assert run(["lock", str(file)]) == 1
+    assert "needs to be trusted" not in capsys.readouterr().err
+    assert listener.heard
+
+
 EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttp://{}/c/noarch/x-1-0.conda\n"
 
 
@@ -556,9 +633,13 @@ def test_a_result_is_not_led_out_of_the_project_by_a_link(
     project: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     (project / name).symlink_to(project.parent / "victim")
-    said = refused(["exec", "--html", "n.ipynb"], capsys)
+    said = refused(["exec", "--html", "n.ipynb"], capsys, hint="envbox --trust")
     assert f"reads and writes {project.parent}/victim" in said
-    refused(["exec", "-n", "e", "--html", "n.ipynb"], capsys)
+    assert "envbox trust " not in said
+    refused(["exec", "-n", "e", "--html", "n.ipynb"], capsys, hint="envbox --trust")
+    if name.endswith(".html"):  # which is not written
+        run(["--offline", "exec", "--engine", "docker", "n.ipynb"])
+        assert "needs to be trusted" not in capsys.readouterr().err
     (project / name).unlink()
     (project / name).symlink_to("inside")
     assert run(["trust", "--show", "--json"]) == 0
