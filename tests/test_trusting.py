@@ -463,7 +463,7 @@ def test_what_a_link_leads_out_to_is_not_read_into_a_spec(
     (project / name).symlink_to(other)
     assert run(["--trust", "--offline", "init", "-n", "f"]) == 0  # settings by a link are asked about
     said = capsys.readouterr().err
-    assert f"{name} was not read: a link out of" in said
+    assert f"{name} was not read: it is a link out of" in said
     assert "secretpackage" not in said + (project / "environments/f.yml").read_text()
 
 
@@ -480,6 +480,25 @@ def test_a_spec_by_its_path_is_allowed_by_its_path(
     assert run(["lock", str(file)]) == 1
     assert "needs to be trusted" not in capsys.readouterr().err
     assert listener.heard
+
+
+def test_what_is_trusted_is_looked_for_where_the_invocation_is(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.parent / "other").mkdir()
+    file = project.parent / "other/theirs.yml"
+    file.write_text("channels: [evil]\ndependencies: [x]\n")
+    monkeypatch.chdir("/")
+    said = refused(["-C", str(project), "lock", "../other/theirs.yml"], capsys)
+    assert f"envbox trust {file};" in said
+    assert run(["-C", str(project), "trust", "../other/theirs.yml"]) == 0
+    assert is_allowed(["-C", str(project), "trust", "--show", "--json", "../other/theirs.yml"], capsys)
+    assert run(["-C", str(project), "trust", "../none.yml"]) == 2
+    assert f"there is no {project.parent}/none.yml" in capsys.readouterr().err
+    write(project, HEARD, listener)
+    refused(["-C", str(project), "lock"], capsys)
+    assert run(["-C", str(project / "environments"), "trust", ".."]) == 0
+    assert is_allowed(["-C", str(project), "trust", "--show", "--json"], capsys)
 
 
 EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttp://{}/c/noarch/x-1-0.conda\n"
