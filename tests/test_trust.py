@@ -269,7 +269,7 @@ def test_channels(channel: str, said: list[str]) -> None:
         ("a@evil::numpy", ["evil"]),
         ("conda-forge::evil::numpy", ["conda-forge::evil"]),
         ("evil:x:numpy", ["https://conda.anaconda.org/evil"]),
-        ("evil:x:numpy # https://pypi.org/simple", ["https://conda.anaconda.org/evil"]),
+        ("evil:x:numpy # https://pypi.org/simple", ["https://conda.anaconda.org/evil", "evil:x"]),
         ("x ==1 --hash=sha256:00 --hash=sha256:11 --hash=sha256:22", []),
         ("$A --hash=sha256:x:numpy", ["$A --hash", "$A to"]),
         ("http://evil.example:80/c::numpy", ["http://evil.example:80/c"]),
@@ -401,6 +401,17 @@ def test_lockfiles(
     found = words(united(lock_asks(path, NOBODY)))
     assert len(found) == len(said)
     assert all(part in one for one, part in zip(found, said, strict=True))
+
+
+@pytest.mark.parametrize("end", ["$TOKEN-1-0.conda", "y-1-0.conda?q=$TOKEN", "y-1-0.conda?/../evil"])
+def test_no_address_is_left_out_since_another_of_its_folder_is_usual(place: Place, end: str) -> None:
+    path = place.root / "e.conda-lock.yml"
+    first, _, entry = LOCK.format(**USUAL).partition("- name: x\n")
+    entry = "- name: x\n" + entry.removesuffix("version: 1\n")
+    for order in ([end, "x-1-0.conda"], ["x-1-0.conda", end]):
+        parts = (entry.replace("x-1-0.conda", one).replace("x\n", f"x{one[0]}\n", 1) for one in order)
+        path.write_text(first + "".join(parts) + "version: 1\n")
+        assert words(lock_asks(path, NOBODY))
 
 
 @pytest.mark.parametrize(

@@ -182,11 +182,11 @@ STARTING = [
 ]
 
 
-def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def refused(command: list[str], capsys: pytest.CaptureFixture[str], hint: str = "envbox trust ") -> str:
     assert run(command) == 1, command
     said = capsys.readouterr().err
     assert "needs to be trusted first" in said, (command, said)
-    assert "envbox trust " in said
+    assert hint in said
     assert SECRET not in said
     return said
 
@@ -375,6 +375,132 @@ def test_a_file_to_be_imported_is_asked_about(
     assert listener.heard
 
 
+def test_no_jupyter_of_the_project_is_put_beside_an_image_of_anothers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from envbox.cli import beside
+    from envbox.cli.context import Invocation
+    from envbox.sessions.jupyter import own_server
+    from envbox.sessions.launch import probe
+    from envbox.sessions.launch.container import Launch
+
+    (project / "envbox.toml").write_text('jupyter = "environments/e.yml"\nown_path = true\n')
+    taken = []
+    monkeypatch.setattr(beside, "can_be_beside", lambda *_: None)
+    monkeypatch.setattr(probe, "look_inside", lambda *_: probe.ImageFacts("2.36", has_kernels=True))
+    monkeypatch.setattr(own_server, "obtain_jupyter", lambda where, settings, report: taken.append(settings))
+
+    def put() -> tuple[Path | None, bool]:
+        invocation = Invocation(str(project), quiet=True, verbose=False)
+        invocation.__dict__["engine"] = SimpleNamespace(platform="linux-64")
+        launch = Launch(image="i", name="n", project=project, kind="notebook", command=())
+        beside.with_jupyter_beside_image(invocation, launch, None)
+        return taken[-1].jupyter, taken[-1].own_path
+
+    assert put() == (None, False)
+    (project.parent / "own.toml").write_text(f'jupyter = "{project}/own.yml"\n')
+    monkeypatch.setenv("ENVBOX_CONFIG", str(project.parent / "own.toml"))
+    assert put() == (project / "own.yml", False)
+
+
+@pytest.mark.parametrize(
+    ("link", "command"),
+    [
+        ("environments/f.yml", ["import", "theirs.txt", "--name", "f", "--force"]),
+        ("environments/f.conda-lock.yml", ["import", "theirs.txt", "--name", "f", "--force"]),
+        ("environments/f.yml", ["init", "-n", "f"]),
+        ("n.ipynb", ["stamp", "n.ipynb", "-n", "e"]),
+        ("out.txt", ["export", "e", "--format", "conda-lock", "-o", "out.txt"]),
+        ("sub/out.txt", ["export", "e", "--format", "conda-lock", "-o", "sub/out.txt"]),
+        ("x.oci.tar", ["build", "e", "--frozen", "-o", "x.oci.tar"]),
+    ],
+)
+def test_nothing_is_written_where_a_link_leads_out(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], link: str, command: list[str]
+) -> None:
+    victim = project.parent / "victim"
+    lock = LOCK.format(base=BASE, url="https://conda.anaconda.org/conda-forge", zeros="ab" * 32)
+    (project / "environments/e.conda-lock.yml").write_text(lock)
+    (project / "theirs.txt").write_text(EXPLICIT.format(listener.address).replace(
+        f"http://{listener.address}/c", "https://conda.anaconda.org/conda-forge"))  # fmt: skip
+    (project / "sub").mkdir()
+    (project / link).unlink(missing_ok=True)
+    (project / link).symlink_to(victim)
+    if link == "n.ipynb":
+        victim.write_text(NOTEBOOK)
+    before = victim.read_text() if victim.exists() else None
+    said = refused(["--offline", *command], capsys, hint="envbox --trust")
+    assert f"reads and writes {victim}" in said
+    assert "envbox trust " not in said or "environments/" in link
+    assert (victim.read_text() if victim.exists() else None) == before
+
+
+def test_a_lockfile_of_an_image_is_not_written_where_a_link_leads_out(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from envbox.images import embedded_lock
+
+    monkeypatch.setattr(embedded_lock, "lockfile_in_registry", lambda *_: b"lock")
+    (project / "environments/f.conda-lock.yml").symlink_to(project.parent / "victim")
+    refused(["lock", "--from-image", "x", "--platform", "linux-64", "f"], capsys, hint="envbox --trust")
+    assert not (project.parent / "victim").exists()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml", "a.py", "a.ipynb"])
+def test_what_a_link_leads_out_to_is_not_read_into_a_spec(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    other = project.parent / name
+    other.write_text({
+        "requirements.txt": "secretpackage\n",
+        "pyproject.toml": '[project]\ndependencies = ["secretpackage"]\n',
+        "a.py": "import secretpackage\n",
+        "a.ipynb": NOTEBOOK.replace("[]", '[{"cell_type": "code", "metadata": {}, "outputs": [], '
+            '"execution_count": null, "source": "import secretpackage"}]'),
+    }[name])  # fmt: skip
+    (project / name).symlink_to(other)
+    assert run(["--trust", "--offline", "init", "-n", "f"]) == 0  # settings by a link are asked about
+    said = capsys.readouterr().err
+    assert f"{name} was not read: it is a link out of" in said
+    assert "secretpackage" not in said + (project / "environments/f.yml").read_text()
+
+
+def test_a_spec_by_its_path_is_allowed_by_its_path(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVBOX_MIRRORS", f"docker.io={listener.address}")
+    file = project.parent / "theirs.yml"
+    file.write_text(f"channels: ['http://{listener.address}/c']\ndependencies: [x]\n")
+    lock = project.parent / "theirs.conda-lock.yml"
+    lock.write_text(LOCK.format(base="evil.example/b:1", url="https://evil.example/c", zeros="ab" * 32))
+    assert f"envbox trust {file};" in refused(["lock", str(file)], capsys)
+    assert run(["trust", str(file)]) == 0
+    assert run(["lock", str(file)]) == 1
+    assert "needs to be trusted" not in capsys.readouterr().err
+    assert listener.heard
+
+
+def test_what_is_trusted_is_looked_for_where_the_invocation_is(
+    project: Path, listener: Listener, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.parent / "other").mkdir()
+    file = project.parent / "other/theirs.yml"
+    file.write_text("channels: [evil]\ndependencies: [x]\n")
+    monkeypatch.chdir("/")
+    said = refused(["-C", str(project), "lock", "../other/theirs.yml"], capsys)
+    assert f"envbox trust {file};" in said
+    assert run(["-C", str(project), "trust", "../other/theirs.yml"]) == 0
+    assert is_allowed(["-C", str(project), "trust", "--show", "--json", "../other/theirs.yml"], capsys)
+    assert run(["-C", str(project), "trust", "../none.yml"]) == 2
+    assert f"there is no {project.parent}/none.yml" in capsys.readouterr().err
+    write(project, HEARD, listener)
+    refused(["-C", str(project), "lock"], capsys)
+    assert run(["-C", str(project / "environments"), "trust", ".."]) == 0
+    assert is_allowed(["-C", str(project), "trust", "--show", "--json"], capsys)
+
+
 EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttp://{}/c/noarch/x-1-0.conda\n"
 
 
@@ -526,9 +652,13 @@ def test_a_result_is_not_led_out_of_the_project_by_a_link(
     project: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     (project / name).symlink_to(project.parent / "victim")
-    said = refused(["exec", "--html", "n.ipynb"], capsys)
+    said = refused(["exec", "--html", "n.ipynb"], capsys, hint="envbox --trust")
     assert f"reads and writes {project.parent}/victim" in said
-    refused(["exec", "-n", "e", "--html", "n.ipynb"], capsys)
+    assert "envbox trust " not in said
+    refused(["exec", "-n", "e", "--html", "n.ipynb"], capsys, hint="envbox --trust")
+    if name.endswith(".html"):  # which is not written
+        run(["--offline", "exec", "--engine", "docker", "n.ipynb"])
+        assert "needs to be trusted" not in capsys.readouterr().err
     (project / name).unlink()
     (project / name).symlink_to("inside")
     assert run(["trust", "--show", "--json"]) == 0

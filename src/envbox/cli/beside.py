@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envbox.cli.context import Invocation
 from envbox.errors import LaunchError
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from envbox.sessions.jupyter.command import App
     from envbox.sessions.jupyter.own_server import JupyterTarget
     from envbox.sessions.launch.container import Launch
+    from envbox.settings import Settings
+
+_OF_A_LAUNCH: dict[str, Any] = {"jupyter": None, "own_path": False}
+"""What a Jupyter is made by that a project is only asked about before a launch, and the defaults of that."""
 
 
 def lacks_jupyter(invocation: Invocation, environment: Environment, app: App | None, *, frozen: bool) -> bool:
@@ -74,13 +78,22 @@ def with_jupyter_beside_image(invocation: Invocation, launch: Launch, app: App |
     if not found.has_kernels or found.glibc is None:
         what = "no kernel for one beside it" if found.glibc else "no glibc for one beside it"
         raise LaunchError(f"there is no Jupyter in {launch.name}, and {what}")
-    return _beside(invocation, launch, JupyterTarget(invocation.engine.platform, found.glibc), app)
+    # nobody was asked for a launch of this project: what it sets for its own does not count
+    own = {key: invocation.layers.own.get(key, default) for key, default in _OF_A_LAUNCH.items()}
+    where = JupyterTarget(invocation.engine.platform, found.glibc)
+    return _beside(invocation, launch, where, app, replace(invocation.settings, **own))
 
 
-def _beside(invocation: Invocation, launch: Launch, where: JupyterTarget, app: App | None) -> Launch:
+def _beside(
+    invocation: Invocation,
+    launch: Launch,
+    where: JupyterTarget,
+    app: App | None,
+    settings: Settings | None = None,
+) -> Launch:
     from envbox.sessions.jupyter.command import called
     from envbox.sessions.jupyter.own_server import obtain_jupyter
 
-    found = obtain_jupyter(where, invocation.settings, invocation.report)
+    found = obtain_jupyter(where, settings or invocation.settings, invocation.report)
     invocation.report.say(f"{launch.name} has no {called(app)}: envbox's own is put beside it")
     return replace(launch, jupyter=found)

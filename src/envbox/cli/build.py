@@ -85,5 +85,6 @@ def build_several(invocation: Invocation, wanted: PublishRequest, output: Path |
         return publication.to_json() | {"loaded": image_json(loaded) if loaded else None}
     if not wanted.platforms:
         wanted = replace(wanted, platforms=(container_platform(),))
+    invocation.check_written(invocation.here / output)
     publication = write_output(wanted, invocation.here / output, invocation.settings, invocation.report)
     return publication.to_json() | {"output": str(output)}

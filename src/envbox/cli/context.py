@@ -180,7 +180,19 @@ class Invocation:
 
         asks = [*project_asks(self), *file_asks(self, files, written)]
         asks += [one for environment in environments for one in environment_asks(self, environment)]
-        require(self, asks, use, [*files, *(e.foreign for e in environments if e.foreign)])
+        own = self.project.environments
+        require(self, asks, use, [*files, *(e.foreign or e.spec_path for e in environments if e not in own)])
+
+    def check_written(self, *paths: Path) -> None:
+        """See that what is about to be written is not led out of its project by a link that lies there.
+
+        :raises TrustError: when it is, and nobody has allowed it
+        """
+        from envbox.cli.trust_prompt import file_asks, require
+
+        for path in map(Path, map(os.path.abspath, paths)):
+            invocation = self if path.is_relative_to(self.root) else self.at(path.parent)
+            require(invocation, list(file_asks(invocation, (), [path])), "fetch")
 
     def named(self, name: str | None) -> Environment:
         """Return the environment that is meant: by its name, a path to its spec or lockfile, or a notebook.

@@ -53,7 +53,7 @@ def import_(
     several FILEs, each is for another platform. No package moves; what the file leaves out is looked up.
     """
     from envbox.lockfile.foreign import Selection
-    from envbox.locks.convert.import_lock import ForeignFiles, default_name, import_files
+    from envbox.locks.convert.import_lock import ForeignFiles, default_name, import_files, target_of
 
     paths = tuple(invocation.here / file for file in files)
     selection = Selection(
@@ -61,6 +61,8 @@ def import_(
     )
     source = ForeignFiles(paths, said["name"] or default_name(paths), selection)
     invocation.check([], paths)
+    target = target_of(source, invocation.project)
+    invocation.check_written(target.spec_path, target.lock_path)
     found = import_files(source, invocation.project, invocation.settings, invocation.report, force=force)
     if as_json:
         print_json({"name": found.name, "spec": str(found.spec_path), "lockfile": str(found.lock_path)})
@@ -100,6 +102,7 @@ def export(
     if output is None:
         write_data(data)
     else:
+        invocation.check_written(invocation.here / output)
         write_whole(invocation.here / output, data, is_cache=False)
 
 
@@ -121,5 +124,6 @@ def give_back(invocation: Invocation, image: str, names: tuple[str, ...], platfo
         write_data(data)
         return
     path = lock_path_of(invocation.project, names[0])
+    invocation.check_written(path)
     write_whole(path, data, is_cache=False)
     invocation.report.say(f"wrote {path}, from {image}")

@@ -89,7 +89,7 @@ def exec_(invocation: Invocation, /, notebooks: tuple[str, ...], name: str | Non
     wishes = RunWishes(parameters, take("timeout"), take("kernel"), take("jobs"))
     scripts, where = take("html_scripts"), (take("output"), take("inplace"))
     html = take("html") or scripts
-    jobs = _jobs(invocation, notebooks, name, where, options)
+    jobs = _jobs(invocation, notebooks, name, where, options, html=html)
 
     def finished(job: Job) -> None:
         written = [job.result, *([_write_page(job, scripts=scripts)] if html else [])]
@@ -109,6 +109,8 @@ def _jobs(
     name: str | None,
     where: tuple[str | None, bool],
     options: dict[str, Any],
+    *,
+    html: bool,
 ) -> list[Job]:
     """Return what is to run, each in its environment, which is made ready once."""
     from envbox.sessions.execution.batch import plan_results
@@ -126,7 +128,7 @@ def _jobs(
             invocation.report.say(f"{shown} is the result of another that is named: it is not run")
             continue
         own, environment = _environment(invocation, shown, name)
-        written = [results[shown], results[shown].with_suffix(".html")]
+        written = [results[shown], *([results[shown].with_suffix(".html")] if html else [])]
         own.check([], [path] if path.is_file() else [], "launch", written)
         key = (own.root, environment)
         if key not in launches:

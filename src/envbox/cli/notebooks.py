@@ -23,9 +23,11 @@ def init(invocation: Invocation, folder: str | None, name: str | None) -> None:
     Code is read, never run. What no package is known for stands in the spec as a comment.
     """
     from envbox.notebooks.init import init as write_spec
+    from envbox.notebooks.init import spec_of
     from envbox.report import counted
 
     where = invocation.here / folder if folder else invocation.here
+    invocation.at(where).check_written(spec_of(where, name))
     path, found = write_spec(where, name, invocation.settings, invocation.report)
     count = counted(len(found.conda) + len(found.pip))
     invocation.report.say(f"wrote {path} with {count}; next: envbox lock")
@@ -41,6 +43,7 @@ def stamp(invocation: Invocation, notebooks: tuple[str, ...], name: str | None) 
 
     environment = invocation.looked_at(name)
     for notebook in notebooks:
+        invocation.check_written(invocation.here / notebook)
         changed = stamp_notebook(invocation.here / notebook, environment)
         invocation.report.say(f"{notebook} is {'now ' if changed else ''}bound to {environment.name}")
 

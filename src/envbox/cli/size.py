@@ -46,6 +46,7 @@ def size(invocation: Invocation, /, name: str | None, top: int, as_json: bool, *
     """
     sizes = _sizes(invocation, name, options["platform"])
     if options["html"]:
+        invocation.check_written(invocation.here / options["html"])
         _write(invocation.here / options["html"], sizes, invocation)
     print_json(_as_json(sizes)) if as_json else _print(sizes, FINEST if options["everything"] else top)
 

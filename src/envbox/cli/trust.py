@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from envbox.cli.trust_prompt import everything, file_asks, is_terminal, lines
 
 
 @click.command()
-@click.argument("where", required=False, metavar="[DIR|FILE]", type=click.Path(exists=True, path_type=Path))
+@click.argument("where", required=False, metavar="[DIR|FILE]", type=click.Path(path_type=Path))
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing, also on a terminal.")
 @click.option("--show", is_flag=True, help="Only show what it asks for, and the digest for ENVBOX_TRUST.")
 @click.option("--list", "only_list", is_flag=True, help="List the projects that something was allowed to.")
@@ -37,9 +38,12 @@ def trust(invocation: Invocation, /, where: Path | None, as_json: bool, **asked:
         _list(invocation, as_json=as_json)
         return 0
     files = []
-    if where is not None and (path := invocation.here / where).is_dir():
+    path = None if where is None else Path(os.path.abspath(invocation.here / where))  # noqa: PTH100  # as `-C` has it
+    if path is not None and path.is_dir():
         invocation = invocation.at(path)
-    elif where is not None:
+    elif path is not None and not path.exists():
+        raise click.UsageError(f"there is no {path}: name a project's directory, or a file")
+    elif path is not None:
         files = [path]
     if asked["revoke"]:
         allowing.revoke(allowing.folder(), invocation.root)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from envbox.errors import TrustError, listed
+from envbox.errors import EnvboxError, TrustError, listed
 
 if TYPE_CHECKING:
     from envbox.project import Environment, Project
@@ -115,6 +116,19 @@ def file_asks(invocation: Asking, paths: Iterable[Path], written: Iterable[Path]
         if path.suffix != ".ipynb":
             yield from spec_asks(path, place.own)
             yield from lock_asks(path, place.own)
+            for lock in _locks_beside(path):
+                yield from owner_asks([lock], callers_uids(os.environ), place)
+                yield from lock_asks(lock, place.own)
+
+
+def _locks_beside(path: Path) -> Iterator[Path]:
+    """Yield the lockfile of a spec that is named by its path."""
+    from envbox.lockfile.formats import is_spec
+    from envbox.project import environment_at
+
+    with suppress(EnvboxError, OSError):
+        if path.is_file() and is_spec(path):
+            yield environment_at(path, is_spec=True).lock_path
 
 
 def everything(invocation: Asking) -> tuple[Ask, ...]:
@@ -142,8 +156,7 @@ def require(invocation: Asking, asks: Sequence[Ask], use: Use, files: Sequence[P
     own = everything(invocation)
     wanted = united([*own, *asks])
     missing = [one for one in wanted if one.key not in invocation.allowed]
-    is_files = not {one.key for one in missing} <= {one.key for one in own}
-    where = files[0] if is_files and files else invocation.root
+    where = _where(invocation, {one.key for one in missing} - {one.key for one in own}, files)
     said = os.environ.get(VARIABLE)
     if said == digest_of(wanted):
         invocation.allow(one.key for one in wanted)
@@ -177,7 +190,6 @@ def _asked(invocation: Asking, missing: Sequence[Ask]) -> bool:
 
 
 def _keep(invocation: Asking, wanted: Sequence[Ask]) -> None:
-    from envbox.errors import EnvboxError
     from envbox.trust import allowances as allowing
 
     try:
@@ -186,7 +198,24 @@ def _keep(invocation: Asking, wanted: Sequence[Ask]) -> None:
         invocation.report.warn(f"it is allowed for this once: {error.message}")
 
 
-def _refusal(invocation: Asking, missing: Sequence[Ask], where: Path, why: str | None = None) -> TrustError:
+def _where(invocation: Asking, keys: Set[str], files: Sequence[Path]) -> Path | None:
+    """Return what `envbox trust` is to be given; None: nothing, since it would not come to ask for that.
+
+    :param keys: of what is missing, and not asked for by the project itself
+    """
+    if not keys:
+        return invocation.root
+    covered: set[str] = set()
+    for file in files:
+        covered |= {one.key for one in file_asks(invocation, [file])}
+        if keys <= covered:
+            return file
+    return next((file for file in files if keys & covered), None)
+
+
+def _refusal(
+    invocation: Asking, missing: Sequence[Ask], where: Path | None, why: str | None = None
+) -> TrustError:
     words = listed(
         f"{invocation.root} needs to be trusted first, since it",
         [one.words for one in missing],
@@ -195,7 +224,8 @@ def _refusal(invocation: Asking, missing: Sequence[Ask], where: Path, why: str |
     reasons = [*filter(None, [why, invocation.doubt])]
     return TrustError(
         "; ".join([words, *reasons]),
-        f"if you trust who wrote it: envbox trust {_quoted(where)}; for one call: envbox --trust …",
+        "if you trust who wrote it: "
+        + (f"envbox trust {_quoted(where)}; for one call: envbox --trust …" if where else "envbox --trust …"),
     )
 
 

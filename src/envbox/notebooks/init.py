@@ -28,7 +28,7 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
     :param name: of the environment, written to environments/NAME.yml; None: environment.yml
     :raises SpecError: when there is an environment already, or nothing to begin with
     """
-    path = folder / "environments" / f"{check_name(name)}.yml" if name else folder / "environment.yml"
+    path = spec_of(folder, name)
     taken = [e for e in read_project(folder).environments if name is None or e.name == name]
     if taken:
         raise SpecError(
@@ -46,6 +46,14 @@ def init(folder: Path, name: str | None, settings: Settings, report: Reporter) -
     for what, place in found.unplaced.items():
         report.warn(f"not placed: {what} ({place})")
     return path, found
+
+
+def spec_of(folder: Path, name: str | None) -> Path:
+    """Return where the spec of a directory is to be.
+
+    :raises SpecError: when the name is none
+    """
+    return folder / "environments" / f"{check_name(name)}.yml" if name else folder / "environment.yml"
 
 
 def _nothing(folder: Path, path: Path, needs: Needs) -> SpecError:

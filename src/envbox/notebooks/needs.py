@@ -71,11 +71,14 @@ def gather(folder: Path) -> Needs:
             f"there are {len(own.code)} notebooks and scripts; the first {_MOST_FILES} were read"
         )
     listed = Needs()
-    _requirements(folder / "requirements.txt", folder, listed, set())
+    if not _leads_out(folder / "requirements.txt", folder, listed):
+        _requirements(folder / "requirements.txt", folder, listed, set())
     own.roots += listed.in_place
     for path in own.code[:_MOST_FILES]:
-        (_notebook if path.suffix == ".ipynb" else _script)(path, own, needs)
-    _project(folder / "pyproject.toml", needs)
+        if not _leads_out(path, folder, needs):
+            (_notebook if path.suffix == ".ipynb" else _script)(path, own, needs)
+    if not _leads_out(folder / "pyproject.toml", folder, needs):
+        _project(folder / "pyproject.toml", needs)
     needs.requirements += listed.requirements
     needs.files |= {name: count for name, count in listed.files.items() if name not in needs.files}
     needs.said += listed.said
@@ -163,6 +166,16 @@ def _installed_file(install: Install, folder: Path, root: Path, needs: Needs) ->
 def _is_own(path: Path, root: Path) -> bool:
     """Say whether it is a file of the project's, also where links lead."""
     return is_file(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def _leads_out(path: Path, root: Path, needs: Needs) -> bool:
+    """Return whether a link leads out of the project, to what could be any file of the reader's; say so."""
+    if not is_file(path) or _is_own(path, root):
+        return False
+    needs.said.append(
+        f"{path.relative_to(root).as_posix()} was not read: it is a link out of {root}; copy it"
+    )
+    return True
 
 
 def listed_in(path: Path, root: Path) -> list[str]:

@@ -152,7 +152,7 @@ def dependency_asks(text: str, own: Own) -> Iterator[Ask]:
 
 
 def _before_colons(text: str) -> Iterator[str]:
-    """Yield what may be a channel: readers differ in that, and also take `CHANNEL:NAMESPACE:NAME`."""
+    """Yield what may be a channel: readers differ in what it may be, and take CHANNEL:NAMESPACE:NAME, too."""
     places = [found.start() for found in re.finditer(":", text)]
     for place in places[:-1]:
         channel, rest = text[:place].strip(), text[place + 1 :]

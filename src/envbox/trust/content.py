@@ -32,7 +32,7 @@ _MAY_NAME_FILES = re.compile(r"-[rc-]|\\")  # a backslash may write any of these
 _BASE, _VARIABLES = "envbox.base", "envbox.variables"
 
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the same files ask for something else."""
 
 
@@ -94,10 +94,15 @@ def lock_asks(path: Path, own: Own) -> Iterator[Ask]:
     for channel in channels if isinstance(channels, list) else []:
         name = channel.get("url") if isinstance(channel, dict) else channel
         yield from channel_asks(str(name), own)
-    urls = {entry["url"].rpartition("/")[0]: entry["url"] for entry in document["package"]}
+    urls = {_folder_of(entry["url"]): entry["url"] for entry in document["package"]}
     for url in urls.values():  # one of each folder
         yield from address_asks(url, own)
     yield from _custom_asks(metadata.get("custom_metadata"), path, own)
+
+
+def _folder_of(url: str) -> str:
+    """Return the folder that answers for a package's address; itself, where more than its name counts."""
+    return url if re.search(r"[$?#%\\]", url) else url.rpartition("/")[0]
 
 
 def _custom_asks(custom: object, path: Path, own: Own) -> Iterator[Ask]:

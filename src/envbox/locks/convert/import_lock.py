@@ -95,11 +95,8 @@ def import_files(
     :param force: replace an environment of that name, if there is one
     :raises SpecError: when there is one, or the project is arranged in another way
     """
-    check_name(source.name)
-    folder = project.root / "environments"
-    environment = Environment(
-        source.name, folder / f"{source.name}.yml", folder / f"{source.name}.conda-lock.yml"
-    )
+    environment = target_of(source, project)
+    folder = environment.spec_path.parent
     there = [p for p in (environment.spec_path, environment.lock_path) if p.exists()]
     if there and not force:
         raise SpecError(f"{there[0]} exists", "choose another --name, or replace it with --force")
@@ -117,6 +114,16 @@ def import_files(
     counts = ", ".join(f"{counted(len(taken.lock.for_platform(p)))} for {p}" for p in taken.lock.platforms)
     report.say(f"imported {source.name}: {counts}")
     return environment
+
+
+def target_of(source: ForeignFiles, project: Project) -> Environment:
+    """Return the environment that files are imported as.
+
+    :raises SpecError: when its name is none
+    """
+    check_name(source.name)
+    folder = project.root / "environments"
+    return Environment(source.name, folder / f"{source.name}.yml", folder / f"{source.name}.conda-lock.yml")
 
 
 def adopt(environment: Environment, settings: Settings, report: Reporter) -> Environment:
