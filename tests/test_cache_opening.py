@@ -16,7 +16,7 @@ from support.other_user import NOBODY, nobodys_envbox
 from envbox.cache.folder import open_cache
 from envbox.cache.in_use import alone, hold, release
 from envbox.cache.owners import OWNER_VARIABLE, check_owners, trusted_owners
-from envbox.cache.shapes import FILES, NAMES
+from envbox.cache.shapes import FILES, NAMES, is_known_inside
 from envbox.errors import EnvboxError, SettingsError, ToolError
 
 SOURCE = Path(__file__).parents[1] / "src" / "envbox"
@@ -58,6 +58,13 @@ def old_cache(path: Path) -> Path:
         (path / name).write_bytes(b"x" * 5000)
     (path / ".blobs.1234.part").mkdir()
     return path
+
+
+@pytest.mark.parametrize("key", ["0123456789abcdef", "empty"])
+def test_a_table_of_names_is_a_cache_s(key: str) -> None:
+    assert is_known_inside("names", f"{key}.{'a' * 64}.json")
+    assert is_known_inside("names", f"{key}.json")
+    assert not is_known_inside("names", f"{key}.mine.json")
 
 
 @pytest.mark.parametrize("there", [False, True])

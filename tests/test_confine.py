@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -20,10 +23,10 @@ import pytest
 from support.packages import File, Package, lock_of
 
 from envbox.errors import SettingsError, ToolError
-from envbox.packages.confine import roads
+from envbox.packages.confine import end_before_exec, roads
 from envbox.packages.confine.container import container_argv
-from envbox.packages.confine.converse import Program, Request
-from envbox.packages.confine.launch import Launcher, c_library, end_launcher, launcher
+from envbox.packages.confine.converse import OwnProcess, Program, Request
+from envbox.packages.confine.launch import Launcher, c_library, end_launcher, launcher, try_launcher
 from envbox.packages.confine.roads import choose_road, run_program
 from envbox.packages.confine.syscalls import MACHINES, NEWER, X32, filter_for
 from envbox.packages.link.compiler import obtain_compiler
@@ -227,6 +230,59 @@ def test_a_launcher_that_was_killed_is_started_again(road: Any, program: Program
     process.kill()
     process.wait()
     assert run_program(road, program, asking("answer", "2")).answer == b"2"
+
+
+def test_an_answer_is_waited_for_whatever_the_number_of_its_handle(road: Any, program: Program) -> None:
+    found = launcher(road, program.folder)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2100:
+        pytest.skip("there can be no handle above 1023")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2100, hard))
+    try:
+        before = found._sock
+        found._sock = socket.socket(fileno=fcntl.fcntl(before, fcntl.F_DUPFD_CLOEXEC, 2000))
+        found._sock.settimeout(30)
+        before.close()
+        assert run_program(road, program, asking("answer", "fine")).answer == b"fine"
+    finally:
+        end_launcher()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_trial_waits_its_turn(road: Any, program: Program) -> None:
+    failures: list[BaseException] = []
+
+    def attempt(number: int) -> None:
+        try:
+            if number % 2:
+                try_launcher(road, Path(roads.__file__).parent)
+            else:
+                assert run_program(road, program, asking("answer", "1")).answer == b"1"
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
+def test_what_becomes_another_program_leaves_no_launcher(road: Any, program: Program) -> None:
+    process = launcher(road, program.folder)._process
+    assert process
+    end_before_exec()
+    assert process.poll() is not None
+
+
+def test_a_program_ends_also_where_its_engine_does_not_answer() -> None:
+    def refuse() -> None:
+        raise ToolError("the engine is gone")
+
+    process = subprocess.Popen(["sleep", "600"])
+    OwnProcess(process, refuse).kill()
+    assert process.poll() is not None
 
 
 def test_a_launcher_is_of_one_folder(road: Any, program: Program, tmp_path: Path) -> None:

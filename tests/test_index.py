@@ -196,6 +196,10 @@ def test_a_table_of_names_that_was_damaged_is_asked_for_anew(
         spoil(path, how)
         assert names.names_table(asking, SILENT).read_bytes() == before
         assert len(list(path.parent.iterdir())) == 1
+        spoil(path, how)
+        (path.with_name(path.name.replace(".", ".0.", 1)) / "in it").mkdir(parents=True)
+        assert names.names_table(asking, SILENT).read_bytes() == before
+        assert len(list(path.parent.iterdir())) == 1
 
 
 def test_what_is_kept_may_be_anything(tmp_path: Path) -> None:

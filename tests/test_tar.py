@@ -165,6 +165,14 @@ def test_a_number_that_is_too_long_is_refused(key: str) -> None:
         read(tarball([("a", File(b"x", pax={key: "9" * 5000}))]))
 
 
+def test_extension_headers_without_end_are_refused() -> None:
+    body = b"400000 SCHILY.xattr.a=" + b"x" * (400_000 - 23) + b"\n"
+    one = header("PaxHeaders/x", b"x", size=len(body)) + body + padding(len(body))
+    assert [member.name for member, _ in read((one + header("a")) * 4 + END)] == ["a"] * 4
+    with pytest.raises(TarError, match="extension header of"):
+        read(one * 3 + header("a") + END)
+
+
 def test_noise_is_refused_or_read_but_never_crashes() -> None:
     whole = tarball([("a" * 120, File(b"x" * 600)), ("b", File(b"y", pax={"mtime": "1.5"}))])
     dice = random.Random(0)

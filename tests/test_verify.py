@@ -429,6 +429,38 @@ def test_a_layer_is_read_to_its_last_byte_however_it_is_compressed() -> None:
             read_layer(iter([damaged]), lambda path: False)
 
 
+def layer_of(names: list[str], data: bytes = b"") -> bytes:
+    members = [tarfile.TarInfo(name) for name in names]
+    return gzip.compress(tar_of([(member, data) for member in members]))
+
+
+def test_what_is_held_of_an_image_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from envbox.images import saved as reading
+
+    monkeypatch.setattr(reading, "_MOST_HELD", 1 << 20)
+    names = layer_of([f"{i:05}" * 10_000 for i in range(30)])
+    kept = layer_of(["a", "b", "c"], bytes(500_000))
+    for stored in (names, kept):
+        with pytest.raises(ImageError, match="more than 1 MiB"):
+            read_layer(iter([stored]), lambda path: True)
+    assert len(read_layer(iter([kept]), lambda path: False).entries) == 3
+    room, half = reading.Room(), layer_of(["a"], bytes(600_000))
+    read_layer(iter([half]), lambda path: True, room=room)
+    with pytest.raises(ImageError, match="more than 1 MiB"):
+        read_layer(iter([half]), lambda path: True, room=room)
+
+
+def test_a_layer_that_grows_as_no_honest_one_does_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from envbox.registry import base as pulled
+
+    monkeypatch.setattr(pulled, "_GROWN", 1 << 16)
+    raw = tar_of([(tarfile.TarInfo("a"), bytes(30_000_000))])
+    for stored in (gzip.compress(raw), zstandard.ZstdCompressor().compress(raw)):
+        with pytest.raises(ImageError, match="far larger"):
+            read_layer(iter([stored]), lambda path: False, size=len(stored))
+    assert read_layer(iter([raw]), lambda path: False, size=len(raw)).diff_id == digest_of(raw)
+
+
 def test_an_image_that_is_not_envbox_s_is_said(shop: Shop) -> None:
     loose = shop.loose()
     loose.layers = loose.layers[:2]
@@ -531,6 +563,22 @@ def test_an_image_in_a_registry_is_compared_to_its_manifest(shop: Shop) -> None:
     found = from_registry(shop, "three")
     assert found.is_identical
     assert "its manifest was not compared: the layers were compressed by somebody else" in found.notes[0]
+
+
+@pytest.mark.parametrize("at", [10, -60])
+def test_a_bit_that_flipped_in_the_cache_is_not_the_image_s(shop: Shop, at: int) -> None:
+    put_in_registry(shop, shop.image.manifest)
+    cache = f"flipped{at}"
+    assert from_registry(shop, cache).is_identical
+    blob = json.loads(shop.image.manifest)["layers"][-1]["digest"].removeprefix("sha256:")
+    path = shop.tiny.settings(cache).cache_dir / "blobs/sha256" / blob
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ToolError, match="damaged in the cache, and is removed") as caught:
+        from_registry(shop, cache)
+    assert "run the same again" in str(caught.value.hint)
+    assert from_registry(shop, cache).is_identical
 
 
 def envbox(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 A command holds it together with others; whoever frees the cache tries to have it alone. It is held until the
 process ends, however it ends, or becomes another program: containers and sessions on this machine have marks
-of their own (`prefix.tree.trees_in_use`). What cannot be locked (a cache that is only read, a filesystem
+of their own (`prefixes.tree.trees_in_use`). What cannot be locked (a cache that is only read, a filesystem
 without locks) is used all the same.
 """
 

@@ -71,7 +71,7 @@ _INSIDE = {
     "foreign": _HASH,
     "fresh": _HASH,
     "identity": _HASH,
-    "names": rf"({_HASH}|empty)\.json",
+    "names": rf"({_HASH}|empty)(\.{_HASH})?\.json",
     "pypi": r"metadata|pages",
     "repodata": r"[0-9a-f]{8}.*|shards.*|seals|.*\.lock",
     "servers": r"envbox-.+",

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, cast
 
 from envbox.engine import NOTHING, EngineContents
-from envbox.errors import ImageError, ToolError
-from envbox.files import open_file, remove
+from envbox.errors import ImageError
 from envbox.images.assemble import Image
+from envbox.images.checked import checked_blob, checked_chunks
 from envbox.images.layers import Layer
 from envbox.oci import (
     CONFIG_TYPE,
@@ -37,7 +36,6 @@ from envbox.oci import (
     chain_ids,
     digest_of,
 )
-from envbox.packages.link.frames import HashingReader
 from envbox.packages.link.tar import CHUNK, END, header, padding
 from envbox.registry.base import BaseLayer, Bounded
 
@@ -133,15 +131,13 @@ def _shipped(layer: BaseLayer | Layer) -> Descriptor:
 
 
 def _stored(layer: BaseLayer) -> Iterator[bytes]:
-    with _checked(layer) as file:
-        while data := file.read(CHUNK):
-            yield data
+    yield from checked_chunks(layer.path, layer.blob.digest)
 
 
 def _unpacked(layer: BaseLayer) -> Iterator[bytes]:
     import zstandard
 
-    with _checked(layer) as file:
+    with checked_blob(layer.path, layer.blob.digest) as file:
         source = cast("IO[bytes]", file)  # anything with read(size) will do
         reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
         plain = Bounded(cast("IO[bytes]", reader), layer.blob.size)
@@ -150,26 +146,6 @@ def _unpacked(layer: BaseLayer) -> Iterator[bytes]:
                 yield data
         except ValueError as error:
             raise ImageError(f"layer {layer.blob.digest} cannot be used: {error}") from error
-
-
-@contextmanager
-def _checked(layer: BaseLayer) -> Iterator[HashingReader]:
-    """Give a base's layer in the cache, to be read to its end: an engine's refusal would not mend a bad
-    one.
-    """
-    import zstandard
-
-    with suppress(zstandard.ZstdError, OSError), open_file(layer.path) as file:
-        reader = HashingReader(file)
-        yield reader
-        if reader.digest.hexdigest() == layer.blob.digest.removeprefix("sha256:"):
-            return
-    with suppress(OSError):
-        remove(layer.path)
-    raise ToolError(
-        f"a layer of the base was damaged in the cache, and is removed: {layer.blob.digest}",
-        "run the same again: it is fetched anew",
-    )
 
 
 @cache

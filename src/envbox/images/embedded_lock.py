@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbox.errors import ImageError, LockfileError, ToolError
-from envbox.files import open_file
+from envbox.images.checked import checked_blob
 from envbox.images.find import REGISTRY, in_engine
 from envbox.images.saved import read_layer
 from envbox.lockfile.conda_lock_v1 import loads
 from envbox.packages.activation import LOCKFILE
+from envbox.packages.link.tar import CHUNK
 from envbox.platforms import container_platform
 from envbox.project import Project, is_reference
 from envbox.registry import Access, Reference, fetch_blob, fetch_manifest, parse_reference, resolve
@@ -22,7 +23,7 @@ from envbox.report import Reporter
 from envbox.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from envbox.engine import Engine
 
@@ -51,7 +52,10 @@ def lockfile_in_registry(name: str, platform: str | None, settings: Settings, re
     for blob in reversed(fetch_manifest(access, digest, settings).layers):
         with report.task(f"reading {reference}", blob.size, "bytes") as task:
             path = fetch_blob(access, blob, settings, task.advance)
-            found = read_layer(_chunks(path), _is_lockfile, hashed=False).kept.get(_PATH)
+            with checked_blob(path, blob.digest) as file:
+                pieces = iter(lambda: file.read(CHUNK), b"")
+                layer = read_layer(pieces, _is_lockfile, hashed=False, size=blob.size)
+            found = layer.kept.get(_PATH)
         if found is not None:
             return _checked(found, str(reference))
     return _checked(None, str(reference))
@@ -95,9 +99,3 @@ def _checked(found: bytes | None, name: str) -> bytes:
 
 def _is_lockfile(path: str) -> bool:
     return path == _PATH
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open_file(path) as file:
-        while data := file.read(1 << 20):
-            yield data

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from envbox.errors import ImageError
-from envbox.files import open_file, read_file
+from envbox.files import read_file
 from envbox.images.build import repository
-from envbox.images.saved import Keep, SavedImage, read_archive, read_layer
+from envbox.images.checked import checked_blob
+from envbox.images.saved import Keep, Room, SavedImage, read_archive, read_layer
+from envbox.packages.link.tar import CHUNK
 from envbox.platforms import container_platform
 from envbox.project import Project
 from envbox.registry import (
@@ -76,18 +77,14 @@ def in_registry(
     manifest = fetch_manifest(access, digest, settings)
 
     def read(hashed: bool) -> SavedImage:
-        layers = []
+        layers, room = [], Room()
         with report.task(f"reading {reference}", sum(blob.size for blob in manifest.layers), "bytes") as task:
             for blob in manifest.layers:
                 path = fetch_blob(access, blob, settings, task.advance)
-                layers.append(read_layer(_chunks(path), keep, hashed=hashed))
+                with checked_blob(path, blob.digest) as file:
+                    pieces = iter(lambda: file.read(CHUNK), b"")
+                    layers.append(read_layer(pieces, keep, hashed=hashed, size=blob.size, room=room))
         config = fetch_config(access, manifest, settings)
         return SavedImage(str(reference), config, tuple(layers), read_file(blob_path(settings, digest)))
 
     return read
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with open_file(path) as file:
-        while data := file.read(1 << 20):
-            yield data

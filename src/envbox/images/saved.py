@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import IO, Any, BinaryIO, cast
 
 from envbox.documents import read_json
@@ -19,10 +20,14 @@ from envbox.oci import Digest, digest_of
 from envbox.packages.link.frames import FrameWriter
 from envbox.packages.link.tar import CHUNK, FILE, SYMLINK, TarError, TarReader
 from envbox.platforms import conda_platform
+from envbox.registry.base import Bounded
 
 _KEPT_LIMIT = 64 << 20  # of one file that is kept; the largest conda-meta record is about 30 MB
 _DOCUMENT_LIMIT = 16 << 20  # configs, manifests
-_MOST_ENTRIES = 2_000_000  # of a layer; large images have a tenth of it in all their layers
+_MOST_ENTRIES = 2_000_000  # of an image; large ones have a tenth of it
+_MOST_HELD = 256 << 20
+"""Bytes of names, attributes and kept files of an image: 200,000 entries take 40 MB, and a thousand records
+of packages 100 MB; but a name of 1 MiB packs to 1 kB, and a file of 64 MiB to 64."""
 
 Keep = Callable[[str], bool]
 """Whether the content of the file at a path (relative to `/`) is wanted."""
@@ -122,6 +127,33 @@ class SavedImage:
         return next((layer.kept[path] for layer in reversed(self.layers) if path in layer.kept), None)
 
 
+class Room:
+    """What may still be held in memory of an image, all its layers together."""
+
+    def __init__(self) -> None:
+        self._entries, self._bytes = _MOST_ENTRIES, _MOST_HELD
+
+    def add(self, entry: Entry) -> None:
+        """Count an entry.
+
+        :raises TarError: when there are too many, or their names are too long
+        """
+        self._entries -= 1
+        if self._entries < 0:
+            raise TarError(f"it has more than {_MOST_ENTRIES:,} entries")
+        attributes = sum(len(key) + len(value) for key, value in entry.attributes)
+        self.take(getsizeof(entry.path) + getsizeof(entry.link) + attributes)  # a letter has up to 4 bytes
+
+    def take(self, size: int) -> None:
+        """Count bytes that are to be held.
+
+        :raises TarError: when there are too many
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise TarError(f"its names and lists take more than {_MOST_HELD >> 20} MiB")
+
+
 def read_archive(
     pieces: Iterable[bytes],
     name: str,
@@ -141,6 +173,7 @@ def read_archive(
     documents: dict[str, bytes] = {}
     layers: dict[str, SavedLayer] = {}
     links: dict[str, str] = {}
+    room = Room()
     try:
         reader = TarReader(cast(BinaryIO, io.BufferedReader(_Pieces(pieces), CHUNK)))
         for member in reader:
@@ -151,8 +184,9 @@ def read_archive(
                 stream = io.BufferedReader(_Pieces(reader.chunks()), CHUNK)
                 head = stream.peek(1)[:1]
                 if path.endswith(".tar") or (path.startswith("blobs/") and head not in (b"{", b"[")):
-                    layers[path] = _read_layer(stream, keep, hashed=hashed, packed=packed)
+                    layers[path] = _read_layer(stream, keep, room, hashed=hashed, packed=packed)
                 elif member.size <= _DOCUMENT_LIMIT:
+                    room.take(member.size)
                     documents[path] = stream.read()
         (said,) = read_json(documents["manifest.json"])
         return SavedImage(
@@ -165,16 +199,32 @@ def read_archive(
         raise ImageError(f"what the engine saves of {name} is damaged: {error!r}") from error
 
 
-def read_layer(pieces: Iterable[bytes], keep: Keep, *, hashed: bool = True) -> SavedLayer:
+def read_layer(
+    pieces: Iterable[bytes],
+    keep: Keep,
+    *,
+    hashed: bool = True,
+    size: int | None = None,
+    room: Room | None = None,
+) -> SavedLayer:
     """Read one layer, raw or compressed.
 
+    :param size: of the pieces in all, where they are of others: what grows as no honest layer does is refused
+    :param room: what the layers of one image share
     :raises ImageError: when it is damaged
     """
-    return _read_layer(io.BufferedReader(_Pieces(pieces), CHUNK), keep, hashed=hashed)
+    stream = io.BufferedReader(_Pieces(pieces), CHUNK)
+    return _read_layer(stream, keep, room or Room(), hashed=hashed, size=size)
 
 
 def _read_layer(
-    stream: io.BufferedReader[Any], keep: Keep, *, hashed: bool, packed: bool = False
+    stream: io.BufferedReader[Any],
+    keep: Keep,
+    room: Room,
+    *,
+    hashed: bool,
+    packed: bool = False,
+    size: int | None = None,
 ) -> SavedLayer:
     import zlib
 
@@ -182,16 +232,16 @@ def _read_layer(
 
     entries: list[Entry] = []
     kept: dict[str, bytes] = {}
-    raw = _Hashed(_decompressed(stream), packed=packed)
+    plain = _decompressed(stream)
+    raw = _Hashed(plain if size is None else Bounded(plain, size), packed=packed)
     try:
         buffered = io.BufferedReader(raw, CHUNK)
         reader = TarReader(cast(BinaryIO, buffered))
         for member in reader:
-            if len(entries) == _MOST_ENTRIES:
-                raise TarError(f"it has more than {_MOST_ENTRIES:,} entries")
             path = member.name.removeprefix("./").rstrip("/")
             sha256 = ""
             if member.kind == FILE and member.size <= _KEPT_LIMIT and keep(path):
+                room.take(member.size)
                 kept[path] = bytes(reader.read())
                 sha256 = hashlib.sha256(kept[path]).hexdigest()
             elif member.kind == FILE and hashed:
@@ -212,9 +262,10 @@ def _read_layer(
                     sha256,
                 )
             )
+            room.add(entries[-1])
         while buffered.read(CHUNK):
             pass  # what follows the end marker is a part of the digest
-    except (TarError, EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
+    except (ValueError, EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
         raise ImageError(f"a layer is damaged: {error}") from error
     return SavedLayer(Digest(f"sha256:{raw.digest.hexdigest()}"), tuple(entries), kept, raw.packed())
 

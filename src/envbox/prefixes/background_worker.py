@@ -1,4 +1,4 @@
-"""The process that is left behind to make a tree with byte-code: see `finishing`, which starts it."""
+"""The process that is left behind to make a tree with byte-code; `background_compile` starts it."""
 
 from __future__ import annotations
 

@@ -323,10 +323,19 @@ class Bounded:
         :raises ValueError: when there are too many
         """
         data = self._file.read(size)
-        self._left -= len(data)
+        self._count(len(data))
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Give the next bytes, into a buffer; raises as `read` does."""
+        size = int(cast(Any, self._file).readinto(buffer) or 0)
+        self._count(size)
+        return size
+
+    def _count(self, size: int) -> None:
+        self._left -= size
         if self._left < 0:
             raise ValueError("it is far larger than what it was packed into")
-        return data
 
 
 def _look_into(layer: BaseLayer, found: _Facts, name: str) -> None:

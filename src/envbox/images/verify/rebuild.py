@@ -226,7 +226,8 @@ def _entries(layer: BaseLayer | Layer) -> Sequence[Entry]:
     if not isinstance(layer, BaseLayer):
         return read_layer(layer.open_raw(), lambda path: False).entries
     with open_file(layer.path) as file:
-        return read_layer(iter(lambda: file.read(1 << 20), b""), lambda path: False).entries
+        pieces = iter(lambda: file.read(1 << 20), b"")
+        return read_layer(pieces, lambda path: False, size=layer.blob.size).entries
 
 
 def _owner(image: Image, layer: BaseLayer | Layer | None) -> Callable[[str], str | None]:

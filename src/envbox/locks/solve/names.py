@@ -11,7 +11,7 @@ from typing import Any
 
 from envbox.documents import read_json
 from envbox.errors import SettingsError, ToolError
-from envbox.files import write_whole
+from envbox.files import remove, write_whole
 from envbox.lockfile import LockedPackage, pip_name
 from envbox.mirrors import public
 from envbox.report import Reporter
@@ -47,7 +47,8 @@ def names_table(settings: Settings, report: Reporter) -> Path:
     write_whole(found, table)
     for older in folder.glob(f"{key}.*json"):
         if older != found:
-            older.unlink(missing_ok=True)
+            with suppress(OSError):  # an older one is in nobody's way
+                remove(older)
     return found
 
 
@@ -57,7 +58,7 @@ def _kept_table(folder: Path, key: str) -> Path | None:
         with suppress(OSError):
             if path.is_file() and path.name == f"{key}.{hashlib.sha256(path.read_bytes()).hexdigest()}.json":
                 return path
-            path.unlink(missing_ok=True)
+            remove(path)
     return None
 
 

@@ -201,9 +201,12 @@ class OwnProcess:
 
     def kill(self) -> None:
         """End it."""
-        self.end()
-        self.process.kill()
-        self.process.wait()
+        try:
+            with contextlib.suppress(ToolError):  # why it is ended is what is to be said
+                self.end()
+        finally:
+            self.process.kill()
+            self.process.wait()
 
 
 def run_trusted(program: Program, request: Request) -> Done:

@@ -110,7 +110,9 @@ class Launcher:
 
     def wait(self, seconds: float) -> int | None:
         """Return the exit status of the program that was started; None when it has not ended by then."""
-        if not select.select([self._sock], [], [], seconds)[0]:
+        answers = select.poll()  # select(2) takes no handle above 1023
+        answers.register(self._sock, select.POLLIN)
+        if not answers.poll(seconds * 1000):
             return None
         try:
             status = self._answer("it ended")
@@ -166,6 +168,15 @@ def launcher(road: str, folder: Path) -> Launcher:
             end_launcher()
             _current = Launcher(road, folder)
         return _current
+
+
+def try_launcher(road: str, folder: Path) -> None:
+    """See that a launcher can confine.
+
+    :raises ToolError: saying what is not possible
+    """
+    with _lock:  # it answers one at a time, and nobody is to end it for another
+        launcher(road, folder).try_out()
 
 
 @atexit.register

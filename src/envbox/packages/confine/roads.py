@@ -51,15 +51,15 @@ def _first_possible(who: str) -> Road:
 
 
 def _try_namespaces() -> None:
-    from envbox.packages.confine.launch import launcher
+    from envbox.packages.confine.launch import try_launcher
 
-    launcher("namespaces", _OURS).try_out()
+    try_launcher("namespaces", _OURS)
 
 
 def _try_landlock() -> None:
-    from envbox.packages.confine.launch import launcher
+    from envbox.packages.confine.launch import try_launcher
 
-    launcher("landlock", _OURS).try_out()
+    try_launcher("landlock", _OURS)
 
 
 def _try_container() -> None:

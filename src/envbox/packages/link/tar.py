@@ -122,6 +122,7 @@ class TarReader:
 
     def __iter__(self) -> Iterator[Member]:
         extensions: dict[str, str] = {}
+        extended = 0
         while True:
             self._skip()
             block = self._stream.read(BLOCK)
@@ -136,17 +137,18 @@ class TarReader:
             size = _number(block[124:136])
             _check(block)
             if kind in (b"x", b"L", b"K"):
-                body = self._extension(size)
+                extended += size  # of all before one entry: they are kept until it comes
+                body = self._extension(size, extended)
                 if kind == b"x":
                     extensions.update(_parse_pax(body))
                 else:
                     extensions["path" if kind == b"L" else "linkpath"] = _text(body)
                 continue
             if kind == b"g":
-                self._extension(size)
+                self._extension(size, size)
                 continue
             member = _member(block, kind, size, extensions)
-            extensions = {}
+            extensions, extended = {}, 0
             self._left, self._pad = member.size, -member.size % BLOCK
             yield member
 
@@ -184,9 +186,9 @@ class TarReader:
             self.position += self._pad
             self._pad = 0
 
-    def _extension(self, size: int) -> bytes:
-        if size > _EXTENSION_LIMIT:
-            raise TarError(f"has an extension header of {size} bytes")
+    def _extension(self, size: int, total: int) -> bytes:
+        if size < 0 or total > _EXTENSION_LIMIT:
+            raise TarError(f"has an extension header of {total} bytes")
         self._left, self._pad = size, -size % BLOCK
         body = bytes(self.read())
         self._skip()

@@ -18,6 +18,7 @@ from typing import NoReturn
 from envbox.errors import LaunchError
 from envbox.files import held
 from envbox.image_paths import JUPYTER, PREFIX
+from envbox.packages.confine import end_before_exec
 from envbox.sessions.jupyter.command import (
     ServeOptions,
     beside_env,
@@ -204,4 +205,5 @@ def become(launch: Launch) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
+    end_before_exec()
     os.execve(argv[0], argv, here_env(launch, os.environ))  # noqa: S606  # no shell is wanted

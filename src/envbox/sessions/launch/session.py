@@ -22,6 +22,7 @@ from envbox.files import held, is_regular
 from envbox.image_paths import JUPYTER
 from envbox.image_paths import PREFIX as IMAGE_PREFIX
 from envbox.image_paths import WORK as IMAGE_PROJECT
+from envbox.packages.confine import end_before_exec
 from envbox.sessions.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.sessions.launch.container import Kind, Launch, client_env, run_argv
 from envbox.sessions.launch.env_file import read_env_file
@@ -240,6 +241,7 @@ def become_client(
     sys.stdout.flush()
     sys.stderr.flush()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
+    end_before_exec()
     os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
 
 
