@@ -101,7 +101,7 @@ def _check(invocation: Invocation, names: tuple[str, ...], *, as_json: bool) -> 
     """Hold lockfiles against their specs, and print what differs."""
     from envbox.locks.freshness.report import check, check_has_spec, has_spec
 
-    wanted = [invocation.environment(name) for name in names] or list(invocation.project.environments)
+    wanted = [invocation.named(name) for name in names] or list(invocation.project.environments)
     wanted = wanted or [invocation.project.environment()]  # which says that there is none
     for environment in wanted if names or len(wanted) == 1 else ():
         check_has_spec(environment)
