@@ -190,9 +190,10 @@ class Access:
                 ),
                 allow_redirects=not isinstance(body, Body),
             )
-        except requests.RequestException:
-            raise
-        except (ValueError, urllib3.exceptions.HTTPError) as error:  # of a redirect, to what is no address
+        except (requests.RequestException, ValueError, urllib3.exceptions.HTTPError) as error:
+            is_address = not isinstance(error, requests.exceptions.InvalidURL)  # else of a redirect
+            if is_address and isinstance(error, requests.RequestException):
+                raise
             raise ToolError(f"the registry {self.where} names an address that is none: {error}") from error
 
     def _sign(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
