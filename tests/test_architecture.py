@@ -165,3 +165,15 @@ def test_a_docstring_opens_with_a_verb() -> None:
         if words and words[0] in NO_VERBS and not is_property:
             nouns.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
     assert not nouns
+
+
+def test_no_test_imports_a_test() -> None:
+    """What several need is in `support`."""
+    tests = Path(__file__).parent
+    found = {
+        (path.name, module)
+        for path in tests.rglob("*.py")
+        for module in top_level_imports(path)
+        if module.startswith("test_") and module != path.stem
+    }
+    assert not found
