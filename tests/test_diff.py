@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.changed_locks import BOTH, lock_of, package, wheel
 from support.command import envbox
+from support.git_project import git, no_image
 
 from envbox.errors import EnvboxError, LockfileError, ToolError
 from envbox.lockfile import Base, Lock
@@ -21,12 +20,6 @@ from envbox.locks.inspect.operands import Pair, Side, find_pairs
 from envbox.project import read_project
 
 SPEC = "dependencies: [numpy]\n"
-
-
-def git(folder: Path, *arguments: str) -> None:
-    ours = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    words = ("-c", "user.name=a", "-c", "user.email=a@example.org", *arguments)
-    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=os.environ | ours)
 
 
 def lock(version: str, name: str = "maps") -> Lock:
@@ -54,10 +47,6 @@ def repository(tmp_path: Path) -> Path:
         git(folder, "commit", "-qm", version)
     write(folder, "1.2")
     return folder
-
-
-def no_image(name: str) -> bytes:
-    raise AssertionError(f"{name} was taken for an image")
 
 
 def compared(folder: Path, *words: str) -> list[tuple[str, str, str, str, str]]:

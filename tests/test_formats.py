@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.foreign_world import World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
 from support.tiny import CHANNEL
-from test_exchange import World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
 
 from envbox.cli import run
 from envbox.errors import LockfileError, SpecError
@@ -64,7 +64,7 @@ NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
 @pytest.fixture
-def at(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:  # noqa: F811
+def at(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The command line, with the world's settings."""
     rules = " ".join(f"{old}={new}" for old, new in world.settings.mirrors.rules.items())
     monkeypatch.setenv("ENVBOX_MIRRORS", rules)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.changed_locks import lock_of, package
-from test_diff import git, no_image
+from support.git_project import git, no_image
 
 from envbox.cli import run
 from envbox.errors import LockfileError, ToolError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from support.paper_registry import PaperRegistry, serving
+from support.small_lock import small
 from support.tiny import BASE_NAME, Tiny, make_tiny
-from test_reading import small
 
 from envbox.lockfile.conda_lock_v1 import dumps
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import pytest
 from support.command import envbox
-from test_reading import small
+from support.small_lock import small
 
 from envbox.cli import COMMANDS, words
 from envbox.cli.terminal import TerminalReporter
