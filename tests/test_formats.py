@@ -362,7 +362,7 @@ def test_conda_lock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_files_that_give_way_to_anothers_are_told(at: World) -> None:
-    from test_exchange import Told
+    from support.locked_project import Told
 
     from envbox.packages.fetch import fetch_archives
     from envbox.packages.link.fragments import link_packages
