@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from support.auth_servers import basic, guarded
-from support.foreign_world import World, explicit_of, md5_of, pip, registry, world, write, write_index  # noqa: F401  # fixtures
+from support.foreign_world import Told, World, explicit_of, md5_of, pip, registry, world, write, write_index  # noqa: F401  # fixtures
 from support.paper_registry import PaperRegistry
 from support.tiny import CHANNEL
 
@@ -36,21 +36,6 @@ from envbox.mirrors import Mirrors
 from envbox.project import Environment, check_not_foreign, foreign_environment, read_project
 from envbox.report import SILENT
 from envbox.settings import Settings
-
-
-class Told:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.words.append(text)
-
-    detail = warn = say
-
-    def task(self, *args: Any, **kwargs: Any) -> Any:
-        return SILENT.task("")
 
 
 def pinned(packages: Any) -> set[tuple[str | None, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.foreign_world import World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
+from support.foreign_world import Told, World, explicit_of, md5_of, registry, world, write  # noqa: F401  # fixtures
 from support.tiny import CHANNEL
 
 from envbox.cli import run
@@ -362,8 +362,6 @@ def test_conda_lock_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_files_that_give_way_to_anothers_are_told(at: World) -> None:
-    from support.locked_project import Told
-
     from envbox.packages.fetch import fetch_archives
     from envbox.packages.link.fragments import link_packages
 
