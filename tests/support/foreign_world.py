@@ -13,6 +13,7 @@ import pytest
 
 from envbox.lockfile import Lock, LockedPackage
 from envbox.mirrors import Mirrors
+from envbox.report import SILENT
 from envbox.settings import Settings
 from support.packages import Package
 from support.paper_channel import served
