@@ -175,6 +175,28 @@ def test_a_changed_file_makes_the_lockfile_old(tmp_path: Path) -> None:
 # --- hashes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("  - pip:\n    - '-r my req.txt'\n", "my req.txt"),
+        ('  - pip:\n    - "-r r\\x65q.txt"\n', "req.txt"),
+        (f"  # {' '.join(f'-r d{n}' for n in range(200))}\n  - pip:\n    - -r a.txt\n", "b.txt"),
+    ],
+    ids=["a blank in its name", "an escape of YAML's", "behind decoys"],
+)
+def test_a_changed_file_is_noticed_however_it_is_named(tmp_path: Path, spec: str, name: str) -> None:
+    from envbox.locks.freshness import _key
+
+    environment = Environment("maps", tmp_path / "maps.yml", tmp_path / "maps.conda-lock.yml")
+    environment.spec_path.write_text(f"channels: [conda-forge]\ndependencies:\n  - python\n{spec}")
+    (tmp_path / "a.txt").write_text("-r b.txt\n")
+    (tmp_path / name).write_text("tqdm\n")
+    settings = Settings(cache_dir=tmp_path / "cache")
+    before = _key(environment, settings)
+    (tmp_path / name).write_text("rich\n")
+    assert _key(environment, settings) != before
+
+
 def test_hashes_reach_conda_lock_before_the_marker() -> None:
     assert for_conda_lock("tqdm>=4") == "tqdm>=4"
     assert for_conda_lock(f"tqdm==4; python_version<'4' --hash={HASH}") == (

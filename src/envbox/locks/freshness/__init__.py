@@ -9,7 +9,6 @@ reads three files and imports nothing.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,13 @@ from envbox.lockfile import Lock
 from envbox.locks.freshness.content_hash import Asked, read_asked, read_quickly
 from envbox.locks.freshness.requirements import broken, unmet, unmet_wheels
 from envbox.locks.solve.request import policy_differences, virtual_packages
-from envbox.locks.spec.requirements import files_named
+from envbox.locks.spec.nodes import requirement_files
 from envbox.mirrors import public_channel
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
 
 FORMAT = 3
 """Raise it when the same spec, lockfile and settings are judged in another way."""
-_NAMES_FILES = re.compile(rb"-r|-c|--requirement|--constraint")
 CHANGED = "the spec has changed"
 """What is said when only the hash tells."""
 
@@ -93,11 +91,8 @@ def _key(environment: Environment, settings: Settings) -> str:
     solve = (own.cuda, settings.exclude_newer)
     said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels, solve)
     digest.update(repr(said).encode())
-    spec = _bytes(environment.spec_path)
-    named = _NAMES_FILES.search(spec) and files_named(
-        spec.decode(errors="replace"), environment.spec_path.absolute().parent
-    )
-    for path in (environment.spec_path, environment.lock_path, *(named or ())):
+    named = (file for found in requirement_files(environment.spec_path) for file in found.files)
+    for path in (environment.spec_path, environment.lock_path, *named):
         digest.update(b"\0" + hashlib.sha256(_bytes(path)).digest())
     return digest.hexdigest()
 

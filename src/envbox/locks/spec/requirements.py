@@ -21,9 +21,6 @@ from envbox.locks.spec.pip_faults import requirement_fault
 from envbox.mirrors import shown
 
 _FILE = re.compile(r"(?:(?:-r|-c)[ \t]*=?|(?:--requirement|--constraint)(?:[ \t]+|=))[ \t]*(.+)")
-_ANY_FILE = re.compile(
-    r"(?:^|[\s'\"\[,])(?:-r|-c|--requirement|--constraint)[ \t=]*([^\s'\",\]]+)", re.MULTILINE
-)
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _MEANS_NOTHING = re.compile(  # of wheels that are pinned by their hashes
@@ -142,28 +139,6 @@ def one_line(text: str) -> str:
 def root_of(folder: Path) -> Path:
     """Return the project that a spec's folder belongs to: what is above is not read."""
     return folder.parent if folder.name in ("environments", "binder") else folder
-
-
-def files_named(text: str, folder: Path) -> tuple[Path, ...]:
-    """Return all files that a spec's text, or a file that it names, may name: rather too many than too
-    few.
-    """
-    root = root_of(folder).resolve()
-    found: dict[Path, None] = {}
-    todo = [(text, folder)]
-    while todo and len(found) < 2 * _MOST:
-        text, here = todo.pop()
-        for name in _ANY_FILE.findall(text):
-            try:
-                path = (here / name).resolve()
-                if path in found or not path.is_relative_to(root):
-                    continue
-                found[path] = None
-                if path.is_file() and path.stat().st_size <= _LARGEST:
-                    todo.append((_decoded(path.read_bytes()), path.parent))
-            except (OSError, ValueError, RuntimeError):
-                continue
-    return tuple(found)
 
 
 def for_conda_lock(text: str) -> str:
