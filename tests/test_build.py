@@ -23,7 +23,7 @@ from support.local_project import Workshop, docker
 from support.packages import File, Package
 from support.paper_registry import BASE
 
-from envbox.cache import free
+from envbox.cache.contents import free
 from envbox.engine import EngineContents
 from envbox.engine.find import connect
 from envbox.errors import EnvboxError, ImageError, LockfileError, PackageError, ToolError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envbox.cache import free, holdings
+from envbox.cache.contents import free, holdings
 from envbox.errors import SettingsError, ToolError
 
 

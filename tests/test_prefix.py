@@ -23,7 +23,7 @@ from support.paper_registry import PaperRegistry, serving
 from support.prefix_view import Seen, seen
 from support.tiny import Tiny, make_tiny
 
-from envbox.cache import free
+from envbox.cache.contents import free
 from envbox.cache.memo import sealed, sealed_content
 from envbox.engine import Engine
 from envbox.engine.address import Address

@@ -24,8 +24,7 @@ def clean(invocation: Invocation, kinds: tuple[str, ...], everything: bool, as_j
     prefixes that containers and other sessions have. While another command works with the cache, only
     leftovers are removed, which is said. What is in the folder and is not envbox's is never removed.
     """
-    from envbox.cache import holdings
-    from envbox.cache.contents import foreign
+    from envbox.cache.contents import foreign, holdings
 
     folder = invocation.as_written.cache_dir
     found = holdings(folder)

@@ -24,7 +24,6 @@ from typing import TextIO, cast
 import click
 
 from envbox.errors import ToolError
-from envbox.mirrors import without_logins
 
 HIDDEN = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f"  # C0 but for tab and line feed, DEL, C1
@@ -70,7 +69,10 @@ class Foreign:
 
     def __call__(self, text: str) -> str:
         """Return the text as it may be printed."""
-        text = without_logins(text)
+        if "://" in text:  # else there is no address, and so no login
+            from envbox.mirrors import without_logins
+
+            text = without_logins(text)
         if self._secret is not None:
             text = self._secret.sub("…", text)
         return HIDDEN.sub(_escape, text.replace("\r\n", "\n"))

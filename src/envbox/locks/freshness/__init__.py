@@ -9,24 +9,24 @@ reads three files and imports nothing.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envbox import __version__
 from envbox.cache import Memo
 from envbox.errors import SpecError
-from envbox.lockfile import Lock
-from envbox.locks.freshness.content_hash import Asked, read_asked, read_quickly
-from envbox.locks.freshness.requirements import broken, unmet, unmet_wheels
-from envbox.locks.solve.request import policy_differences, virtual_packages
-from envbox.locks.spec.nodes import requirement_files
-from envbox.mirrors import public_channel
 from envbox.project import Environment
 from envbox.settings import EnvironmentSettings, Settings
 
+if TYPE_CHECKING:
+    from envbox.lockfile import Lock
+    from envbox.locks.freshness.content_hash import Asked
+
 FORMAT = 3
 """Raise it when the same spec, lockfile and settings are judged in another way."""
+_MAY_NAME_FILES = re.compile(rb"-[rc-]|\\|\0")  # as `spec.nodes` has it, of text in UTF-16 too
 CHANGED = "the spec has changed"
 """What is said when only the hash tells."""
 
@@ -51,6 +51,7 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
     if known is not None:
         return known
     from envbox.lockfile.conda_lock_v1 import read_lockfile
+    from envbox.locks.solve.request import policy_differences
 
     lock = read_lockfile(environment.lock_path)
     told = policy_differences(lock, settings, settings.for_environment(environment.name))
@@ -61,6 +62,8 @@ def differences(environment: Environment, settings: Settings) -> tuple[str, ...]
 
 def _found(environment: Environment, lock: Lock, settings: Settings) -> Sequence[str]:
     """Return the differences, by the quick way if that can tell."""
+    from envbox.locks.freshness.content_hash import read_asked, read_quickly
+
     own = settings.for_environment(environment.name)
     quick = read_quickly(environment.spec_path, lock.platforms, settings)
     if quick is not None:
@@ -91,10 +94,17 @@ def _key(environment: Environment, settings: Settings) -> str:
     solve = (own.cuda, settings.exclude_newer)
     said = (FORMAT, __version__, own.base, own.slim, settings.platforms, settings.channels, solve)
     digest.update(repr(said).encode())
-    named = (file for found in requirement_files(environment.spec_path) for file in found.files)
-    for path in (environment.spec_path, environment.lock_path, *named):
+    for path in (environment.spec_path, environment.lock_path, *_named_files(environment.spec_path)):
         digest.update(b"\0" + hashlib.sha256(_bytes(path)).digest())
     return digest.hexdigest()
+
+
+def _named_files(spec: Path) -> Iterator[Path]:
+    """Yield the requirement files that a spec names; most name none, and nothing is imported for those."""
+    if _MAY_NAME_FILES.search(_bytes(spec)):
+        from envbox.locks.spec.nodes import requirement_files
+
+        yield from (file for found in requirement_files(spec) for file in found.files)
 
 
 def _bytes(path: Path) -> bytes:
@@ -110,6 +120,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str]:
+    from envbox.mirrors import public_channel
+
     for platform in asked.named:
         if platform not in lock.platforms:
             yield f"{platform} is not locked"
@@ -132,6 +144,9 @@ def _compare(asked: Asked, lock: Lock, own: EnvironmentSettings) -> Iterator[str
 
 
 def _of_platform(asked: Asked, lock: Lock, platform: str) -> list[str]:
+    from envbox.locks.freshness.requirements import broken, unmet, unmet_wheels
+    from envbox.locks.solve.request import virtual_packages
+
     packages = lock.for_platform(platform)
     cuda = lock.virtual.get(platform, {}).get("__cuda")
     system = virtual_packages(platform, lock.base, cuda)
