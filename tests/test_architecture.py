@@ -154,6 +154,8 @@ def test_a_class_name_means_one_thing() -> None:
 
 
 NO_VERBS = {"The", "A", "An", "What", "Whether", "Where", "How", "Which", "Who", "Why", "All", "Its"}
+NO_VERBS |= {"Whose", "Any", "Every", "Everything", "Whoever", "Never", "Asks", "Variables", "Environments"}
+NO_VERBS |= {"Characters"}
 
 
 def test_a_docstring_opens_with_a_verb() -> None:

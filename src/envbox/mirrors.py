@@ -87,7 +87,7 @@ def public(text: str) -> str:
 
 
 def without_logins(text: str) -> str:
-    """Any text, such as another library's message, without the logins and tokens of the URLs in it."""
+    """Return any text, such as another library's message, without the logins and tokens of the URLs in it."""
     return _URLS.sub(lambda found: _without_login(found[0]), text)
 
 

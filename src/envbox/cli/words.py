@@ -61,7 +61,7 @@ class Foreign:
         self._parts: set[str] = set()
 
     def conceal(self, parts: Iterable[str]) -> None:
-        """Never again show these parts of an address's path."""
+        """Conceal these parts of an address's path from now on."""
         self._parts |= set(parts)
         if self._parts:
             listed = "|".join(map(re.escape, sorted(self._parts, key=len, reverse=True)))
@@ -209,7 +209,7 @@ def _opened(stream: TextIO | None, number: int) -> TextIO:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Characters that the terminal's encoding has not: in plain ones that mean the same, else escaped."""
+    """Write what the terminal's encoding has not in plain characters that mean the same, else escaped."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]

@@ -141,7 +141,7 @@ def remembered(wanted: PublishRequest, settings: Settings) -> Publication | None
 def make(wanted: PublishRequest, settings: Settings, report: Reporter) -> PublicationBlobs:
     """Make what is missing of each platform's image; no engine has to do with it, and nothing is emulated.
 
-    :raises EnvboxError: what `image.build` can raise
+    :raises EnvboxError: what `images.build` can raise
     """
     from envbox.images.build import make_image
     from envbox.registry.base import pull_base
@@ -170,7 +170,7 @@ def build_platforms(
 ) -> tuple[Publication, BuiltImage | None]:
     """Make the images of several platforms, and load the one that is for the engine, if one is.
 
-    :raises EnvboxError: what `image.build` can raise
+    :raises EnvboxError: what `images.build` can raise
     """
     from envbox.images.build import build
 

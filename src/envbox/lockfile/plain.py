@@ -65,8 +65,9 @@ def read_plain(data: bytes) -> dict[str, Any] | None:
 
 
 def _metadata(head: str) -> dict[str, Any] | None:
-    """Return its lines are indented, but for comments: so it ends where it seems to, or is no YAML by
-    itself.
+    """Return what a lockfile's head says; None where that takes the whole file to tell.
+
+    Its lines are indented, but for comments: so it ends where it seems to, or is no YAML by itself.
     """
     import yaml
 

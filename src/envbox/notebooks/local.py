@@ -159,7 +159,7 @@ def _namespaces(found: OwnModules) -> None:
 
 
 def _project(path: Path, found: OwnModules) -> None:
-    """Whoever has a project file is installed from its folder, in place."""
+    """Add the folders from which whoever has a project file is installed, in place."""
     found.roots += [path.parent, path.parent / "src"]
     if path.name != "pyproject.toml":
         return

@@ -51,7 +51,7 @@ def _mapping(value: object) -> dict[str, str]:
 
 
 def _values(value: object) -> dict[str, str]:
-    """Variables, which may be empty."""
+    """Return variables, which may be empty."""
     if not isinstance(value, dict):
         raise WrongError("should be a table")
     return {str(k): v if v == "" else _text_or_number(v) for k, v in value.items()}

@@ -46,7 +46,7 @@ def ask(words: str, *content: object, use: Use = "fetch") -> Ask:
 
 
 def united(asks: Iterable[Ask]) -> tuple[Ask, ...]:
-    """Asks in their order, each once; what is wanted for two uses is wanted for the earlier one."""
+    """Return asks in their order, each once; what is wanted for two uses is wanted for the earlier one."""
     found: dict[str, Ask] = {}
     for one in asks:
         if one.key not in found or one.use == "fetch":

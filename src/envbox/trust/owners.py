@@ -19,7 +19,7 @@ from envbox.trust.rules import Place
 
 
 def callers_uids(environ: Mapping[str, str], uid: int | None = None) -> frozenset[int]:
-    """Whose files are the caller's own.
+    """Return the uids whose files are the caller's own.
 
     :param uid: the caller's effective uid, where it is not this process's
     """

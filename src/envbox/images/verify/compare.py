@@ -154,7 +154,7 @@ def compare_values(expected: Any, found: Any, path: str = "config") -> Iterator[
 def _arrangement(
     expected: Sequence[Entry], found: Sequence[Entry], owner: Owner, where: str
 ) -> FileDifference:
-    """Return every entry is as it should be, and yet the tars are not the same."""
+    """Return how two tars differ in which every entry is as it should be."""
     for one, other in zip(expected, found, strict=False):
         if one.path != other.path:
             return FileDifference(

@@ -79,8 +79,8 @@ def merge_locks(sides: Sides, settings: Settings) -> tuple[Lock | None, tuple[st
 
 
 def conflict(ours: bytes, theirs: bytes) -> bytes:
-    """Return both files as one in conflict, as git leaves it; `lockfile.merging.sides` gives both back as
-    they were.
+    """Return both files as one in conflict, as git leaves it; `lockfile.conflict_markers` gives both back
+    as they were.
 
     One conflict around all that differs: hunks would let what git thinks merged slip out of either side.
     """

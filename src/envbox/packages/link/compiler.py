@@ -226,7 +226,7 @@ def _tree(folder: Path) -> str:
 
 
 def _entries(folder: str, name: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything in a tree with what lstat(2) says, itself first, in the order of names."""
+    """Yield everything in a tree with what lstat(2) says, itself first, in the order of names."""
     yield name, os.lstat(folder)
     with os.scandir(folder) as found:
         inside = sorted(found, key=lambda entry: entry.name)

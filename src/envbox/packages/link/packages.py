@@ -235,8 +235,8 @@ def _key(source: ArchiveSource, compiles: bool) -> str:
 def _source(
     package: LockedPackage, installation: Installation, python: PythonLayout | None, compiler: str | None
 ) -> ArchiveSource:
-    """Return a package has to do with Python when it is one for it; others stay the same when Python
-    changes.
+    """Return a package with what its layer depends on: on Python only where it is one for it, so that others
+    stay the same when Python changes.
     """
     needs = package.manager == "pip" or package.subdir == "noarch" or package.name == "python"
     needs = needs or "python" in package.depends or "python_abi" in package.depends

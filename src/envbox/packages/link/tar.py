@@ -243,7 +243,10 @@ def _parse_pax(body: bytes) -> dict[str, str]:
 
 
 def _strict_text(value: bytes) -> str:
-    """Return a PAX value has a length and so could hold NUL; `_text` would hide what follows it."""
+    """Return a PAX value, which has a length and so could hold NUL; `_text` would hide what follows it.
+
+    :raises TarError: when it holds one
+    """
     if b"\0" in value:
         raise TarError(f"has a NUL in a name: {value!r}")
     return _text(value)

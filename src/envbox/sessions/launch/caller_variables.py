@@ -95,7 +95,7 @@ def path_here(environ: Mapping[str, str], own: str) -> str:
 
 
 def _active(environ: Mapping[str, str]) -> list[str]:
-    """Environments that are active here; a root or a home is taken for none."""
+    """Return the environments that are active here; a root or a home is taken for none."""
     home = environ.get("HOME", "/").rstrip("/") + "/"
     found = [environ[name].rstrip("/") for name in _ACTIVE if environ.get(name)]
     return [root for root in found if root and not home.startswith(f"{root}/")]
