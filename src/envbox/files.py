@@ -29,12 +29,14 @@ from envbox.errors import ToolError
 PART = ".part"
 CACHE_MARKER = ".envbox-cache"
 """The file that makes a folder a cache."""
-_MARKED = re.compile(rb"envbox cache, format \d+\n")
+CACHE_MARK = re.compile(rb"envbox cache, format (\d+)\n")
+"""What stands in it: the format of the cache."""
 _LONGEST_MARK = 64  # bytes
 _IN_THE_WAY = (errno.ENOTDIR, errno.EACCES, errno.EPERM)
 Made = TypeVar("Made")
 _CONFLICT = re.compile(rb"^(<{7} |>{7} |={7}\r?$)", re.MULTILINE)
-_ASIDE = re.compile(rf"\..+{re.escape(PART)}")
+ASIDE = re.compile(rf"\..+{re.escape(PART)}")
+"""The names of what is written aside."""
 _LONG = 24 * 3600  # seconds; no download or install takes a day
 
 
@@ -100,7 +102,7 @@ def is_leftover(path: Path) -> bool:
     What is as far ahead was written before the clock was set back.
     """
     try:
-        return bool(_ASIDE.fullmatch(path.name)) and abs(time.time() - path.lstat().st_mtime) > _LONG
+        return bool(ASIDE.fullmatch(path.name)) and abs(time.time() - path.lstat().st_mtime) > _LONG
     except (FileNotFoundError, NotADirectoryError):  # it has its name now
         return False
 
@@ -327,7 +329,7 @@ def clear_way(path: Path, *, is_folder: bool = False) -> bool:
 def _is_cache(folder: Path) -> bool:
     """Return whether a folder has a cache's marker. A file of its name alone may be anybody's."""
     with suppress(OSError), open_file(folder / CACHE_MARKER) as file:
-        return bool(_MARKED.fullmatch(file.read(_LONGEST_MARK)))
+        return bool(CACHE_MARK.fullmatch(file.read(_LONGEST_MARK)))
     return False
 
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbox.cache.shapes import ASIDE, FILES, KINDS, LEFTOVERS, LIVE, NAMES
+from envbox.cache.shapes import FILES, KINDS, LEFTOVERS, LIVE, NAMES
 from envbox.errors import SettingsError
-from envbox.files import PART, disk_error, is_leftover, remove_folder
+from envbox.files import ASIDE, PART, disk_error, is_leftover, remove_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,9 +18,8 @@ from envbox.cache.in_use import hold
 from envbox.cache.owners import OWNER_VARIABLE, check_owners, trusted_owners
 from envbox.cache.shapes import FORMAT, MARKER_TEXT, NAMES, TAG, TAG_TEXT, is_known, is_known_inside
 from envbox.errors import SettingsError, ToolError
-from envbox.files import CACHE_MARKER, disk_error, is_regular, read_file, remove, write_whole
+from envbox.files import CACHE_MARK, CACHE_MARKER, disk_error, is_regular, read_file, remove, write_whole
 
-_MARKER = re.compile(rb"envbox cache, format (\d+)\n")
 _NOT_NOW = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _SHOWN = 3  # names of what is not a cache's
 _ELSEWHERE = "set ENVBOX_CACHE_DIR (or `cache_dir`) to a folder that does not exist yet, or is empty"
@@ -142,7 +140,7 @@ def _format(path: Path) -> int | None:
     Where the marker is damaged, the tag tells that the folder is ours.
     """
     with suppress(OSError):
-        if found := _MARKER.fullmatch(read_file(path / CACHE_MARKER)):
+        if found := CACHE_MARK.fullmatch(read_file(path / CACHE_MARKER)):
             return int(found[1])
     with suppress(OSError):
         if read_file(path / TAG) == TAG_TEXT.encode():

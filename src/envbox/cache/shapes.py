@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from envbox.files import CACHE_MARKER
+from envbox.files import ASIDE, CACHE_MARKER
 
 FORMAT = 1
 MARKER_TEXT = "envbox cache, format {}\n"
@@ -49,9 +49,6 @@ KINDS = {
 }
 NAMES = frozenset((*KINDS, *LIVE)) - {LEFTOVERS}
 """The folders that envbox makes in a cache; nothing else in it is ever removed."""
-
-ASIDE = re.compile(r"\..+\.part")
-"""What is written aside (`envbox.files`)."""
 
 _HASH = r"[0-9a-f]{16,64}"
 _INSIDE = {

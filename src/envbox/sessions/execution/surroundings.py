@@ -20,7 +20,7 @@ def is_exit(reply: dict[str, Any]) -> bool:
 
 
 def no_start_up(private: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return variables by which a kernel runs nothing that stands in a home; what is set already, was asked
+    """Return variables by which a kernel runs nothing that stands in a home; what is set already is asked
     for.
 
     R takes what lies in the project's folder, and that alone: https://rdrr.io/r/base/Startup.html
