@@ -8,7 +8,6 @@ caller's variables would lead Python, or other programs of the environment, astr
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import NoReturn
 from envbox.errors import LaunchError
 from envbox.files import held
 from envbox.image_paths import JUPYTER, PREFIX
-from envbox.packages.confine import end_before_exec
 from envbox.sessions.jupyter.command import (
     ServeOptions,
     beside_env,
@@ -31,6 +29,7 @@ from envbox.sessions.jupyter.command import (
 from envbox.sessions.launch.bindings import ANY, LOOPBACK
 from envbox.sessions.launch.caller_variables import inherited, path_here
 from envbox.sessions.launch.container import Launch
+from envbox.sessions.launch.handover import hand_over
 
 NAMESPACE = Path(__file__).with_name("namespace.py")
 NO_USER_SITE = "PYTHONNOUSERSITE"
@@ -199,11 +198,4 @@ def hold(launch: Launch) -> list[int]:
 
 def become(launch: Launch) -> NoReturn:
     """Become a launch's command, with our streams; the exit code is its own."""
-    argv = here_argv(launch)
-    for handle in hold(launch):
-        os.set_inheritable(handle, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
-    end_before_exec()
-    os.execve(argv[0], argv, here_env(launch, os.environ))  # noqa: S606  # no shell is wanted
+    hand_over(here_argv(launch), here_env(launch, os.environ), hold(launch))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +20,10 @@ from envbox.files import held, is_regular
 from envbox.image_paths import JUPYTER
 from envbox.image_paths import PREFIX as IMAGE_PREFIX
 from envbox.image_paths import WORK as IMAGE_PROJECT
-from envbox.packages.confine import end_before_exec
 from envbox.sessions.launch.bindings import Bind, parse_cpus, parse_memory, parse_port, parse_volume
 from envbox.sessions.launch.container import Kind, Launch, client_env, run_argv
 from envbox.sessions.launch.env_file import read_env_file
+from envbox.sessions.launch.handover import hand_over
 from envbox.sessions.launch.identity import write_identity
 from envbox.sessions.launch.variables import (
     checked_variables,
@@ -235,14 +233,9 @@ def become_client(
     session = os.urandom(8).hex()
     launch = prepare(launch, engine, settings)
     argv = run_argv(replace(launch, labels={**launch.labels, SESSION_LABEL: session}), client)
-    os.set_inheritable(leave_watcher(client, session, parent), True)
-    for handle in _hold_mounted(launch):  # until the engine can say that a container has them
-        os.set_inheritable(handle, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and an ignored signal survives exec
-    end_before_exec()
-    os.execve(argv[0], argv, client_env(launch, os.environ))  # noqa: S606  # no shell is wanted
+    watcher = leave_watcher(client, session, parent)
+    mounted = _hold_mounted(launch)  # until the engine can say that a container has them
+    hand_over(argv, client_env(launch, os.environ), (watcher, *mounted))
 
 
 def _hold_mounted(launch: Launch) -> list[int]:
