@@ -13,9 +13,9 @@ from envbox.cli.context import (
     compat_option,
     frozen_option,
     image_json,
+    image_platforms_option,
     json_option,
     name_argument,
-    platform_option,
     print_json,
 )
 from envbox.cli.explain import explain_build
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @name_argument
-@platform_option
+@image_platforms_option
 @click.option(
     "-o",
     "--output",

@@ -310,13 +310,20 @@ def one_platform(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
-platform_option = click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="PLATFORM",
-    callback=split_commas,
-    help="A conda platform to make an image for, such as linux-aarch64; several with commas.",
+def platform_option(told: str) -> Callable[[Decorated], Decorated]:
+    """Return an option that names one platform, told of as that."""
+    return click.option("--platform", metavar="PLATFORM", callback=one_platform, help=told)
+
+
+def platforms_option(told: str) -> Callable[[Decorated], Decorated]:
+    """Return an option that names any number of platforms, told of as that."""
+    return click.option(
+        "--platform", "platforms", multiple=True, metavar="PLATFORM", callback=split_commas, help=told
+    )
+
+
+image_platforms_option = platforms_option(
+    "A conda platform to make an image for, such as linux-aarch64; several with commas."
 )
 compat_option = click.option(
     "--compat",

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from envbox.cli.context import Invocation, json_option, name_argument, print_json, split_commas
+from envbox.cli.context import (
+    Invocation,
+    json_option,
+    name_argument,
+    platforms_option,
+    print_json,
+    split_commas,
+)
 from envbox.cli.words import write_data
 
 _FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # envbox.lockfile.formats, cheap
@@ -17,14 +24,9 @@ _FORMATS = ("conda-lock", "environment", "explicit", "pixi", "requirements")  # 
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--name", metavar="NAME", help="What the environment is to be called.")
 @click.option("--environment", metavar="NAME", help="Which environment of a pixi.lock; `default`.")
-@click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="PLATFORM",
-    callback=split_commas,
-    help="Only what is for this platform; several with commas. An environment.yml is for one platform and "
-    "does not say which: this machine's, if this does not.",
+@platforms_option(
+    "Only what is for this platform; several with commas. An environment.yml is for one platform and "
+    "does not say which: this machine's, if this does not."
 )
 @click.option(
     "--without",
@@ -73,14 +75,7 @@ def import_(
 @click.command()
 @name_argument
 @click.option("--format", "kind", type=click.Choice(_FORMATS), required=True, help="Whose format.")
-@click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="PLATFORM",
-    callback=split_commas,
-    help="Only what is for this platform; several with commas, where the format can.",
-)
+@platforms_option("Only what is for this platform; several with commas, where the format can.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not on stdout."
 )

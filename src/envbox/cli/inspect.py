@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Invocation, complete_name, json_option, name_argument, one_platform, print_json
+from envbox.cli.context import (
+    Invocation,
+    complete_name,
+    json_option,
+    name_argument,
+    platform_option,
+    print_json,
+)
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -16,17 +23,12 @@ if TYPE_CHECKING:
 
 _CHAINS = 10  # more of them say nothing new; --all has them
 
-platform_option: Callable[..., Any] = click.option(
-    "--platform",
-    metavar="PLATFORM",
-    callback=one_platform,
-    help="For which platform, where several are locked.",
-)
+locked_platform_option: Callable[..., Any] = platform_option("For which platform, where several are locked.")
 
 
 @click.command("list")
 @name_argument
-@platform_option
+@locked_platform_option
 @click.option("-m", "--match", "pattern", metavar="REGEX", help="Only packages whose name has this in it.")
 @click.option("-x", "--asked", "only_asked", is_flag=True, help="Only what the spec asks for.")
 @click.option("-s", "--by-size", is_flag=True, help="The largest first, instead of by name.")
@@ -55,7 +57,7 @@ def list_(
 
 @click.command()
 @name_argument
-@platform_option
+@locked_platform_option
 @click.option("-i", "--invert", metavar="PKG", help="Who needs this package, up to what was asked for.")
 @click.option("-p", "--package", metavar="PKG", help="Only what this package needs.")
 @click.option("-d", "--depth", metavar="N", type=click.IntRange(0), help="Go no deeper than this.")
@@ -86,7 +88,7 @@ def tree(
 @click.command()
 @click.argument("package", metavar="PKG")
 @click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_name)
-@platform_option
+@locked_platform_option
 @click.option("-a", "--all", "everything", is_flag=True, help="Every chain, also through what was asked for.")
 @json_option
 @click.pass_obj

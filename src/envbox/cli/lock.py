@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Invocation, json_option, names_argument, print_json, split_commas
+from envbox.cli.context import (
+    Invocation,
+    json_option,
+    names_argument,
+    platforms_option,
+    print_json,
+    split_commas,
+)
 from envbox.cli.words import echo_line, foreign
 
 if TYPE_CHECKING:
@@ -21,14 +28,7 @@ def _split(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 @click.command()
 @names_argument
-@click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="PLATFORM",
-    callback=split_commas,
-    help="A conda platform to lock for (linux-64, linux-aarch64, …); several with commas.",
-)
+@platforms_option("A conda platform to lock for (linux-64, linux-aarch64, …); several with commas.")
 @click.option(
     "--update",
     "-U",

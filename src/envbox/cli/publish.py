@@ -8,15 +8,15 @@ from envbox.cli.context import (
     Invocation,
     compat_option,
     frozen_option,
+    image_platforms_option,
     json_option,
-    platform_option,
     print_json,
 )
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="[NAME] REF")
-@platform_option
+@image_platforms_option
 @compat_option
 @frozen_option
 @json_option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Invocation, complete_name, json_option, one_platform, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, platform_option, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ FOLDERS = 200  # more of them are no overview
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|IMAGE]", shell_complete=complete_name)
-@click.option(
-    "--platform",
-    metavar="PLATFORM",
-    callback=one_platform,
-    help="Of which platform, where several are locked.",
-)
+@platform_option("Of which platform, where several are locked.")
 @click.option("-n", "--top", metavar="N", default=15, type=click.IntRange(1), help="How many rows (15).")
 @click.option("-a", "--all", "everything", is_flag=True, help="Every package, and folders in fine pieces.")
 @click.option(

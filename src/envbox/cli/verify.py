@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envbox.cli.context import Invocation, complete_name, json_option, one_platform, print_json
+from envbox.cli.context import Invocation, complete_name, json_option, platform_option, print_json
 from envbox.cli.words import echo_line
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ _LONGEST = 160  # characters of a value; --json has all
 @click.option(
     "--fresh", is_flag=True, help="Fetch every archive anew, instead of trusting hashes of cached ones."
 )
-@click.option(
-    "--platform",
-    metavar="PLATFORM",
-    callback=one_platform,
-    help="Which image of several in a registry; this machine's.",
-)
+@platform_option("Which image of several in a registry; this machine's.")
 @json_option
 @click.pass_obj
 def verify(invocation: Invocation, /, image: str | None, as_json: bool, content: bool, **options: Any) -> int:
